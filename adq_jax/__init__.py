@@ -1,0 +1,43 @@
+"""Vector quantizers for JAX and Flax, adaptive dynamic quantization first."""
+
+from adq_jax.codebook import code_counts
+from adq_jax.codebook import Codebook
+from adq_jax.codebook import codebook_structures
+from adq_jax.metrics import coded_rate
+from adq_jax.metrics import entropy_bits
+from adq_jax.metrics import gradient_gap
+from adq_jax.metrics import nominal_rate
+from adq_jax.metrics import perplexity
+from adq_jax.metrics import psnr
+from adq_jax.metrics import usage
+from adq_jax.nearest import nearest_codes
+from adq_jax.quantizers.adaptive import AdaptiveCodes
+from adq_jax.quantizers.adaptive import AdaptiveQuantizer
+from adq_jax.quantizers.base import Quantized
+from adq_jax.quantizers.vector import VectorQuantizer
+from adq_jax.selection import AttentionSelector
+from adq_jax.theory import optimal_codebook_size
+from adq_jax.vqvae import Reconstruction
+from adq_jax.vqvae import VQVAE
+
+__all__ = [
+  "AdaptiveCodes",
+  "AdaptiveQuantizer",
+  "AttentionSelector",
+  "Codebook",
+  "Quantized",
+  "Reconstruction",
+  "VQVAE",
+  "VectorQuantizer",
+  "code_counts",
+  "codebook_structures",
+  "coded_rate",
+  "entropy_bits",
+  "gradient_gap",
+  "nearest_codes",
+  "nominal_rate",
+  "optimal_codebook_size",
+  "perplexity",
+  "psnr",
+  "usage",
+]

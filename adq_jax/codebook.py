@@ -1,0 +1,282 @@
+"""Pure functions on the state of one codebook.
+
+Shapes: T points, N codewords, D their width.  A mask `[T]` is 1 for a real
+point and 0 for padding; `axis_name` names the mapped axis (of `jax.pmap`, say)
+over whose devices a batch is spread.
+"""
+
+from collections.abc import Sequence
+
+import flax
+import jax
+import jax.numpy as jnp
+
+_PLACEMENT_NOISE = 0.01  # in standard deviations of the encodings
+
+
+@flax.struct.dataclass
+class Codebook:
+  """The state of one codebook.
+
+  Attributes:
+    embedding: the codewords, float32 `[N, D]`.
+    cluster_size: moving average of the points per step that chose a codeword,
+      float32 `[N]`.
+    embedding_sum: moving average of the sum of those points, float32 `[N, D]`.
+    initialized: whether the codewords have their first values, bool `[]`.
+  """
+
+  embedding: jax.Array
+  cluster_size: jax.Array
+  embedding_sum: jax.Array
+  initialized: jax.Array
+
+
+def codebook_structures(capacity: int) -> tuple[tuple[int, int], ...]:
+  """Returns the pool of structures (N, D) of a capacity (section 3.1).
+
+  Every power of two D from 128 down to 1 with N = capacity / D and N > D; for
+  65536 the paper's eight, (512, 128) to (65536, 1).
+
+  Args:
+    capacity: N x D of every structure; a multiple of every D in the pool.
+
+  Raises:
+    ValueError: if no structure fits, or one would need a fraction of a
+      codeword.
+  """
+  if capacity < 2:
+    raise ValueError(f"capacity is {capacity}; it must be at least 2")
+  dims = [d for d in (128, 64, 32, 16, 8, 4, 2, 1) if capacity > d * d]
+  if capacity % dims[0]:
+    raise ValueError(
+      f"capacity is {capacity}; it must be a multiple of {dims[0]}, the"
+      " largest embedding_dim whose square is below it"
+    )
+  return tuple((capacity // d, d) for d in dims)
+
+
+def init_codebook(
+  key: jax.Array,
+  codebook_size: int,
+  embedding_dim: int,
+  *,
+  initialized: bool = True,
+) -> Codebook:
+  """Returns standard normal codewords, each counted once.
+
+  Args:
+    key: a PRNG key.
+    codebook_size: N.
+    embedding_dim: D.
+    initialized: False where `initialize_from_data` is to replace them.
+  """
+  embedding = jax.random.normal(
+    key, (codebook_size, embedding_dim), jnp.float32
+  )
+  return Codebook(
+    embedding=embedding,
+    cluster_size=jnp.ones((codebook_size,), jnp.float32),
+    embedding_sum=embedding,
+    initialized=jnp.array(initialized),
+  )
+
+
+def code_counts(
+  codes: jax.Array,
+  codebook_size: int,
+  *,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Returns how many points chose each codeword, float32 `[N]`.
+
+  Args:
+    codes: int32 `[...]`, in [0, N).
+    codebook_size: N.
+    mask: 1 for a real point, `[...]`.
+    axis_name: the mapped axis to sum over.
+  """
+  weights = jnp.ones(codes.shape) if mask is None else mask
+  counts = jax.ops.segment_sum(
+    weights.astype(jnp.float32).reshape(-1),
+    codes.reshape(-1),
+    codebook_size,
+  )
+  return counts if axis_name is None else jax.lax.psum(counts, axis_name)
+
+
+def code_sums(
+  points: jax.Array,
+  codes: jax.Array,
+  codebook_size: int,
+  *,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Returns the sum of the points that chose each codeword, float32 `[N, D]`.
+
+  Args:
+    points: float32 `[T, D]`.
+    codes: int32 `[T]`, in [0, N).
+    codebook_size: N.
+    mask: 1 for a real point, `[T]`.
+    axis_name: the mapped axis to sum over.
+  """
+  if mask is not None:
+    # Not a product: padding may hold NaN.
+    points = jnp.where(mask[:, None] > 0, points, 0.0)
+  sums = jax.ops.segment_sum(points, codes, codebook_size)
+  return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+
+def ema_update(
+  codebook: Codebook, counts: jax.Array, sums: jax.Array, decay: float
+) -> Codebook:
+  """Moves the codewords towards the mean of the points that chose them.
+
+  With g the decay: `cluster_size <- g cluster_size + (1-g) counts`,
+  `embedding_sum <- g embedding_sum + (1-g) sums`, and their quotient becomes
+  the embedding where counts > 0; elsewhere it keeps its bits.  (Section 2.1
+  writes the factors of g the other way round.)
+
+  Args:
+    codebook: the state before.
+    counts: points that chose each codeword, over all devices, `[N]`.
+    sums: the sums of those points, over all devices, `[N, D]`.
+    decay: g, in [0, 1).
+  """
+  cluster_size = decay * codebook.cluster_size + (1 - decay) * counts
+  embedding_sum = decay * codebook.embedding_sum + (1 - decay) * sums
+  is_chosen = counts > 0
+  # Where nobody chose, cluster_size may have decayed to zero.
+  size = jnp.where(is_chosen, cluster_size, 1.0)
+  embedding = jnp.where(
+    is_chosen[:, None], embedding_sum / size[:, None], codebook.embedding
+  )
+  return codebook.replace(
+    embedding=embedding,
+    cluster_size=cluster_size,
+    embedding_sum=embedding_sum,
+  )
+
+
+def initialize_from_data(
+  key: jax.Array,
+  codebook: Codebook,
+  points: jax.Array,
+  *,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+) -> Codebook:
+  """Makes codewords of a codebook that has none yet from the global batch.
+
+  See `revive_dead_codes` for how they are placed and for the arguments.  A
+  batch without a real point leaves the codebook waiting for the next one.
+  """
+  is_first = ~codebook.initialized
+  placed, is_placed = _place(
+    key,
+    codebook,
+    jnp.broadcast_to(is_first, codebook.cluster_size.shape),
+    points,
+    mask,
+    axis_name,
+  )
+  return placed.replace(initialized=codebook.initialized | is_placed)
+
+
+def revive_dead_codes(
+  key: jax.Array,
+  codebook: Codebook,
+  points: jax.Array,
+  threshold: float,
+  *,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+) -> Codebook:
+  """Places codewords that are hardly chosen upon encodings of the batch.
+
+  A codeword whose cluster_size is below `threshold` times the mean becomes an
+  encoding drawn from the whole global batch, no encoding twice before all are
+  used once, plus noise of 1% of the encodings' standard deviation: equal
+  codewords would never part.  Its cluster_size becomes the mean and its
+  embedding_sum matches, so that the next update does not undo it.
+
+  Args:
+    key: a PRNG key, the same on every device.
+    codebook: the state before.
+    points: this device's encodings, float32 `[T, D]`.
+    threshold: a share of the mean cluster_size.
+    mask: 1 for a real point, `[T]`.
+    axis_name: the mapped axis over which the batch is spread.
+  """
+  is_dead = codebook.cluster_size < threshold * codebook.cluster_size.mean()
+  revived, _ = _place(key, codebook, is_dead, points, mask, axis_name)
+  return revived
+
+
+def _place(
+  key: jax.Array,
+  codebook: Codebook,
+  where: jax.Array,
+  points: jax.Array,
+  mask: jax.Array | None,
+  axis_name: str | None,
+) -> tuple[Codebook, jax.Array]:
+  """Places the codewords `where` is true; also returns whether it could."""
+  if mask is None:
+    mask = jnp.ones(points.shape[:1])
+
+  def place(codebook: Codebook) -> tuple[Codebook, jax.Array]:
+    batch, is_real = _gather((points, mask > 0), axis_name)
+    if not len(batch):
+      return codebook, jnp.array(False)
+    drawn = _draw(key, batch, is_real, len(where))
+    can_place = is_real.any()
+    chosen = where & can_place
+    size = codebook.cluster_size.mean()
+    return (
+      codebook.replace(
+        embedding=jnp.where(chosen[:, None], drawn, codebook.embedding),
+        cluster_size=jnp.where(chosen, size, codebook.cluster_size),
+        embedding_sum=jnp.where(
+          chosen[:, None], size * drawn, codebook.embedding_sum
+        ),
+      ),
+      can_place,
+    )
+
+  # Most steps place nothing, and then need not gather.  All devices hold the
+  # same codebook, so that they agree on it.
+  return jax.lax.cond(
+    where.any(),
+    place,
+    lambda codebook: (codebook, jnp.array(False)),
+    codebook,
+  )
+
+
+def _draw(
+  key: jax.Array, points: jax.Array, is_real: jax.Array, num_draws: int
+) -> jax.Array:
+  """Draws real points in random order, over and over, and adds the noise."""
+  order_key, noise_key = jax.random.split(key)
+  points = jnp.where(is_real[:, None], points, 0.0)
+  num_real = jnp.maximum(is_real.sum(), 1)
+  rank = jax.random.uniform(order_key, is_real.shape, jnp.float32)
+  order = jnp.argsort(jnp.where(is_real, rank, jnp.inf))
+  drawn = points[order[jnp.arange(num_draws) % num_real]]
+  mean = points.sum(axis=0) / num_real
+  deviations = jnp.where(is_real[:, None], points - mean, 0.0)
+  std = jnp.sqrt(jnp.square(deviations).sum(axis=0) / num_real)
+  noise = jax.random.normal(noise_key, drawn.shape, jnp.float32)
+  return drawn + _PLACEMENT_NOISE * std * noise
+
+
+def _gather(
+  arrays: Sequence[jax.Array], axis_name: str | None
+) -> Sequence[jax.Array]:
+  if axis_name is None:
+    return arrays
+  return jax.lax.all_gather(arrays, axis_name, tiled=True)

@@ -1,0 +1,118 @@
+"""What a quantizer costs and what it loses.
+
+Counts are how many points chose each codeword; add them up over a split to
+get figures that do not depend on the batch size.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+
+def psnr(mse: jax.Array | float, peak: float = 1.0) -> jax.Array:
+  """Returns the peak signal-to-noise ratio, 10 log10(peak^2 / mse), in dB.
+
+  Args:
+    mse: mean squared error, `[...]`.
+    peak: largest minus smallest value of an image; 1 for [-0.5, 0.5].
+  """
+  return 10.0 * jnp.log10(peak**2 / jnp.asarray(mse))
+
+
+def entropy_bits(counts: jax.Array) -> jax.Array:
+  """Returns the entropy of the histogram `[N]` in bits; 0 where it is empty.
+
+  It is the plug-in estimate: too low where N is near the number of points.
+  """
+  counts = jnp.asarray(counts, jnp.float32)
+  p = counts / jnp.maximum(counts.sum(), 1.0)
+  return -jnp.sum(jnp.where(p > 0, p * jnp.log2(jnp.where(p > 0, p, 1.0)), 0.0))
+
+
+def perplexity(counts: jax.Array) -> jax.Array:
+  """Returns 2^entropy of the histogram `[N]`: 1 (one codeword) to N (even)."""
+  return 2.0 ** entropy_bits(counts)
+
+
+def usage(counts: jax.Array) -> jax.Array:
+  """Returns the share of codewords chosen at least once; counts `[N]`."""
+  return jnp.mean((jnp.asarray(counts) > 0).astype(jnp.float32))
+
+
+def nominal_rate(
+  selection: jax.Array, codebook_sizes: Sequence[int]
+) -> jax.Array:
+  """Returns the bits a position takes when indices are sent as they are.
+
+  log2 N for one codebook; for a pool the mean log2 N of the chosen codebook
+  plus the entropy of the choice.
+
+  Args:
+    selection: how many points chose each codebook, `[m]`.
+    codebook_sizes: N of each codebook, m of them.
+  """
+  selection = jnp.asarray(selection, jnp.float32)
+  shares = selection / jnp.maximum(selection.sum(), 1.0)
+  bits = jnp.log2(jnp.asarray(codebook_sizes, jnp.float32))
+  return jnp.sum(shares * bits) + entropy_bits(selection)
+
+
+def coded_rate(
+  counts: Sequence[jax.Array], reference_counts: Sequence[jax.Array]
+) -> jax.Array:
+  """Returns the bits a position takes with a code made for other data.
+
+  The cross-entropy of the codes under the smoothed frequencies (1/2 added to
+  every count) of a reference, say the training split: first of the codebook,
+  then of the codeword within it.
+
+  Args:
+    counts: how many points chose each codeword, `[N_i]` for each of the m
+      codebooks.
+    reference_counts: the same of the reference.
+  """
+
+  def cross_entropy(histogram, reference):
+    smoothed = jnp.asarray(reference, jnp.float32) + 0.5
+    bits = -jnp.log2(smoothed / smoothed.sum())
+    return jnp.sum(jnp.asarray(histogram, jnp.float32) * bits)
+
+  selection = jnp.stack([jnp.sum(c) for c in counts])
+  references = jnp.stack([jnp.sum(c) for c in reference_counts])
+  pairs = zip(counts, reference_counts, strict=True)
+  total = sum(cross_entropy(*pair) for pair in pairs)
+  if len(counts) > 1:
+    total += cross_entropy(selection, references)
+  return total / jnp.maximum(selection.sum(), 1.0)
+
+
+def gradient_gap(
+  loss: Callable[[jax.Array], jax.Array],
+  quantize: Callable[[jax.Array], jax.Array],
+  z: jax.Array,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Returns the norm of the gradient that quantization changes (eq. 5).
+
+  || d loss(z) / dz - d loss(quantize(z)) / dz ||_2, over the whole batch.
+
+  Args:
+    loss: the decoder's mean squared error as a function of its input.
+    quantize: the quantizer with its straight-through gradient, projections
+      and selection included, at the same parameters.
+    z: the encoder's output, `[B, ...]`.
+    axis_name: the mapped axis over which the batch is spread, in equal parts;
+      `loss` is then the mean over this device's part.
+  """
+  unquantized = jax.grad(loss)(z)
+  quantized = jax.grad(lambda z: loss(quantize(z)))(z)
+  difference = (unquantized - quantized).astype(jnp.float32)
+  square = jnp.sum(jnp.square(difference))
+  if axis_name is None:
+    return jnp.sqrt(square)
+  # The mean over the batch divides each device's gradient once more.
+  return jnp.sqrt(jax.lax.psum(square, axis_name)) / jax.lax.axis_size(
+    axis_name
+  )

@@ -1,0 +1,278 @@
+"""Vector quantization with one codebook (van den Oord et al., 2017).
+
+Shapes: C features of z, N codewords, D their width, T points.
+"""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from adq_jax import checks
+from adq_jax import codebook as codebooks
+from adq_jax import metrics
+from adq_jax.nearest import nearest_codes
+from adq_jax.quantizers import base
+
+COLLECTION = "codebook"
+
+
+class VectorQuantizer(nn.Module):
+  """Replaces every vector of z by the nearest of N codewords.
+
+  The state is in the collection `"codebook"`: `embedding`, `cluster_size`,
+  `embedding_sum` and `initialized`, as in `adq_jax.Codebook`.  Training
+  changes it, so apply with `mutable=["codebook"]`.  Under `pmap`, statistics
+  and drawn codewords come from the batches of all devices.
+
+  Attributes:
+    codebook_size: N.
+    embedding_dim: D.
+    features: C, with 1x1 projections C -> D and D -> C around the codebook;
+      None where z has width D itself.
+    commitment_cost: alpha of eq. 3.
+    decay: gamma, of the moving averages.
+    update: `"ema"`, moving averages of the encodings; or `"gradient"`, where
+      `embedding` is a parameter and the codebook term of eq. 3 trains it, and
+      the collection holds `cluster_size` alone.
+    codebook_init: `"normal"`, as in the paper; or `"data"`: at the first
+      training step codewords become encodings of its batch, which needs
+      `"ema"`.  (Not `init`, which is a method of every Flax module.)
+    revive_below: a codeword chosen less often than this share of the mean is
+      placed upon an encoding again (see `revive_dead_codes`).  0: never.
+      Above 0 needs `"ema"`.
+    axis_name: the mapped axis over which a training batch is spread.
+  """
+
+  codebook_size: int
+  embedding_dim: int
+  features: int | None = None
+  commitment_cost: float = 0.25
+  decay: float = 0.99
+  update: str = "ema"
+  codebook_init: str = "normal"
+  revive_below: float = 0.0
+  axis_name: str | None = None
+
+  def setup(self):
+    self._check_fields()
+    if self.features is not None:
+      # Float32 in full: a TPU would round to bfloat16 just before the search.
+      precision = jax.lax.Precision.HIGHEST
+      self.project_in = nn.Dense(self.embedding_dim, precision=precision)
+      self.project_out = nn.Dense(self.features, precision=precision)
+    names = [field.name for field in dataclasses.fields(codebooks.Codebook)]
+    if self.update == "gradient":
+      names = ["cluster_size"]
+      self.embedding = self.param(
+        "embedding",
+        nn.initializers.normal(1.0),
+        (self.codebook_size, self.embedding_dim),
+      )
+
+    @functools.cache
+    def initial() -> codebooks.Codebook:
+      return codebooks.init_codebook(
+        self.make_rng(COLLECTION),
+        self.codebook_size,
+        self.embedding_dim,
+        initialized=self.codebook_init == "normal",
+      )
+
+    self.state = {
+      name: self.variable(
+        COLLECTION, name, lambda n: getattr(initial(), n), name
+      )
+      for name in names
+    }
+
+  def __call__(
+    self,
+    z: jax.Array,
+    *,
+    train: bool = False,
+    mask: jax.Array | None = None,
+  ) -> base.Quantized:
+    """Quantizes z with the codewords as they are, then updates these.
+
+    Args:
+      z: floating `[..., C]`, or `[..., D]` without projections.
+      train: whether to update the collection `"codebook"`.  The rng stream
+        `"codebook"`, the same on all devices, is needed for
+        `codebook_init="data"` and for `revive_below` above 0.
+      mask: 1 for a real point, `[...]`; padding counts in no statistic, loss
+        or metric.
+
+    Returns:
+      Quantized, with int32 `codes` `[...]`.  Its `loss` and
+      `metrics["quantization_error"]` are means over points and width;
+      `metrics` also has the batch's `perplexity` (1 to N) and `usage`, the
+      share of codewords chosen.  In training under `axis_name`, metrics are
+      of the batch of all devices, and the mean of `loss` over devices is its
+      loss; in evaluation no device looks at another.
+
+    Raises:
+      ValueError: if a shape, dtype or field does not fit, the collection is
+        not mutable in training, or a needed rng stream is missing.
+    """
+    self._check_z(z, mask)
+    updates = train and not self.is_initializing()
+    axis_name = self.axis_name if updates else None
+    points = self._to_points(z)
+    batch = {
+      "mask": None if mask is None else mask.reshape(-1),
+      "axis_name": axis_name,
+    }
+    if updates:
+      self._begin_update(points, batch)
+    codewords = self._codewords()
+    codes = nearest_codes(points, codewords)
+    quantized = jnp.take(codewords, codes, axis=0)
+
+    def mean_square(a, b):
+      return base.masked_mean(jnp.square(a - b).mean(axis=-1), **batch)
+
+    error = mean_square(points, jax.lax.stop_gradient(quantized))
+    loss = self.commitment_cost * error
+    if self.update == "gradient":
+      loss += mean_square(jax.lax.stop_gradient(points), quantized)
+    counts = codebooks.code_counts(codes, self.codebook_size, **batch)
+    if updates:
+      self._finish_update(points, codes, counts, batch)
+    quantized = jax.lax.stop_gradient(quantized)
+    values = self._from_points(
+      base.straight_through(quantized, points), z.shape
+    )
+    error = jax.lax.stop_gradient(error)
+    if axis_name is not None:
+      error = jax.lax.pmean(error, axis_name)
+    return base.Quantized(
+      values=values.astype(z.dtype),
+      codes=codes.reshape(z.shape[:-1]),
+      loss=loss,
+      metrics={
+        "quantization_error": error,
+        "perplexity": metrics.perplexity(counts),
+        "usage": metrics.usage(counts),
+      },
+    )
+
+  def encode(self, z: jax.Array) -> jax.Array:
+    """Returns the codes of z `[..., C]`, int32 `[...]`."""
+    self._check_z(z, None)
+    codes = nearest_codes(self._to_points(z), self._codewords())
+    return codes.reshape(z.shape[:-1])
+
+  def decode(self, codes: jax.Array) -> jax.Array:
+    """Returns the values float32 `[..., C]` of integer codes `[...]`.
+
+    A code out of range gives NaN.
+    """
+    checks.check_integer("codes", codes)
+    in_range = (codes >= 0) & (codes < self.codebook_size)
+    indices = jnp.where(in_range, codes, self.codebook_size).reshape(-1)
+    quantized = jnp.take(self._codewords(), indices, axis=0, mode="fill")
+    return self._from_points(quantized, (*codes.shape, self._width))
+
+  @property
+  def _width(self) -> int:
+    return self.embedding_dim if self.features is None else self.features
+
+  def _to_points(self, z: jax.Array) -> jax.Array:
+    """z `[..., C]` -> float32 points `[T, D]`."""
+    points = z.astype(jnp.float32).reshape(-1, z.shape[-1])
+    return points if self.features is None else self.project_in(points)
+
+  def _from_points(
+    self, points: jax.Array, shape: tuple[int, ...]
+  ) -> jax.Array:
+    """Points `[T, D]` -> float32 `[..., C]`."""
+    if self.features is not None:
+      points = self.project_out(points)
+    return points.reshape(shape)
+
+  def _codewords(self) -> jax.Array:
+    if self.update == "gradient":
+      return self.embedding
+    return self.state["embedding"].value
+
+  def _codebook(self) -> codebooks.Codebook:
+    return codebooks.Codebook(
+      **{name: variable.value for name, variable in self.state.items()}
+    )
+
+  def _store(self, codebook: codebooks.Codebook) -> None:
+    for name, variable in self.state.items():
+      variable.value = getattr(codebook, name)
+
+  def _begin_update(self, points: jax.Array, batch) -> None:
+    """Gives the codewords their first values, where the batch makes them."""
+    if not self.is_mutable_collection(COLLECTION):
+      raise ValueError(
+        f'train=True updates the collection "{COLLECTION}", which is not'
+        f' mutable; apply with mutable=["{COLLECTION}"]'
+      )
+    if self.codebook_init == "data":
+      self._store(
+        codebooks.initialize_from_data(
+          self._placement_key("codebook_init='data'"),
+          self._codebook(),
+          jax.lax.stop_gradient(points),
+          **batch,
+        )
+      )
+
+  def _finish_update(
+    self, points: jax.Array, codes: jax.Array, counts: jax.Array, batch
+  ) -> None:
+    """Moves the codewords, or with "gradient" counts their use alone."""
+    if self.update == "gradient":
+      size = self.state["cluster_size"]
+      size.value = self.decay * size.value + (1 - self.decay) * counts
+      return
+    points = jax.lax.stop_gradient(points)
+    sums = codebooks.code_sums(points, codes, self.codebook_size, **batch)
+    codebook = codebooks.ema_update(self._codebook(), counts, sums, self.decay)
+    if self.revive_below > 0:
+      codebook = codebooks.revive_dead_codes(
+        self._placement_key("revive_below"),
+        codebook,
+        points,
+        self.revive_below,
+        **batch,
+      )
+    self._store(codebook)
+
+  def _placement_key(self, reason: str) -> jax.Array:
+    if not self.has_rng(COLLECTION):
+      raise ValueError(
+        f"{reason} draws encodings in training, but the rng stream"
+        f' "{COLLECTION}" is missing; apply with'
+        f' rngs={{"{COLLECTION}": key}}, the same key on all devices'
+      )
+    return self.make_rng(COLLECTION)
+
+  def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
+    name = "embedding_dim" if self.features is None else "features"
+    base.check_inputs(z, mask, self._width, f"the quantizer's {name}")
+
+  def _check_fields(self) -> None:
+    checks.check_at_least("codebook_size", self.codebook_size, 1)
+    checks.check_at_least("embedding_dim", self.embedding_dim, 1)
+    if self.features is not None:
+      checks.check_at_least("features", self.features, 1)
+    checks.check_at_least("commitment_cost", self.commitment_cost, 0)
+    checks.check_at_least("revive_below", self.revive_below, 0)
+    if not 0 <= self.decay < 1:
+      raise ValueError(f"decay is {self.decay}; it must be in [0, 1)")
+    checks.check_choice("update", self.update, ("ema", "gradient"))
+    checks.check_choice("codebook_init", self.codebook_init, ("normal", "data"))
+    if self.update == "gradient" and (
+      self.codebook_init == "data" or self.revive_below > 0
+    ):
+      raise ValueError(
+        'codebook_init="data" and revive_below place codewords, which'
+        ' update="gradient" leaves to the optimizer; use update="ema"'
+      )

@@ -1,0 +1,95 @@
+"""Which codebook of the pool a point uses (section 3.2, alg. 1 line 7).
+
+Shapes: C features of z, m codebooks.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from adq_jax.quantizers import base
+
+
+class AttentionSelector(nn.Module):
+  """Multi-head attention of points to one learned key for each codebook.
+
+  There is no value path: only the weights are used.
+
+  Attributes:
+    num_codebooks: m.
+    num_heads: heads, a divisor of C.
+  """
+
+  num_codebooks: int
+  num_heads: int = 2
+
+  @nn.compact
+  def __call__(self, z: jax.Array) -> jax.Array:
+    """Returns log pi, float32 `[..., m]`, of points z float32 `[..., C]`.
+
+    pi is the mean over heads of softmax(q.k / sqrt(C / heads)).
+    """
+    features = z.shape[-1]
+    if features % self.num_heads:
+      raise ValueError(
+        f"num_heads is {self.num_heads}; it must divide the"
+        f" {features} features of z"
+      )
+    head_dim = features // self.num_heads
+    precision = jax.lax.Precision.HIGHEST
+    codebook_keys = self.param(
+      "codebook_keys",
+      nn.initializers.normal(1.0),
+      (self.num_codebooks, features),
+    )
+    heads = (self.num_heads, head_dim)
+    query = nn.DenseGeneral(heads, precision=precision, name="query")(z)
+    key = nn.DenseGeneral(heads, precision=precision, name="key")(codebook_keys)
+    scores = jnp.einsum(
+      "...hd,mhd->...hm", query, key, precision=precision
+    ) / jnp.sqrt(jnp.float32(head_dim))
+    log_weights = jax.nn.log_softmax(scores, axis=-1)
+    return jax.nn.logsumexp(log_weights, axis=-2) - jnp.log(
+      jnp.float32(self.num_heads)
+    )
+
+
+def gumbel_noise(
+  key: jax.Array, shape: tuple[int, ...], example_index: jax.Array
+) -> jax.Array:
+  """Returns Gumbel noise that belongs to the examples, not to the batch.
+
+  Args:
+    key: a PRNG key, the same for all examples.
+    shape: `[B, ...]`, examples first.
+    example_index: what tells examples apart, int `[B]`.
+
+  Returns:
+    float32 noise of that shape; a row depends on key and index alone.
+  """
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, example_index)
+  return jax.vmap(lambda key: jax.random.gumbel(key, shape[1:], jnp.float32))(
+    keys
+  )
+
+
+def straight_through_choice(
+  logits: jax.Array, temperature: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
+  """Chooses the largest logit, with the gradient of a softmax.
+
+  With log pi + Gumbel noise for logits, the choice is a draw from pi whatever
+  the temperature (Gumbel-Softmax, hard): the temperature shapes the gradient.
+
+  Args:
+    logits: float32 `[..., m]`.
+    temperature: tau, above 0, a scalar.
+
+  Returns:
+    weights, float32 `[..., m]`: exactly one-hot, with the gradient of
+    softmax(logits / tau); and the choice, int32 `[...]`.
+  """
+  choice = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  one_hot = jax.nn.one_hot(choice, logits.shape[-1], dtype=jnp.float32)
+  soft = jax.nn.softmax(logits / temperature, axis=-1)
+  return base.straight_through(one_hot, soft), choice

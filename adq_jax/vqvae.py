@@ -1,0 +1,140 @@
+"""The vector-quantized variational autoencoder (eqs. 1, 3, 4).
+
+Shapes: B images, H and W their sides, f the downsampling factor.
+"""
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from adq_jax import checks
+from adq_jax import networks
+from adq_jax.quantizers import base
+
+
+@flax.struct.dataclass
+class Reconstruction:
+  """What a VQVAE makes of images `[B, H, W, channels]`.
+
+  Attributes:
+    images: the reconstructions, float32, shape of the images.
+    squared_error: of each image, the mean over its pixels, float32 `[B]`.
+    mse: their mean over the real images, float32 `[]`.
+    loss: eq. 3 or eq. 4, float32 `[]`.
+    quantized: the quantizer's result, on a `[B, H / f, W / f]` grid.
+  """
+
+  images: jax.Array
+  squared_error: jax.Array
+  mse: jax.Array
+  loss: jax.Array
+  quantized: base.Quantized
+
+
+class VQVAE(nn.Module):
+  """Encoder, quantizer and decoder.
+
+  Attributes:
+    quantizer: a `VectorQuantizer` or `AdaptiveQuantizer` with `features` equal
+      to this module's.
+    channels: of the images.
+    network: `"cnn_resnet"` (the paper's), `"cnn"` or `"cnn_inception"`.
+    features: width of the encoder's output and the decoder's input.
+    downsampling: f, a power of two from 2.
+    quantization_weight: beta of eq. 3.
+    dtype: what encoder and decoder compute in; the quantizer's arithmetic,
+      the parameters and the losses are float32.
+  """
+
+  quantizer: nn.Module
+  channels: int = 3
+  network: str = "cnn_resnet"
+  features: int = 128
+  downsampling: int = 4
+  quantization_weight: float = 1.0
+  dtype: networks.Dtype = jnp.float32
+
+  def setup(self):
+    checks.check_at_least("channels", self.channels, 1)
+    checks.check_at_least("features", self.features, 4)
+    checks.check_choice("network", self.network, tuple(networks.BLOCKS))
+    factor = self.downsampling
+    if factor < 2 or factor & (factor - 1):
+      raise ValueError(
+        f"downsampling is {factor}; it must be a power of two, 2 or more"
+      )
+    common = {
+      "network": self.network,
+      "features": self.features,
+      "downsampling": factor,
+      "dtype": self.dtype,
+    }
+    self.encoder = networks.Encoder(**common)
+    self.decoder = networks.Decoder(channels=self.channels, **common)
+
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    train: bool = False,
+    mask: jax.Array | None = None,
+    **choice,
+  ) -> Reconstruction:
+    """Reconstructs images.
+
+    Args:
+      images: floating `[B, H, W, channels]`, in [-0.5, 0.5]; H and W multiples
+        of f.
+      train: whether to update the collection `"codebook"`; see the quantizer
+        for the rng streams that this needs.
+      mask: 1 for a real image, 0 for padding, `[B]`.
+      **choice: more arguments of the quantizer: `temperature`, `draw` and
+        `example_index` of `AdaptiveQuantizer`.
+
+    Raises:
+      ValueError: if a shape, dtype or field does not fit.
+    """
+    self._check_images(images)
+    if mask is not None:
+      checks.check_shape("mask", mask, images.shape[:1], "one for each image")
+    z = self.encoder(images)
+    point_mask = None
+    if mask is not None:
+      point_mask = jnp.broadcast_to(mask[:, None, None], z.shape[:-1])
+    quantized = self.quantizer(z, train=train, mask=point_mask, **choice)
+    reconstructed = self.decoder(quantized.values)
+    squared_error = jnp.square(reconstructed - images.astype(jnp.float32)).mean(
+      axis=(1, 2, 3)
+    )
+    axis_name = self.quantizer.axis_name if train else None
+    if self.is_initializing():
+      axis_name = None
+    mse = base.masked_mean(squared_error, mask, axis_name)
+    return Reconstruction(
+      images=reconstructed,
+      squared_error=squared_error,
+      mse=mse,
+      loss=mse + self.quantization_weight * quantized.loss,
+      quantized=quantized,
+    )
+
+  def encode(self, images: jax.Array):
+    """Returns the codes of images, on a `[B, H / f, W / f]` grid."""
+    self._check_images(images)
+    return self.quantizer.encode(self.encoder(images))
+
+  def decode(self, codes) -> jax.Array:
+    """Returns the images float32 `[B, H, W, channels]` of codes."""
+    # Rounded as the forward pass rounds, where that is in bfloat16.
+    return self.decoder(self.quantizer.decode(codes).astype(self.dtype))
+
+  def _check_images(self, images: jax.Array) -> None:
+    checks.check_floating("images", images, rank=4)
+    checks.check_width("images", images, self.channels, "the model's channels")
+    height, width = images.shape[1:3]
+    if height % self.downsampling or width % self.downsampling:
+      raise ValueError(
+        f"images has shape {images.shape}; its sides must be multiples of"
+        f" {self.downsampling}, the model's downsampling"
+      )

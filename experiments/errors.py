@@ -1,0 +1,8 @@
+"""The error for what a user can put right."""
+
+
+class UserError(Exception):
+  """Bad input: `main` prints its one line, without a traceback, and exits.
+
+  The message names the thing, what it got and what to do.
+  """

@@ -1,0 +1,230 @@
+"""Evaluation over a whole split."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from adq_jax import code_counts
+from adq_jax import coded_rate
+from adq_jax import nominal_rate
+from adq_jax import perplexity
+from adq_jax import psnr
+from adq_jax import usage
+from adq_jax import VQVAE
+from experiments import augment
+from experiments import settings
+from experiments.data import pipeline
+from experiments.data.split import Split
+
+_AXIS = "devices"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What one pass over a split gives.
+
+  Attributes:
+    squared_error: mean over each image's pixels, float32 `[n]`.
+    counts: for each codebook, how many points chose each codeword, float64
+      `[N_i]`.
+  """
+
+  squared_error: np.ndarray
+  counts: tuple[np.ndarray, ...]
+
+
+class Evaluator:
+  """Runs a model over splits, sharing batches among devices."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    model: VQVAE,
+    devices: Sequence[jax.Device],
+  ):
+    sizes = [codebook_size for codebook_size, _ in settings.structures(config)]
+    starts = np.cumsum([0, *sizes])
+    is_adaptive = config.quantizer.kind == "adaptive"
+    key = jax.random.key(config.seed)
+
+    def step(variables, images, indices, mask, draw):
+      choice = {"draw": draw, "example_index": indices} if is_adaptive else {}
+      result = model.apply(
+        variables, augment.to_float(images), rngs={"gumbel": key}, **choice
+      )
+      codes = result.quantized.codes
+      book = codes.book if is_adaptive else jnp.zeros_like(codes)
+      index = codes.index if is_adaptive else codes
+      counts = code_counts(
+        jnp.asarray(starts)[book] + index,
+        int(starts[-1]),
+        mask=jnp.broadcast_to(mask[:, None, None], book.shape),
+        axis_name=_AXIS,
+      )
+      return {
+        "squared_error": result.squared_error,
+        "images": result.images,
+        "book": book,
+        "counts": counts,
+      }
+
+    self._step = jax.pmap(
+      step, _AXIS, devices=devices, in_axes=(0, 0, 0, 0, None)
+    )
+    self._starts = starts
+    self._num_devices = len(devices)
+    self._batch_size = config.batch_size
+    self._image_size = config.data.image_size
+
+  def evaluate(
+    self, variables: Any, split: Split, *, draw: bool = False
+  ) -> Evaluation:
+    """Evaluates every image of a split once.
+
+    Args:
+      variables: of the model, replicated.
+      split: the images; of larger ones, the centre.
+      draw: whether an adaptive model draws its choice, at temperature 1.
+    """
+    errors, total = [], np.zeros(self._starts[-1])
+    for result, mask in self._run(variables, split, draw):
+      errors.append(_unshard(result["squared_error"], mask))
+      total += np.asarray(flax.jax_utils.unreplicate(result["counts"]))
+    return Evaluation(
+      np.concatenate(errors), tuple(np.split(total, self._starts[1:-1]))
+    )
+
+  def reconstruct(
+    self, variables: Any, split: Split
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns reconstructions float32 `[n, H, W, C]`, and their codebooks.
+
+    Args:
+      variables: of the model, replicated.
+      split: the images; of larger ones, the centre.
+
+    Returns:
+      also the codebook of every position, int32 `[n, h, w]`; all zeros where
+      there is one.
+    """
+    images, books = [], []
+    for result, mask in self._run(variables, split, False):
+      images.append(_unshard(result["images"], mask))
+      books.append(_unshard(result["book"], mask))
+    return np.concatenate(images), np.concatenate(books)
+
+  def _run(
+    self, variables: Any, split: Split, draw: bool
+  ) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
+    """Yields the results of every batch, on the devices, and its mask."""
+    for images, indices, mask in pipeline.eval_batches(split, self._batch_size):
+      batch = (crop_centre(images, self._image_size), indices, mask)
+      shards = (x.reshape(self._num_devices, -1, *x.shape[1:]) for x in batch)
+      yield self._step(variables, *shards, draw), mask
+
+
+def _unshard(x: jax.Array, mask: np.ndarray) -> np.ndarray:
+  """The real rows `[n, ...]` of what devices made, `[devices, B, ...]`."""
+  return np.asarray(x).reshape(-1, *x.shape[2:])[mask > 0]
+
+
+def crop_centre(images: np.ndarray, size: int) -> np.ndarray:
+  """Cuts images `[n, H, W, C]` down to `[n, size, size, C]`."""
+  top = (images.shape[1] - size) // 2
+  left = (images.shape[2] - size) // 2
+  return images[:, top : top + size, left : left + size]
+
+
+def describe(
+  config: ml_collections.ConfigDict, evaluation: Evaluation, split: Split
+) -> dict[str, Any]:
+  """Returns the figures of one evaluation.
+
+  `recon_loss_sum` is the paper's table metric: the sum over the split of the
+  mean squared errors of batches of the paper's size.  Rates are in bits for
+  each position of the latent grid, and for each pixel.
+  """
+  structures = settings.structures(config)
+  mse = float(evaluation.squared_error.mean(dtype=np.float64))
+  selection = np.array([counts.sum() for counts in evaluation.counts])
+  rate = float(nominal_rate(selection, [n for n, _ in structures]))
+  figures = {
+    "recon_loss_sum": mse * len(split) / config.data.paper_batch_size,
+    "mse": mse,
+    "psnr": float(psnr(mse)),
+    "rate_nominal": rate,
+    "rate_nominal_per_pixel": rate / config.model.downsampling**2,
+    "perplexity": float(perplexity(np.concatenate(evaluation.counts))),
+    "usage": float(usage(np.concatenate(evaluation.counts))),
+    "codebooks": [
+      {
+        "structure": list(structure),
+        "selection": float(counts.sum() / selection.sum()),
+        "usage": float(usage(counts)),
+        "perplexity": float(perplexity(counts)),
+      }
+      for structure, counts in zip(structures, evaluation.counts, strict=True)
+    ],
+  }
+  if split.source_names:
+    figures["psnr_per_source"] = per_source_psnr(
+      evaluation.squared_error, split
+    )
+  return figures
+
+
+def describe_coded_rate(
+  config: ml_collections.ConfigDict,
+  evaluation: Evaluation,
+  reference: Evaluation,
+) -> dict[str, float]:
+  """Returns the rate under code frequencies of the training split."""
+  rate = float(coded_rate(evaluation.counts, reference.counts))
+  return {
+    "rate_coded": rate,
+    "rate_coded_per_pixel": rate / config.model.downsampling**2,
+  }
+
+
+def baselines(
+  config: ml_collections.ConfigDict, split: Split
+) -> dict[str, Any]:
+  """Returns what two models without codes reach on a split, in dB.
+
+  `resize` shrinks images by the model's downsampling factor and enlarges them
+  again, bicubically; `mean_color` paints an image with its mean.
+  """
+  images = np.asarray(augment.to_float(split.images))
+  n, height, width, channels = images.shape
+  factor = config.model.downsampling
+  small = jax.image.resize(
+    images, (n, height // factor, width // factor, channels), "cubic"
+  )
+  guesses = {
+    "resize": jax.image.resize(small, images.shape, "cubic"),
+    "mean_color": images.mean(axis=(1, 2), keepdims=True),
+  }
+  result = {}
+  for name, guess in guesses.items():
+    error = np.square(np.asarray(guess) - images).mean(axis=(1, 2, 3))
+    result[name] = {"psnr": float(psnr(error.mean(dtype=np.float64)))}
+    if split.source_names:
+      result[name]["psnr_per_source"] = per_source_psnr(error, split)
+  return result
+
+
+def per_source_psnr(
+  squared_error: np.ndarray, split: Split
+) -> dict[str, float]:
+  """Returns the PSNR in dB of each source's images."""
+  return {
+    name: float(psnr(squared_error[split.source == i].mean()))
+    for i, name in enumerate(split.source_names)
+  }

@@ -1,0 +1,117 @@
+"""What a run tells: metrics.jsonl, TensorBoard events and a progress bar."""
+
+from collections.abc import Mapping
+import json
+import os
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import tensorboardX
+import tqdm
+
+from experiments import workdir as workdirs
+
+
+class MetricLog:
+  """Appends to a run's metrics.jsonl and its TensorBoard events.
+
+  A line is `{"step": 50, "split": "train", "values": {"loss": 0.1, ...}}`.
+  """
+
+  def __init__(self, workdir: pathlib.Path, first_step: int):
+    """Opens the log of a run that has done `first_step` steps.
+
+    What an interrupted run had written of later steps is cut off.
+    """
+    path = workdir / workdirs.METRICS
+    kept = [
+      line for line in read_metrics(workdir) if line["step"] <= first_step
+    ]
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    os.replace(temporary, path)
+    self._file = open(path, "a")
+    self._events = tensorboardX.SummaryWriter(
+      str(workdir / "tensorboard"), purge_step=first_step + 1
+    )
+
+  def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
+    """Adds a line: scalars and vectors by name."""
+    values = {
+      name: np.asarray(value).tolist() for name, value in values.items()
+    }
+    line = {"step": step, "split": split, "values": values}
+    self._file.write(json.dumps(line) + "\n")
+    self._file.flush()
+    for name, value in values.items():
+      for i, scalar in enumerate(np.atleast_1d(value)):
+        suffix = f"/{i}" if isinstance(value, list) else ""
+        self._events.add_scalar(f"{split}/{name}{suffix}", scalar, step)
+
+  def close(self) -> None:
+    self._file.close()
+    self._events.close()
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the lines of a run's metrics.jsonl, less one cut short."""
+  path = workdir / workdirs.METRICS
+  lines = []
+  if path.exists():
+    for line in path.read_text().splitlines():
+      try:
+        lines.append(json.loads(line))
+      except json.JSONDecodeError:
+        break
+  return lines
+
+
+class Progress:
+  """A progress bar on a terminal, plain lines elsewhere."""
+
+  def __init__(self, num_steps: int, first_step: int, batch_size: int):
+    self._num_steps = num_steps
+    self._batch_size = batch_size
+    self._is_terminal = sys.stderr.isatty()
+    self._bar = tqdm.tqdm(
+      total=num_steps,
+      initial=first_step,
+      unit="step",
+      disable=not self._is_terminal,
+      dynamic_ncols=True,
+    )
+    self._step, self._time = first_step, time.perf_counter()
+
+  def advance(self) -> None:
+    self._bar.update()
+
+  def report(self, step: int, loss: float) -> float:
+    """Shows the loss, and the speed since the last report in steps/s."""
+    now = time.perf_counter()
+    speed = (step - self._step) / (now - self._time)
+    self._step, self._time = step, now
+    images = speed * self._batch_size
+    if self._is_terminal:
+      self._bar.set_postfix_str(f"{images:.0f} images/s, loss {loss:.5f}")
+    else:
+      left = tqdm.tqdm.format_interval((self._num_steps - step) / speed)
+      self.say(
+        f"step {step}/{self._num_steps}  loss {loss:.5f}"
+        f"  {speed:.2f} steps/s  {images:.0f} images/s  {left} left"
+      )
+    return speed
+
+  def skip_pause(self) -> None:
+    """Leaves out of the speed what was done since the last report."""
+    self._time = time.perf_counter()
+
+  def say(self, text: str) -> None:
+    """Prints a line above the bar."""
+    self._bar.write(text)
+    sys.stdout.flush()
+
+  def close(self) -> None:
+    self._bar.close()

@@ -1,0 +1,207 @@
+"""What a run leaves behind when it is done, and what it says."""
+
+from collections.abc import Mapping
+import json
+import pathlib
+from typing import Any
+
+import flax
+import ml_collections
+import numpy as np
+
+from experiments import augment
+from experiments import data
+from experiments import pictures
+from experiments import settings
+from experiments import workdir as workdirs
+from experiments.checkpoints import load_state
+from experiments.data.split import Split
+from experiments.devices import choose_devices
+from experiments.evaluate import baselines
+from experiments.evaluate import crop_centre
+from experiments.evaluate import describe
+from experiments.evaluate import describe_coded_rate
+from experiments.evaluate import Evaluator
+from experiments.state import TrainState
+
+_SHOWN = 16  # images in reconstructions.png
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
+  """Returns summary.json of a run, None where it has none yet."""
+  path = workdir / workdirs.SUMMARY
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def finish(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  state: TrainState,
+  evaluator: Evaluator,
+  splits: Mapping[str, Split],
+  run: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Draws the pictures, writes summary.json and prints the outcome.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    state: at its last step, replicated.
+    evaluator: of its model.
+    splits: "train" and "validation".
+    run: more for the summary.
+
+  Returns:
+    What is in summary.json.
+  """
+  summary = {
+    "name": config.name,
+    "variant": config.variant,
+    **run,
+    **evaluate_fully(config, evaluator, state, splits),
+  }
+  draw_pictures(config, workdir, evaluator, state, splits["validation"])
+  # Last of all: it says that the run is finished.
+  workdirs.write_json(workdir / workdirs.SUMMARY, summary)
+  print(outcome(workdir, summary))
+  return summary
+
+
+def evaluate_run(
+  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
+) -> dict[str, Any]:
+  """Evaluates a run's latest checkpoint, and writes evaluation.json.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+
+  Returns:
+    What is in evaluation.json: the figures of summary.json.
+
+  Raises:
+    UserError: for bad input.
+  """
+  workdir = pathlib.Path(workdir)
+  settings.check(config)
+  workdirs.check_same_run(workdir, config)
+  model, state = load_state(config, workdir)
+  devices = choose_devices(config.batch_size)
+  evaluator = Evaluator(config, model, devices)
+  step = int(state.step)
+  state = flax.jax_utils.replicate(state, devices)
+  splits = data.load(config)
+  figures = {"steps": step, **evaluate_fully(config, evaluator, state, splits)}
+  workdirs.write_json(workdir / "evaluation.json", figures)
+  print(one_line(step, figures))
+  print(f"figures: {workdir / 'evaluation.json'}")
+  return figures
+
+
+def evaluate_fully(
+  config: ml_collections.ConfigDict,
+  evaluator: Evaluator,
+  state: TrainState,
+  splits: Mapping[str, Split],
+) -> dict[str, Any]:
+  """Returns every figure of a replicated state.
+
+  Those of `describe`, the coded rate, the same with drawn codebooks for a
+  pool, and the baselines.
+  """
+  variables, validation = state.variables, splits["validation"]
+  result = evaluator.evaluate(variables, validation)
+  figures = describe(config, result, validation)
+  if config.rate_examples:
+    reference = evaluator.evaluate(variables, sample(splits["train"], config))
+    figures |= describe_coded_rate(config, result, reference)
+  if config.quantizer.kind == "adaptive":
+    drawn = evaluator.evaluate(variables, validation, draw=True)
+    figures["drawn"] = describe(config, drawn, validation)
+  figures["baselines"] = baselines(config, validation)
+  return figures
+
+
+def sample(split: Split, config: ml_collections.ConfigDict) -> Split:
+  """Returns up to `config.rate_examples` images, spread over a split."""
+  count = min(len(split), config.rate_examples)
+  indices = np.linspace(0, len(split) - 1, count).round().astype(int)
+  return Split(split.images[indices], split.source[indices], split.source_names)
+
+
+def draw_pictures(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  evaluator: Evaluator,
+  state: TrainState,
+  validation: Split,
+) -> None:
+  """Draws reconstructions.png and, for a pool, selection.png."""
+  indices = np.linspace(0, len(validation) - 1, _SHOWN).round().astype(int)
+  shown = Split(validation.images[indices], validation.source[indices])
+  images, books = evaluator.reconstruct(state.variables, shown)
+  structures = settings.structures(config)
+  pictures.draw_reconstructions(
+    workdir / "reconstructions.png",
+    crop_centre(shown.images, config.data.image_size),
+    np.asarray(augment.to_uint8(images)),
+    books,
+    structures,
+  )
+  if config.quantizer.kind == "adaptive":
+    pictures.draw_selection(workdir / "selection.png", structures)
+
+
+def loggable(figures: Mapping[str, Any]) -> dict[str, Any]:
+  """Flattens an evaluation's figures to scalars and vectors by name."""
+  flat = {k: v for k, v in figures.items() if isinstance(v, float)}
+  for name in ("selection", "usage", "perplexity"):
+    values = [codebook[name] for codebook in figures["codebooks"]]
+    flat["selection" if name == "selection" else f"codebook_{name}"] = values
+  for source, value in figures.get("psnr_per_source", {}).items():
+    flat[f"psnr_{source}"] = value
+  return flat
+
+
+def one_line(step: int, figures: Mapping[str, Any]) -> str:
+  """Returns an evaluation in a line."""
+  return (
+    f"step {step}  validation: mse {figures['mse']:.5f}"
+    f"  psnr {figures['psnr']:.2f} dB"
+    f"  recon_loss_sum {figures['recon_loss_sum']:.4f}"
+    f"  rate {figures['rate_nominal']:.2f} bits/position"
+    f"  usage {figures['usage']:.1%}"
+  )
+
+
+def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
+  """Returns what a person wants to know of a finished run."""
+  resize, mean = (
+    summary["baselines"][name]["psnr"] for name in ("resize", "mean_color")
+  )
+  rate = f"{summary['rate_nominal']:.2f} bits/position"
+  if "rate_coded" in summary:
+    rate += f", {summary['rate_coded']:.2f} entropy-coded"
+  lines = [
+    f"{summary['name']} {summary['variant']}: {summary['steps']} steps in"
+    f" {summary['seconds']:.0f} s on {summary['devices']}",
+    f"  validation psnr {summary['psnr']:.2f} dB ({resize:.2f} for a resize"
+    f" down and up, {mean:.2f} for the mean colour)",
+    f"  recon_loss_sum {summary['recon_loss_sum']:.4f}"
+    f"  mse {summary['mse']:.6f}",
+    f"  rate {rate} ({summary['rate_nominal_per_pixel']:.3f} bits/pixel)",
+    "  codebook      chosen   codewords used",
+  ]
+  for codebook in summary["codebooks"]:
+    name = pictures.structure_name(codebook["structure"])
+    lines.append(
+      f"  {name:<12}{codebook['selection']:8.1%}{codebook['usage']:12.1%}"
+    )
+  names = [path.name for path in sorted(workdir.glob("*.png"))]
+  lines += [
+    f"  pictures: {', '.join(str(workdir / name) for name in names)}",
+    f"  figures: {workdir / workdirs.SUMMARY}, {workdir / workdirs.METRICS};"
+    f" tensorboard --logdir {workdir}",
+    f"  model: experiments.checkpoints.load_model({str(workdir)!r})",
+  ]
+  return "\n".join(lines)

@@ -1,0 +1,186 @@
+"""Checks a config and builds what it describes."""
+
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from adq_jax import AdaptiveQuantizer
+from adq_jax import codebook_structures
+from adq_jax import VectorQuantizer
+from adq_jax import VQVAE
+from adq_jax.networks import BLOCKS
+from experiments import data
+from experiments.errors import UserError
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_CHOICES = {
+  "name": tuple(data.LOADERS),
+  "schedule": ("constant", "cosine"),
+  "temperature": ("linear", "constant"),
+  "dtype": tuple(_DTYPES),
+  "model.network": tuple(BLOCKS),
+  "quantizer.kind": ("adaptive", "fixed"),
+  "quantizer.update_rule": ("ema", "gradient"),
+  "quantizer.codebook_init": ("normal", "data"),
+}
+_MINIMA = {
+  "seed": 0,
+  "num_steps": 1,
+  "batch_size": 1,
+  "learning_rate": 0,
+  "warmup_steps": 0,
+  "log_every": 1,
+  "eval_every": 1,
+  "checkpoint_every": 1,
+  "rate_examples": 0,
+  "model.features": 4,
+  "model.downsampling": 2,
+  "model.quantization_weight": 0,
+  "quantizer.num_heads": 1,
+  "quantizer.commitment_cost": 0,
+  "quantizer.revive_below": 0,
+  "data.image_size": 1,
+  "data.channels": 1,
+  "data.paper_batch_size": 1,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises a UserError for the first field that cannot work."""
+  for field, choices in _CHOICES.items():
+    if _get(config, field) not in choices:
+      raise _error(config, field, f"one of {', '.join(choices)}")
+  for field, minimum in _MINIMA.items():
+    if not _get(config, field) >= minimum:
+      raise _error(config, field, f"at least {minimum}")
+  if not 0 <= config.quantizer.decay < 1:
+    raise _error(config, "quantizer.decay", "in [0, 1)")
+  factor = config.model.downsampling
+  if factor & (factor - 1):
+    raise _error(config, "model.downsampling", "a power of two")
+  if config.data.image_size % factor:
+    raise _error(
+      config,
+      "data.image_size",
+      f"a multiple of config.model.downsampling, {factor}",
+    )
+  if config.model.features % config.quantizer.num_heads:
+    raise _error(
+      config,
+      "quantizer.num_heads",
+      f"a divisor of config.model.features, {config.model.features}",
+    )
+  quantizer = config.quantizer
+  if quantizer.update_rule == "gradient" and (
+    quantizer.codebook_init == "data" or quantizer.revive_below > 0
+  ):
+    raise _error(
+      config,
+      "quantizer.update_rule",
+      "ema where codebook_init is data or revive_below is above 0",
+    )
+  _check_structures(config)
+
+
+def structures(
+  config: ml_collections.ConfigDict,
+) -> tuple[tuple[int, int], ...]:
+  """Returns the structures (N, D) of a config's codebooks."""
+  chosen = config.quantizer.structures
+  if not chosen:
+    try:
+      chosen = codebook_structures(config.quantizer.capacity)
+    except ValueError as error:
+      raise UserError(f"config.quantizer.{error}") from error
+  return tuple((int(n), int(d)) for n, d in chosen)
+
+
+def create_model(
+  config: ml_collections.ConfigDict, axis_name: str | None = None
+) -> VQVAE:
+  """Returns the model of a checked config.
+
+  Args:
+    config: of an experiment.
+    axis_name: the mapped axis over which training batches are spread.
+  """
+  common = {
+    "features": config.model.features,
+    "commitment_cost": config.quantizer.commitment_cost,
+    "decay": config.quantizer.decay,
+    "update": config.quantizer.update_rule,
+    "codebook_init": config.quantizer.codebook_init,
+    "revive_below": config.quantizer.revive_below,
+    "axis_name": axis_name,
+  }
+  if config.quantizer.kind == "adaptive":
+    quantizer = AdaptiveQuantizer(
+      structures(config), num_heads=config.quantizer.num_heads, **common
+    )
+  else:
+    quantizer = VectorQuantizer(*structures(config)[0], **common)
+  return VQVAE(
+    quantizer=quantizer,
+    channels=config.data.channels,
+    network=config.model.network,
+    features=config.model.features,
+    downsampling=config.model.downsampling,
+    quantization_weight=config.model.quantization_weight,
+    dtype=_DTYPES[config.dtype],
+  )
+
+
+def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
+  """Returns the learning rate as a function of the steps done."""
+  peak, warmup = config.learning_rate, config.warmup_steps
+  if config.schedule == "cosine":
+    main = optax.cosine_decay_schedule(peak, max(config.num_steps - warmup, 1))
+  else:
+    main = optax.constant_schedule(peak)
+  rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
+  return optax.join_schedules([rise, main], [warmup])
+
+
+def temperature(config: ml_collections.ConfigDict) -> optax.Schedule:
+  """Returns tau as a function of the steps done (appendix A.1).
+
+  In step s, counted from 1, it is num_steps - s + 1.
+  """
+  if config.temperature == "constant":
+    return optax.constant_schedule(1.0)
+  return lambda steps_done: (config.num_steps - steps_done).astype(jnp.float32)
+
+
+def _check_structures(config: ml_collections.ConfigDict) -> None:
+  field, capacity = "quantizer.structures", config.quantizer.capacity
+  chosen = structures(config)
+  if config.quantizer.kind == "fixed" and len(chosen) != 1:
+    raise _error(config, field, "a single pair where the quantizer is fixed")
+  for codebook_size, embedding_dim in chosen:
+    name = f"structure [{codebook_size},{embedding_dim}]"
+    if embedding_dim < 1 or codebook_size <= embedding_dim:
+      raise UserError(
+        f"config.{field} has the {name}; it needs more codewords than they"
+        " are wide, N > D >= 1"
+      )
+    if codebook_size * embedding_dim != capacity:
+      raise UserError(
+        f"config.{field} has the {name}, of capacity"
+        f" {codebook_size * embedding_dim}; it must be that of"
+        f" config.quantizer.capacity, {capacity}"
+      )
+
+
+def _get(config: ml_collections.ConfigDict, field: str):
+  value = config
+  for part in field.split("."):
+    value = value[part]
+  return value
+
+
+def _error(
+  config: ml_collections.ConfigDict, field: str, wanted: str
+) -> UserError:
+  return UserError(
+    f"config.{field} is {_get(config, field)!r}; it must be {wanted}"
+  )

@@ -1,0 +1,252 @@
+"""Training, readable top to bottom from `train_and_evaluate`."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import functools
+import pathlib
+import time
+from typing import Any
+
+from clu import parameter_overview
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from adq_jax import VQVAE
+from experiments import augment
+from experiments import data
+from experiments import report
+from experiments import settings
+from experiments import workdir as workdirs
+from experiments.checkpoints import Checkpoints
+from experiments.data import pipeline
+from experiments.devices import choose_devices
+from experiments.errors import UserError
+from experiments.evaluate import describe
+from experiments.evaluate import Evaluator
+from experiments.logging import MetricLog
+from experiments.logging import Progress
+from experiments.state import create_optimizer
+from experiments.state import create_state
+from experiments.state import TrainState
+
+AXIS = "devices"
+
+
+def train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
+) -> dict[str, Any]:
+  """Trains until `config.num_steps`, from where `workdir` stands.
+
+  Args:
+    config: of an experiment.
+    workdir: of the run; see the README for what it will hold.
+
+  Returns:
+    What is in summary.json.
+
+  Raises:
+    UserError: for bad input, before any work starts, and for a loss that is
+      not finite.
+  """
+  workdir = pathlib.Path(workdir)
+  settings.check(config)
+  with workdirs.claim(workdir, config):
+    finished = report.read_summary(workdir)
+    if finished and finished["steps"] >= config.num_steps:
+      print(
+        f"{workdir} holds a finished run of {finished['steps']} steps;"
+        " extend it with a larger --config.num_steps, or name another"
+        " directory with --workdir=DIR"
+      )
+      return finished
+    return _train(config, workdir)
+
+
+def _train(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+  devices = choose_devices(config.batch_size)
+  splits = data.load(config)
+  model = settings.create_model(config, axis_name=AXIS)
+  state = create_state(config, model)
+  checkpoints = Checkpoints(workdir)
+  seconds = 0.0
+  if checkpoints.latest_step() is not None:
+    state, seconds = checkpoints.restore(checkpoints.latest_step(), state)
+    print(f"Resuming {workdir} at step {int(state.step)}")
+  else:
+    print(parameter_overview.get_parameter_overview(state.variables))
+  step = int(state.step)
+  log = MetricLog(workdir, step)
+  progress = Progress(config.num_steps, step, config.batch_size)
+  state = flax.jax_utils.replicate(state, devices)
+  train_step = make_train_step(config, model, devices)
+  evaluator = Evaluator(config, model, devices)
+  batches = device_batches(config, splits["train"], step, devices)
+  started = time.perf_counter() - seconds
+  metrics = None
+
+  try:
+    while step < config.num_steps:
+      previous = (step, metrics)
+      state, metrics = train_step(state, next(batches))
+      # The device computes this step while the host looks at the one before.
+      _check_finite(workdir, *previous)
+      step += 1
+      progress.advance()
+      is_last = step == config.num_steps
+      if is_last or step % config.log_every == 0:
+        _check_finite(workdir, step, metrics)
+        values = jax.device_get(flax.jax_utils.unreplicate(metrics))
+        values.pop("is_finite")
+        speed = progress.report(step, float(values["loss"]))
+        log.write(step, "train", {**values, "steps_per_second": speed})
+      figures = None
+      if is_last or step % config.eval_every == 0:
+        result = evaluator.evaluate(state.variables, splits["validation"])
+        figures = describe(config, result, splits["validation"])
+        log.write(step, "validation", report.loggable(figures))
+        progress.say(report.one_line(step, figures))
+      if is_last or step % config.checkpoint_every == 0 or figures:
+        _check_finite(workdir, step, metrics)
+        checkpoints.save(
+          flax.jax_utils.unreplicate(state),
+          time.perf_counter() - started,
+          figures and {"mse": figures["mse"]},
+        )
+      if figures:
+        progress.skip_pause()
+    checkpoints.wait()
+  finally:
+    progress.close()
+    log.close()
+    checkpoints.close()
+  run = {
+    "steps": step,
+    "seconds": round(time.perf_counter() - started, 1),
+    "devices": f"{len(devices)} x {devices[0].device_kind}",
+  }
+  return report.finish(config, workdir, state, evaluator, splits, run)
+
+
+def make_train_step(
+  config: ml_collections.ConfigDict,
+  model: VQVAE,
+  devices: Sequence[jax.Device],
+) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns one step of training, mapped over devices.
+
+  It takes a replicated state, which it consumes, and images uint8
+  `[devices, B, H, W, C]`; it returns the next state and metrics, both
+  replicated.  Where loss or gradient is not finite, the state stays as it was
+  and `metrics["is_finite"]` is false.
+
+  Args:
+    config: of the experiment.
+    model: with `AXIS` for its axis_name.
+    devices: to map over.
+  """
+  optimizer = create_optimizer(config)
+  temperature = settings.temperature(config)
+  root_key = jax.random.key(config.seed)
+
+  def train_step(state: TrainState, images: jax.Array):
+    # Keys are the same on all devices; what belongs to an example is told
+    # apart by its place in the whole batch.
+    augment_key, gumbel_key, codebook_key = jax.random.split(
+      jax.random.fold_in(root_key, state.step), 3
+    )
+    batch_size = len(images)
+    example_index = jnp.arange(batch_size)
+    example_index += batch_size * jax.lax.axis_index(AXIS)
+    images = augment.to_float(
+      augment.augment(
+        augment_key,
+        images,
+        example_index,
+        size=config.data.image_size,
+        random_flip=config.data.random_flip,
+      )
+    )
+    choice = {}
+    if config.quantizer.kind == "adaptive":
+      choice["temperature"] = temperature(state.step)
+
+    def compute_loss(params):
+      result, updated = model.apply(
+        {"params": params, "codebook": state.codebook},
+        images,
+        train=True,
+        mutable=["codebook"],
+        rngs={"gumbel": gumbel_key, "codebook": codebook_key},
+        **choice,
+      )
+      return result.loss, (result, updated["codebook"])
+
+    (loss, (result, codebook)), gradient = jax.value_and_grad(
+      compute_loss, has_aux=True
+    )(state.params)
+    gradient, loss, mse, quantizer_loss = jax.lax.pmean(
+      (gradient, loss, result.mse, result.quantized.loss), AXIS
+    )
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    new_state = TrainState(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      codebook=codebook,
+      opt_state=opt_state,
+    )
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+    new_state = jax.tree.map(
+      functools.partial(jnp.where, is_finite), new_state, state
+    )
+    return new_state, {
+      "is_finite": is_finite,
+      "loss": loss,
+      "mse": mse,
+      "quantizer_loss": quantizer_loss,
+      **choice,
+      **result.quantized.metrics,
+    }
+
+  return jax.pmap(train_step, axis_name=AXIS, devices=devices, donate_argnums=0)
+
+
+def device_batches(
+  config: ml_collections.ConfigDict,
+  split: data.Split,
+  first_step: int,
+  devices: Sequence[jax.Device],
+) -> Iterator[jax.Array]:
+  """Yields training batches `[devices, B, H, W, C]`, two of them ahead."""
+  batches = pipeline.train_batches(
+    split, config.seed, config.batch_size, first_step
+  )
+  sharded = (
+    batch.reshape(len(devices), -1, *batch.shape[1:]) for batch in batches
+  )
+  return flax.jax_utils.prefetch_to_device(sharded, 2, devices)
+
+
+def _check_finite(
+  workdir: pathlib.Path, step: int, metrics: dict[str, jax.Array] | None
+) -> None:
+  """Raises a UserError if the step that gave the metrics was not finite."""
+  if metrics is None or flax.jax_utils.unreplicate(metrics["is_finite"]):
+    return
+  values = jax.device_get(flax.jax_utils.unreplicate(metrics))
+  terms = ", ".join(
+    f"{name} {float(values[name]):.6g}"
+    for name in ("loss", "mse", "quantizer_loss")
+  )
+  raise UserError(
+    f"loss or gradient is not finite at step {step} ({terms}); checkpoints in"
+    f" {workdir} are from before it; start anew, with a smaller"
+    " config.learning_rate for one"
+  )

@@ -1,0 +1,125 @@
+"""The directory that a run owns, and the files that say what it is."""
+
+from collections.abc import Iterator
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from experiments.errors import UserError
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+CHECKPOINTS = "checkpoints"
+_LOCK = "lock"
+
+# What may differ when a run goes on: none of it changes a step that is done.
+# (A larger num_steps continues schedules that depend on it at their new
+# values.)
+MAY_CHANGE = frozenset(
+  {
+    "num_steps",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "rate_examples",
+    "data.manual_dir",
+    "data.data_dir",
+    "data.paper_batch_size",
+  }
+)
+
+
+@contextlib.contextmanager
+def claim(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> Iterator[None]:
+  """Holds `workdir` for one process, as the run that `config` describes.
+
+  Raises:
+    UserError: if it holds a run with another config or something that is no
+      run, another process holds it, or it cannot be written.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    strangers = {path.name for path in workdir.iterdir()} - {_LOCK, CONFIG}
+    if strangers and not (workdir / CONFIG).exists():
+      raise UserError(
+        f"workdir {workdir} holds {min(strangers)!r} but no run; name an"
+        " empty directory with --workdir=DIR"
+      )
+    check_same_run(workdir, config)
+    with open(workdir / _LOCK, "w") as lock:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise UserError(
+          f"workdir {workdir} is in use by another process; wait for it or"
+          " name another directory with --workdir=DIR"
+        ) from error
+      write_json(workdir / CONFIG, config.to_dict())
+      yield
+  except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    raise UserError(
+      f"workdir {workdir} cannot be used ({error}); name another directory"
+      " with --workdir=DIR"
+    ) from error
+
+
+def check_same_run(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> None:
+  """Raises a UserError if `workdir` holds a run with another config."""
+  if not (workdir / CONFIG).exists():
+    return
+  there = _flatten(read_config(workdir).to_dict())
+  wanted = _flatten(json.loads(json.dumps(config.to_dict())))
+  differing = [
+    f"{field} ({there.get(field)!r} there, {wanted.get(field)!r} wanted)"
+    for field in sorted((there.keys() | wanted.keys()) - MAY_CHANGE)
+    if there.get(field) != wanted.get(field)
+  ]
+  if differing:
+    raise UserError(
+      f"workdir {workdir} holds a run with another config, differing in"
+      f" {', '.join(differing)}; name another directory with --workdir=DIR"
+    )
+
+
+def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """Returns the config of the run in `workdir`.
+
+  Raises:
+    UserError: if there is none.
+  """
+  path = workdir / CONFIG
+  try:
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
+  except FileNotFoundError as error:
+    raise UserError(
+      f"{workdir} holds no run: it has no {CONFIG}; name a run's directory"
+    ) from error
+  except json.JSONDecodeError as error:
+    raise UserError(f"{path} is damaged ({error})") from error
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a JSON file whole or not at all."""
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text(json.dumps(value, indent=2) + "\n")
+  os.replace(temporary, path)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat.update(_flatten(value, f"{prefix}{key}."))
+    else:
+      flat[prefix + key] = value
+  return flat
