@@ -19,6 +19,16 @@ from adq_jax.quantizers import base
 COLLECTION = "codebook"
 
 
+def _identity(key: jax.Array, shape: tuple[int, int], dtype) -> jax.Array:
+  """The first features as they are: a pool starts with one idea of z.
+
+  Projections drawn at random give each codebook a language of its own, and a
+  decoder that learns eight of them at once learns each more slowly.
+  """
+  del key
+  return jnp.eye(*shape, dtype=dtype)
+
+
 class VectorQuantizer(nn.Module):
   """Replaces every vector of z by the nearest of N codewords.
 
@@ -30,8 +40,8 @@ class VectorQuantizer(nn.Module):
   Attributes:
     codebook_size: N.
     embedding_dim: D.
-    features: C, with 1x1 projections C -> D and D -> C around the codebook;
-      None where z has width D itself.
+    features: C, with 1x1 projections C -> D and D -> C around the codebook,
+      which start as parts of the identity; None where z has width D itself.
     commitment_cost: alpha of eq. 3.
     decay: gamma, of the moving averages.
     update: `"ema"`, moving averages of the encodings; or `"gradient"`, where
@@ -61,8 +71,11 @@ class VectorQuantizer(nn.Module):
     if self.features is not None:
       # Float32 in full: a TPU would round to bfloat16 just before the search.
       precision = jax.lax.Precision.HIGHEST
-      self.project_in = nn.Dense(self.embedding_dim, precision=precision)
-      self.project_out = nn.Dense(self.features, precision=precision)
+      dense = functools.partial(
+        nn.Dense, precision=precision, kernel_init=_identity
+      )
+      self.project_in = dense(self.embedding_dim)
+      self.project_out = dense(self.features)
     names = [field.name for field in dataclasses.fields(codebooks.Codebook)]
     if self.update == "gradient":
       names = ["cluster_size"]

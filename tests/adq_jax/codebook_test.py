@@ -1,0 +1,193 @@
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import codebook as codebooks
+
+
+def make_codebook(codebook_size=6, embedding_dim=3, initialized=True):
+  return codebooks.init_codebook(
+    jax.random.key(0), codebook_size, embedding_dim, initialized=initialized
+  )
+
+
+class StructuresTest(parameterized.TestCase):
+  def test_the_papers_pool(self):
+    self.assertEqual(
+      codebooks.codebook_structures(65536),
+      (
+        (512, 128),
+        (1024, 64),
+        (2048, 32),
+        (4096, 16),
+        (8192, 8),
+        (16384, 4),
+        (32768, 2),
+        (65536, 1),
+      ),
+    )
+
+  @parameterized.parameters((4096, 32), (8192, 64), (32768, 128), (2, 1))
+  def test_codewords_outnumber_their_width(self, capacity, widest):
+    pool = codebooks.codebook_structures(capacity)
+    self.assertEqual(pool[0], (capacity // widest, widest))
+    for codebook_size, embedding_dim in pool:
+      self.assertEqual(codebook_size * embedding_dim, capacity)
+      self.assertGreater(codebook_size, embedding_dim)
+
+  @parameterized.parameters(0, 1, -5, 32786)
+  def test_impossible_capacity(self, capacity):
+    with self.assertRaisesRegex(ValueError, f"capacity is {capacity}"):
+      codebooks.codebook_structures(capacity)
+
+
+class StatisticsTest(parameterized.TestCase):
+  def test_counts_and_sums_leave_padding_out(self):
+    points = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [np.nan, 7.0]])
+    codes = jnp.array([2, 0, 2, 1])
+    mask = jnp.array([1.0, 1.0, 1.0, 0.0])
+    chex.assert_trees_all_equal(
+      codebooks.code_counts(codes, 4, mask=mask), jnp.array([1.0, 0, 2, 0])
+    )
+    chex.assert_trees_all_equal(
+      codebooks.code_sums(points, codes, 4, mask=mask),
+      jnp.array([[3.0, 4], [0, 0], [6, 8], [0, 0]]),
+    )
+
+
+class EmaTest(parameterized.TestCase):
+  def test_update_equals_a_numpy_loop(self):
+    rng = np.random.default_rng(0)
+    state = make_codebook()
+    decay = 0.9
+    embedding = np.asarray(state.embedding, np.float64)
+    size, total = np.ones(6), embedding.copy()
+    for _ in range(5):
+      points = rng.normal(size=(7, 3)).astype(np.float32)
+      codes = rng.integers(0, 5, 7)  # codeword 5 is never chosen
+      state = codebooks.ema_update(
+        state,
+        codebooks.code_counts(jnp.array(codes), 6),
+        codebooks.code_sums(jnp.array(points), jnp.array(codes), 6),
+        decay,
+      )
+      for n in range(6):
+        chosen = points[codes == n].astype(np.float64)
+        size[n] = decay * size[n] + (1 - decay) * len(chosen)
+        total[n] = decay * total[n] + (1 - decay) * chosen.sum(axis=0)
+        if len(chosen):
+          embedding[n] = total[n] / size[n]
+      chex.assert_trees_all_close(
+        (state.embedding, state.cluster_size, state.embedding_sum),
+        (embedding, size, total),
+        rtol=1e-5,
+        atol=1e-6,
+      )
+
+  def test_a_codeword_nobody_chose_keeps_its_bits_for_1000_steps(self):
+    start = make_codebook()
+    counts = jnp.array([3.0, 0, 1, 0, 2, 0])
+    sums = jnp.ones((6, 3)) * counts[:, None]
+
+    def step(_, state):
+      return codebooks.ema_update(state, counts, sums, 0.99)
+
+    end = jax.jit(lambda s: jax.lax.fori_loop(0, 1000, step, s))(start)
+    chex.assert_trees_all_equal(end.embedding[1::2], start.embedding[1::2])
+    self.assertTrue(jnp.isfinite(end.embedding).all())
+    # Long after, being chosen once is enough to move.
+    moved = codebooks.ema_update(end, jnp.ones(6), jnp.full((6, 3), 5.0), 0.99)
+    chex.assert_trees_all_close(moved.embedding[1], jnp.full(3, 5.0), rtol=0.1)
+
+
+class PlacementTest(parameterized.TestCase):
+  def test_initialization_draws_encodings_without_repeats(self):
+    points = 10.0 * jax.random.normal(jax.random.key(1), (8, 3))
+    state = codebooks.initialize_from_data(
+      jax.random.key(2), make_codebook(initialized=False), points
+    )
+    distances = jnp.linalg.norm(state.embedding[:, None] - points, axis=-1)
+    self.assertLess(distances.min(axis=1).max(), 2.0)  # noise: 1% of about 10
+    self.assertGreater(distances.min(axis=1).min(), 0.0)
+    self.assertLen(set(np.asarray(distances.argmin(axis=1)).tolist()), 6)
+    chex.assert_trees_all_equal(state.cluster_size, jnp.ones(6))
+    chex.assert_trees_all_equal(state.embedding_sum, state.embedding)
+    self.assertTrue(state.initialized)
+
+  def test_no_two_codewords_are_equal_where_they_outnumber_the_points(self):
+    points = jax.random.normal(jax.random.key(1), (5, 2))
+    state = codebooks.initialize_from_data(
+      jax.random.key(2), make_codebook(50, 2, initialized=False), points
+    )
+    self.assertLen(np.unique(np.asarray(state.embedding), axis=0), 50)
+    distances = jnp.linalg.norm(state.embedding[:, None] - points, axis=-1)
+    uses = np.bincount(np.asarray(distances.argmin(axis=1)), minlength=5)
+    chex.assert_trees_all_equal(uses, np.full(5, 10))
+
+  def test_noise_is_one_percent_of_the_standard_deviation(self):
+    points = jnp.tile(jnp.array([[0.0, 0.0], [2.0, 200.0]]), (50, 1))
+    state = codebooks.initialize_from_data(
+      jax.random.key(0), make_codebook(5000, 2, initialized=False), points
+    )
+    nearest = jnp.where(state.embedding[:, :1] > 1, points[1], points[0])
+    noise = np.asarray(state.embedding - nearest).std(axis=0)
+    chex.assert_trees_all_close(noise, np.array([0.01, 1.0]), rtol=0.05)
+
+  def test_happens_once(self):
+    points = jax.random.normal(jax.random.key(1), (8, 3))
+    state = make_codebook(initialized=True)
+    after = codebooks.initialize_from_data(jax.random.key(2), state, points)
+    chex.assert_trees_all_equal(after, state)
+
+  def test_padding_is_never_drawn_and_an_empty_batch_waits(self):
+    points = jnp.ones((8, 3)).at[4:].set(jnp.nan)
+    mask = jnp.array([1.0] * 4 + [0.0] * 4)
+    state = make_codebook(initialized=False)
+    key = jax.random.key(2)
+    waiting = codebooks.initialize_from_data(key, state, points, mask=0 * mask)
+    chex.assert_trees_all_equal(waiting, state)
+    none = codebooks.initialize_from_data(key, state, points[:0])
+    chex.assert_trees_all_equal(none, state)
+    placed = codebooks.initialize_from_data(key, state, points, mask=mask)
+    chex.assert_trees_all_equal(placed.embedding, jnp.ones((6, 3)))
+    self.assertTrue(placed.initialized)
+
+  def test_revival_resets_embedding_count_and_sum_together(self):
+    state = make_codebook().replace(
+      cluster_size=jnp.array([4.0, 0.01, 1.0, 0.0, 0.99, 0.0])
+    )
+    points = 100.0 + jax.random.normal(jax.random.key(1), (8, 3))
+    revived = codebooks.revive_dead_codes(
+      jax.random.key(2), state, points, threshold=0.1
+    )
+    dead, alive = np.array([1, 3, 5]), np.array([0, 2, 4])
+    for field in ("embedding", "cluster_size", "embedding_sum"):
+      chex.assert_trees_all_equal(
+        getattr(revived, field)[alive], getattr(state, field)[alive]
+      )
+    self.assertTrue((revived.embedding[dead] > 90).all())
+    chex.assert_trees_all_close(revived.cluster_size[dead], jnp.ones(3))
+    chex.assert_trees_all_close(
+      revived.embedding_sum[dead],
+      revived.embedding[dead] * revived.cluster_size[dead][:, None],
+    )
+
+  def test_a_revived_codeword_survives_the_next_update(self):
+    state = make_codebook().replace(
+      cluster_size=jnp.array([9.0, 9, 9, 9, 9, 0])
+    )
+    points = 100.0 + jax.random.normal(jax.random.key(1), (8, 3))
+    state = codebooks.revive_dead_codes(jax.random.key(2), state, points, 0.1)
+    placed = state.embedding[5]
+    counts = jnp.zeros(6).at[5].set(1)
+    sums = jnp.zeros((6, 3)).at[5].set(placed)
+    after = codebooks.ema_update(state, counts, sums, 0.99)
+    chex.assert_trees_all_close(after.embedding[5], placed, rtol=1e-6)
+
+  def test_nothing_is_dead_at_threshold_zero(self):
+    state = make_codebook().replace(cluster_size=jnp.zeros(6))
+    points = jnp.ones((8, 3))
+    after = codebooks.revive_dead_codes(jax.random.key(0), state, points, 0.0)
+    chex.assert_trees_all_equal(after, state)

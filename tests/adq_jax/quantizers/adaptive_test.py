@@ -1,0 +1,262 @@
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import AdaptiveCodes
+from adq_jax import AdaptiveQuantizer
+
+STRUCTURES = ((16, 4), (32, 2), (64, 1))
+KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
+
+
+def make(shape=(2, 4, 4), features=6, **kwargs):
+  z = jax.random.normal(jax.random.key(2), (*shape, features))
+  quantizer = AdaptiveQuantizer(STRUCTURES, features, **kwargs)
+  return quantizer, quantizer.init(KEYS, z), z
+
+
+def drawn(quantizer, variables, z, key=0, **kwargs):
+  rngs = {"gumbel": jax.random.key(key)}
+  return quantizer.apply(variables, z, draw=True, rngs=rngs, **kwargs)
+
+
+def log_pi(quantizer, variables, z):
+  return quantizer.apply(variables, z, method=lambda self, z: self.selector(z))
+
+
+class AdaptiveQuantizerTest(parameterized.TestCase):
+  @parameterized.parameters("ema", "gradient")
+  def test_decoded_codes_are_the_evaluation_output(self, update):
+    quantizer, variables, z = make((8, 4, 4), update=update)
+    result = quantizer.apply(variables, z)
+    codes = quantizer.apply(variables, z, method="encode")
+    chex.assert_trees_all_equal(codes, result.codes)
+    chex.assert_trees_all_equal(
+      quantizer.apply(variables, codes, method="decode"), result.values
+    )
+    # All three codebooks take part.
+    self.assertLen(set(np.asarray(codes.book).reshape(-1).tolist()), 3)
+
+  def test_a_draw_decodes_too(self):
+    quantizer, variables, z = make()
+    result = drawn(quantizer, variables, z)
+    chex.assert_trees_all_equal(
+      quantizer.apply(variables, result.codes, method="decode"), result.values
+    )
+
+  def test_points_get_what_their_codebook_makes_of_them(self):
+    quantizer, variables, z = make()
+    result = quantizer.apply(variables, z)
+    for i in range(3):
+      alone = quantizer.apply(
+        variables, z, method=lambda self, z, i=i: self.codebooks[i](z)
+      )
+      here = result.codes.book == i
+      chex.assert_trees_all_equal(result.codes.index[here], alone.codes[here])
+      chex.assert_trees_all_equal(result.values[here], alone.values[here])
+
+  def test_evaluation_chooses_the_most_probable_codebook(self):
+    quantizer, variables, z = make()
+    chex.assert_trees_all_equal(
+      quantizer.apply(variables, z).codes.book,
+      log_pi(quantizer, variables, z).argmax(axis=-1).astype(jnp.int32),
+    )
+
+  @parameterized.parameters(0.1, 1.0, 1000.0)
+  def test_draws_follow_pi_whatever_the_temperature(self, temperature):
+    quantizer, variables, z = make((1,))
+    count = 20_000
+    many = jnp.broadcast_to(z, (count, 6))
+    book = drawn(quantizer, variables, many, temperature=temperature).codes.book
+    observed = np.bincount(np.asarray(book), minlength=3)
+    pi = np.exp(np.asarray(log_pi(quantizer, variables, z)[0], np.float64))
+    np.testing.assert_allclose(pi.sum(), 1, rtol=1e-6)
+    chi_square = np.sum((observed - count * pi) ** 2 / (count * pi))
+    self.assertLess(chi_square, 13.8)  # 2 degrees of freedom, p = 0.001
+
+  def test_temperature_scales_the_gradient_and_not_the_choice(self):
+    quantizer, variables, z = make()
+
+    def gradient(temperature):
+      def loss(params):
+        result = drawn(
+          quantizer, {**variables, "params": params}, z, temperature=temperature
+        )
+        return jnp.sum(result.values**2), result.codes
+
+      gradient, codes = jax.grad(loss, has_aux=True)(variables["params"])
+      return gradient, codes
+
+    hot, hot_codes = gradient(1e4)
+    hotter, hotter_codes = gradient(2e4)
+    chex.assert_trees_all_equal(hot_codes, hotter_codes)
+    # Where softmax is flat, its slope goes as 1 / temperature.
+    chex.assert_trees_all_close(
+      hot["selector"],
+      jax.tree.map(lambda g: 2 * g, hotter["selector"]),
+      rtol=1e-2,
+      atol=1e-9,
+    )
+    self.assertGreater(
+      max(float(jnp.abs(g).max()) for g in jax.tree.leaves(hot["selector"])), 0
+    )
+    chex.assert_trees_all_equal(hot["codebooks_0"], hotter["codebooks_0"])
+
+  def test_the_choice_has_a_gradient_to_z(self):
+    quantizer, variables, z = make()
+
+    def total(z, temperature):
+      return drawn(
+        quantizer, variables, z, temperature=temperature
+      ).values.sum()
+
+    cold, hot = (jax.grad(total)(z, t) for t in (1.0, 1e6))
+    self.assertGreater(jnp.abs(cold - hot).max(), 1e-4)
+
+  @parameterized.parameters("ema", "gradient")
+  def test_loss_is_the_mean_over_codebooks(self, update):
+    quantizer, variables, z = make(update=update)
+    losses = [
+      quantizer.apply(
+        variables, z, method=lambda self, z, i=i: self.codebooks[i](z)
+      ).loss
+      for i in range(3)
+    ]
+    chex.assert_trees_all_close(
+      quantizer.apply(variables, z).loss, sum(losses) / 3, rtol=1e-6
+    )
+
+  def test_every_codebook_learns_from_every_point(self):
+    quantizer, variables, z = make(decay=0.5)
+    _, after = quantizer.apply(
+      variables,
+      z,
+      train=True,
+      mutable=["codebook"],
+      rngs={"gumbel": jax.random.key(0)},
+    )
+    for i, (codebook_size, _) in enumerate(STRUCTURES):
+      size = after["codebook"][f"codebooks_{i}"]["cluster_size"]
+      expected = 0.5 * codebook_size + 0.5 * 32  # 32 points
+      chex.assert_trees_all_close(size.sum(), expected, rtol=1e-5)
+
+  def test_evaluation_mutates_nothing(self):
+    quantizer, variables, z = make(codebook_init="data", revive_below=0.5)
+    _, after = quantizer.apply(variables, z, mutable=["codebook"])
+    chex.assert_trees_all_equal(after["codebook"], variables["codebook"])
+
+  def test_metrics(self):
+    quantizer, variables, z = make()
+    mask = jnp.ones((2, 4, 4)).at[1, 2:].set(0)
+    result = quantizer.apply(variables, z, mask=mask)
+    book = np.asarray(result.codes.book)[np.asarray(mask) > 0]
+    shares = np.bincount(book, minlength=3) / 24
+    chex.assert_trees_all_close(
+      result.metrics["selection"], shares.astype(np.float32), rtol=1e-6
+    )
+    entropy = -np.sum(shares[shares > 0] * np.log2(shares[shares > 0]))
+    chex.assert_trees_all_close(
+      result.metrics["selection_entropy"], np.float32(entropy), rtol=1e-5
+    )
+    chex.assert_trees_all_close(
+      result.metrics["rate"],
+      np.float32(entropy + shares @ np.array([4.0, 5.0, 6.0])),
+      rtol=1e-5,
+    )
+    for name in ("quantization_error", "perplexity", "usage"):
+      chex.assert_shape(result.metrics[name], (3,))
+
+  def test_noise_belongs_to_the_example(self):
+    quantizer, variables, z = make((6, 4, 4))
+    book = drawn(quantizer, variables, z).codes.book
+    order = jnp.array([4, 2, 0])
+    some = drawn(quantizer, variables, z[order], example_index=order)
+    chex.assert_trees_all_equal(some.codes.book, book[order])
+    other = drawn(quantizer, variables, z, key=1).codes.book
+    self.assertTrue((other != book).any())
+
+  @parameterized.parameters(((),), ((3,),), ((0, 2),))
+  def test_any_leading_shape(self, shape):
+    quantizer, variables, _ = make()
+    z = jnp.ones((*shape, 6))
+    result = drawn(quantizer, variables, z)
+    chex.assert_equal_shape([result.values, z])
+    chex.assert_shape([result.codes.book, result.codes.index], shape)
+
+  def test_half_precision(self):
+    quantizer, variables, z = make()
+    result = quantizer.apply(variables, z.astype(jnp.bfloat16))
+    chex.assert_type(result.values, jnp.bfloat16)
+    chex.assert_type(result.loss, jnp.float32)
+    values = quantizer.apply(variables, result.codes, method="decode")
+    chex.assert_trees_all_equal(values.astype(jnp.bfloat16), result.values)
+
+  @parameterized.parameters({}, {"codebook_init": "data", "revive_below": 0.5})
+  def test_eight_devices_equal_one(self, **fields):
+    one, variables, z = make((16, 4), **fields)
+    many = one.clone(axis_name="devices")
+    rngs = {"gumbel": jax.random.key(4), "codebook": jax.random.key(5)}
+
+    def run(quantizer, variables, z):
+      result, after = quantizer.apply(
+        variables, z, train=True, mutable=["codebook"], rngs=rngs
+      )
+      return result.loss, result.codes, result.metrics, after
+
+    loss, codes, metrics, after = jax.jit(lambda v, z: run(one, v, z))(
+      variables, z
+    )
+    losses, shards, all_metrics, states = jax.pmap(
+      lambda v, z: run(many, v, z), "devices", in_axes=(None, 0)
+    )(variables, z.reshape(8, 2, 4, 6))
+    chex.assert_trees_all_close(losses.mean(), loss, rtol=1e-5)
+    chex.assert_trees_all_equal(
+      jax.tree.map(lambda x: np.asarray(x).reshape(16, 4), shards), codes
+    )
+    for replica in range(8):
+      replicas = jax.tree.map(lambda x, r=replica: x[r], (all_metrics, states))
+      chex.assert_trees_all_close(
+        replicas, (metrics, after), rtol=1e-4, atol=1e-5
+      )
+      chex.assert_trees_all_equal(
+        replicas[1], jax.tree.map(lambda x: x[0], states)
+      )
+
+
+class ErrorsTest(parameterized.TestCase):
+  def test_each_is_named(self):
+    quantizer, variables, z = make()
+    with self.assertRaisesRegex(ValueError, "last axis must be 6"):
+      quantizer.apply(variables, z[..., :4])
+    with self.assertRaisesRegex(ValueError, 'stream "gumbel" is missing'):
+      quantizer.apply(variables, z, draw=True)
+    with self.assertRaisesRegex(ValueError, 'stream "gumbel" is missing'):
+      quantizer.apply(variables, z, train=True, mutable=["codebook"])
+    with self.assertRaisesRegex(ValueError, r"example_index .* \(2,\)"):
+      drawn(quantizer, variables, z, example_index=jnp.arange(3))
+    codes = quantizer.apply(variables, z).codes
+    with self.assertRaisesRegex(ValueError, "codes.book has dtype float32"):
+      quantizer.apply(
+        variables, AdaptiveCodes(z[..., 0], codes.index), method="decode"
+      )
+    with self.assertRaisesRegex(ValueError, "codes.index has shape"):
+      quantizer.apply(
+        variables, AdaptiveCodes(codes.book, codes.index[0]), method="decode"
+      )
+
+  def test_fields(self):
+    z = jnp.ones((2, 6))
+    with self.assertRaisesRegex(ValueError, "structures is empty"):
+      AdaptiveQuantizer((), 6).init(KEYS, z)
+    with self.assertRaisesRegex(ValueError, "num_heads is 4; it must divide"):
+      AdaptiveQuantizer(STRUCTURES, 6, num_heads=4).init(KEYS, z)
+
+  def test_codes_out_of_range_decode_to_nan(self):
+    quantizer, variables, _ = make()
+    codes = AdaptiveCodes(jnp.array([3, -1, 0, 2]), jnp.array([0, 0, 16, 16]))
+    values = quantizer.apply(variables, codes, method="decode")
+    chex.assert_trees_all_equal(
+      jnp.isnan(values).all(axis=-1), jnp.array([True, True, True, False])
+    )

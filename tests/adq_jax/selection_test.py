@@ -1,0 +1,67 @@
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import AttentionSelector
+from adq_jax import selection
+
+
+class SelectorTest(parameterized.TestCase):
+  @parameterized.parameters(1, 2, 4)
+  def test_pi_is_the_mean_over_heads_of_scaled_attention(self, num_heads):
+    selector = AttentionSelector(num_codebooks=5, num_heads=num_heads)
+    z = jax.random.normal(jax.random.key(0), (3, 2, 8))
+    variables = selector.init(jax.random.key(1), z)
+    log_pi = selector.apply(variables, z)
+    chex.assert_shape(log_pi, (3, 2, 5))
+
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
+    params = params["params"]
+    width = 8 // num_heads
+
+    def dense(x, name):
+      kernel = params[name]["kernel"].reshape(8, 8)
+      return x @ kernel + params[name]["bias"].reshape(8)
+
+    query = dense(np.asarray(z, np.float64), "query")
+    key = dense(params["codebook_keys"], "key")
+    pi = 0
+    for h in range(num_heads):
+      part = slice(h * width, (h + 1) * width)
+      scores = np.exp(query[..., part] @ key[:, part].T / np.sqrt(width))
+      pi += scores / scores.sum(axis=-1, keepdims=True) / num_heads
+    chex.assert_trees_all_close(np.exp(log_pi), pi, rtol=1e-5)
+
+
+class ChoiceTest(parameterized.TestCase):
+  def test_weights_are_one_hot_to_the_bit(self):
+    logits = jax.random.normal(jax.random.key(0), (50, 7))
+    weights, choice = selection.straight_through_choice(logits, 3.0)
+    chex.assert_trees_all_equal(weights, jax.nn.one_hot(choice, 7))
+    chex.assert_trees_all_equal(
+      choice, logits.argmax(axis=-1).astype(jnp.int32)
+    )
+
+  @parameterized.parameters(0.5, 1.0, 10.0)
+  def test_gradient_is_that_of_the_softmax(self, temperature):
+    logits = jax.random.normal(jax.random.key(0), (4, 3))
+    direction = jax.random.normal(jax.random.key(1), (4, 3))
+    gradient = jax.grad(
+      lambda x: jnp.sum(
+        direction * selection.straight_through_choice(x, temperature)[0]
+      )
+    )(logits)
+    expected = jax.grad(
+      lambda x: jnp.sum(direction * jax.nn.softmax(x / temperature))
+    )(logits)
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-6)
+
+  def test_noise_is_gumbel_and_keyed_by_example(self):
+    index = jnp.array([5, 9, 5])
+    noise = selection.gumbel_noise(jax.random.key(0), (3, 1000, 4), index)
+    chex.assert_trees_all_equal(noise[0], noise[2])
+    self.assertTrue((noise[0] != noise[1]).any())
+    chex.assert_trees_all_close(noise.mean(), 0.5772, atol=0.05)
+    chex.assert_trees_all_close(noise.var(), np.pi**2 / 6, atol=0.15)
