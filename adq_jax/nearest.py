@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 
-_LANES = 64  # codewords compared side by side, each with all points
+_LANES = 128  # codewords compared side by side, each with all points
 _UNROLLED_WIDTH = 64  # numbers in the codewords that a lane takes in one step
 _CHUNK_SIZE = 16  # squares added in one go; keeps the rounding of wide sums low
 
@@ -33,7 +33,7 @@ def nearest_codes(
   Args:
     z: points, floating `[..., D]`.  A point with NaN gets index 0.
     codebook: codewords, floating `[N, D]`.  One with NaN is infinitely far.
-    method: `"blocked"`, a scan over blocks of codewords that holds T x 64
+    method: `"blocked"`, a scan over blocks of codewords that holds T x 128
       distances at a time; `"dense"`, the tests' reference, which holds T x N;
       `"auto"` chooses, today always `"blocked"`.
 
@@ -76,7 +76,7 @@ def _search_dense(points: jax.Array, codewords: jax.Array) -> jax.Array:
 def _search_blocked(points: jax.Array, codewords: jax.Array) -> jax.Array:
   """A scan over blocks of codewords that keeps the best so far.
 
-  The codewords are cut into 64 lanes of neighbours.  A step takes the next few
+  The codewords are cut into 128 lanes of neighbours.  A step takes the next few
   of each lane and keeps, for every lane and point, the smallest distance and
   its index: elementwise work that compilers vectorize, as they do not an
   argmin, and where a distance, once computed, is what is compared.

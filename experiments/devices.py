@@ -1,5 +1,7 @@
 """Which accelerators a run uses."""
 
+from typing import Any
+
 import jax
 
 
@@ -13,3 +15,13 @@ def choose_devices(batch_size: int) -> list[jax.Device]:
       f" divides config.batch_size, {batch_size}"
     )
   return devices[:count]
+
+
+def unreplicate(tree: Any) -> Any:
+  """Returns the first device's part of arrays `[devices, ...]`.
+
+  (Flax's own keeps the axis where one device of several is used.)
+  """
+  return jax.tree.map(
+    lambda x: x.addressable_shards[0].data.reshape(x.shape[1:]), tree
+  )

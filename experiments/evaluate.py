@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -22,6 +21,7 @@ from experiments import augment
 from experiments import settings
 from experiments.data import pipeline
 from experiments.data.split import Split
+from experiments.devices import unreplicate
 
 _AXIS = "devices"
 
@@ -96,7 +96,7 @@ class Evaluator:
     errors, total = [], np.zeros(self._starts[-1])
     for result, mask in self._run(variables, split, draw):
       errors.append(_unshard(result["squared_error"], mask))
-      total += np.asarray(flax.jax_utils.unreplicate(result["counts"]))
+      total += np.asarray(unreplicate(result["counts"]))
     return Evaluation(
       np.concatenate(errors), tuple(np.split(total, self._starts[1:-1]))
     )

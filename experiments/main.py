@@ -32,19 +32,24 @@ def main(argv: list[str]) -> None:
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
   # Imported late, so that a wrong flag is told at once.
-  from experiments import report  # pylint: disable=g-import-not-at-top
-  from experiments import train  # pylint: disable=g-import-not-at-top
+  from experiments import report
+  from experiments import train
 
   config = _CONFIG.value
-  workdir = _WORKDIR.value or f"runs/{config.name}_{config.variant}"
-  run = {"train": train.train_and_evaluate, "evaluate": report.evaluate_run}
   try:
-    run[_MODE.value](config, workdir)
-  except errors.UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+    name = config.name
+  except OSError as error:  # of reading the file, kept for this moment
+    reason = " ".join(str(error).split())
+    raise errors.UserError(f"--config cannot be read: {reason}") from error
+  workdir = _WORKDIR.value or f"runs/{name}_{config.variant}"
+  run = {"train": train.train_and_evaluate, "evaluate": report.evaluate_run}
+  run[_MODE.value](config, workdir)
 
 
 if __name__ == "__main__":
   flags.mark_flag_as_required("config")
-  app.run(main)
+  try:
+    app.run(main)
+  except errors.UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -24,6 +24,7 @@ from experiments import workdir as workdirs
 from experiments.checkpoints import Checkpoints
 from experiments.data import pipeline
 from experiments.devices import choose_devices
+from experiments.devices import unreplicate
 from experiments.errors import UserError
 from experiments.evaluate import describe
 from experiments.evaluate import Evaluator
@@ -79,7 +80,11 @@ def _train(
     state, seconds = checkpoints.restore(checkpoints.latest_step(), state)
     print(f"Resuming {workdir} at step {int(state.step)}")
   else:
-    print(parameter_overview.get_parameter_overview(state.variables))
+    print(
+      parameter_overview.get_parameter_overview(
+        state.variables, include_stats=False
+      )
+    )
   step = int(state.step)
   log = MetricLog(workdir, step)
   progress = Progress(config.num_steps, step, config.batch_size)
@@ -101,7 +106,7 @@ def _train(
       is_last = step == config.num_steps
       if is_last or step % config.log_every == 0:
         _check_finite(workdir, step, metrics)
-        values = jax.device_get(flax.jax_utils.unreplicate(metrics))
+        values = jax.device_get(unreplicate(metrics))
         values.pop("is_finite")
         speed = progress.report(step, float(values["loss"]))
         log.write(step, "train", {**values, "steps_per_second": speed})
@@ -114,7 +119,7 @@ def _train(
       if is_last or step % config.checkpoint_every == 0 or figures:
         _check_finite(workdir, step, metrics)
         checkpoints.save(
-          flax.jax_utils.unreplicate(state),
+          unreplicate(state),
           time.perf_counter() - started,
           figures and {"mse": figures["mse"]},
         )
@@ -238,9 +243,9 @@ def _check_finite(
   workdir: pathlib.Path, step: int, metrics: dict[str, jax.Array] | None
 ) -> None:
   """Raises a UserError if the step that gave the metrics was not finite."""
-  if metrics is None or flax.jax_utils.unreplicate(metrics["is_finite"]):
+  if metrics is None or unreplicate(metrics["is_finite"]):
     return
-  values = jax.device_get(flax.jax_utils.unreplicate(metrics))
+  values = jax.device_get(unreplicate(metrics))
   terms = ", ".join(
     f"{name} {float(values[name]):.6g}"
     for name in ("loss", "mse", "quantizer_loss")

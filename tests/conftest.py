@@ -1,12 +1,19 @@
 """Eight virtual CPU devices for all tests."""
 
 import os
+import tempfile
 
 # Twice the devices: with fewer threads, collectives on a machine of few cores
 # can wait for each other for ever.
 os.environ["NPROC"] = "16"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+from absl import flags  # noqa: E402
 import chex  # noqa: E402
+import jax  # noqa: E402
 
 chex.set_n_cpu_devices(8)
+flags.FLAGS.mark_as_parsed()  # pytest, not absl, reads the command line
+# Many tests compile the same training step.
+jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp())
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

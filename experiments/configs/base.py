@@ -8,6 +8,8 @@ import re
 
 import ml_collections
 
+from experiments.errors import UserError
+
 KNOWN_VARIANTS = (
   "adaptive, fixed_NxD (one codebook of N codewords of width D, such as"
   " fixed_512x128)"
@@ -22,7 +24,7 @@ def get_config(name: str, variant: str) -> ml_collections.ConfigDict:
     variant: `"adaptive"` or `"fixed_NxD"`.
 
   Raises:
-    ValueError: if the variant is unknown.
+    UserError: if the variant is unknown.
   """
   config = ml_collections.ConfigDict()
   config.name = name
@@ -80,7 +82,7 @@ def get_config(name: str, variant: str) -> ml_collections.ConfigDict:
     config.quantizer.structures = ((codebook_size, embedding_dim),)
     config.quantizer.capacity = codebook_size * embedding_dim
   elif variant != "adaptive":
-    raise ValueError(
+    raise UserError(
       f"unknown variant {variant!r} of {name}; known are {KNOWN_VARIANTS}"
     )
   return config

@@ -21,7 +21,7 @@ def make(adaptive=True, channels=3, size=(16, 8), update="ema", **kwargs):
   images = jax.random.uniform(
     jax.random.key(2), (4, *size, channels), minval=-0.5, maxval=0.5
   )
-  return model, model.init(KEYS, images), images
+  return model, jax.jit(model.init)(KEYS, images), images
 
 
 class VQVAETest(parameterized.TestCase):
@@ -50,8 +50,8 @@ class VQVAETest(parameterized.TestCase):
       decode(variables, codes), result.images, rtol=1e-5, atol=1e-6
     )
 
-  @parameterized.product(
-    channels=(1, 3, 5), downsampling=(2, 4, 8), size=((8, 16), (24, 8))
+  @parameterized.parameters(
+    (1, 2, (8, 6)), (3, 4, (24, 8)), (5, 8, (8, 16)), (2, 16, (16, 32))
   )
   def test_any_image_that_divides(self, channels, downsampling, size):
     model, variables, images = make(

@@ -14,7 +14,7 @@ KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
 def make(shape=(2, 4, 4), features=6, **kwargs):
   z = jax.random.normal(jax.random.key(2), (*shape, features))
   quantizer = AdaptiveQuantizer(STRUCTURES, features, **kwargs)
-  return quantizer, quantizer.init(KEYS, z), z
+  return quantizer, jax.jit(quantizer.init)(KEYS, z), z
 
 
 def drawn(quantizer, variables, z, key=0, **kwargs):

@@ -15,7 +15,7 @@ def make(features=None, shape=(2, 4, 4), **kwargs):
   width = features or 3
   z = jax.random.normal(jax.random.key(2), (*shape, width))
   quantizer = VectorQuantizer(10, 3, features=features, **kwargs)
-  return quantizer, quantizer.init(KEYS, z), z
+  return quantizer, jax.jit(quantizer.init)(KEYS, z), z
 
 
 def train(quantizer, variables, z, **kwargs):

@@ -1,0 +1,100 @@
+from absl.testing import parameterized
+import flax
+import jax
+import numpy as np
+
+from experiments import data
+from experiments import evaluate
+from experiments import settings
+from experiments.data.split import Split
+from experiments.state import create_state
+from tests.experiments import tiny
+
+
+class DescribeTest(parameterized.TestCase):
+  def test_figures_by_hand(self):
+    config = tiny.config()
+    split = Split(
+      np.zeros((4, 16, 16, 3), np.uint8), np.array([0, 0, 1, 1]), ("a", "b")
+    )
+    counts = (np.zeros(16), np.zeros(32), np.zeros(64))
+    counts[0][:2] = 8
+    counts[2][:8] = 6
+    figures = evaluate.describe(
+      config,
+      evaluate.Evaluation(np.array([0.1, 0.3, 0.01, 0.01]), counts),
+      split,
+    )
+    np.testing.assert_allclose(figures["mse"], 0.105)
+    np.testing.assert_allclose(figures["recon_loss_sum"], 0.105 * 4 / 64)
+    np.testing.assert_allclose(
+      figures["psnr_per_source"]["a"], 10 * np.log10(1 / 0.2), rtol=1e-5
+    )
+    np.testing.assert_allclose(figures["psnr_per_source"]["b"], 20, rtol=1e-5)
+    entropy = -(0.25 * np.log2(0.25) + 0.75 * np.log2(0.75))
+    rate = 0.25 * 4 + 0.75 * 6 + entropy
+    np.testing.assert_allclose(figures["rate_nominal"], rate, rtol=1e-5)
+    np.testing.assert_allclose(
+      figures["rate_nominal_per_pixel"], rate / 16, rtol=1e-5
+    )
+    books = figures["codebooks"]
+    self.assertEqual(
+      [b["structure"] for b in books], [[16, 4], [32, 2], [64, 1]]
+    )
+    np.testing.assert_allclose([b["selection"] for b in books], [0.25, 0, 0.75])
+    np.testing.assert_allclose([b["usage"] for b in books], [1 / 8, 0, 1 / 8])
+    np.testing.assert_allclose(books[2]["perplexity"], 8, rtol=1e-5)
+
+  def test_baselines(self):
+    config = tiny.config()
+    rng = np.random.default_rng(0)
+    flat = np.full((2, 16, 16, 3), 77, np.uint8)
+    noise = rng.integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    split = Split(
+      np.concatenate([flat, noise]), np.array([0, 0, 1, 1]), ("flat", "noise")
+    )
+    result = evaluate.baselines(config, split)
+    self.assertGreater(result["resize"]["psnr_per_source"]["flat"], 100)
+    deviation = (noise / 255).std(axis=(1, 2))
+    np.testing.assert_allclose(
+      result["mean_color"]["psnr_per_source"]["noise"],
+      10 * np.log10(1 / np.mean(deviation**2)),
+      rtol=1e-4,
+    )
+
+
+class EvaluatorTest(parameterized.TestCase):
+  def test_every_image_counts_once_for_any_batch_and_device_count(self):
+    results = []
+    for batch_size, num_devices in ((7, 1), (16, 8), (64, 4)):
+      config = tiny.config(batch_size=batch_size)
+      split = data.load(config)["validation"]
+      split = Split(split.images[::9], split.source[::9])  # 27 images
+      model = settings.create_model(config)
+      devices = jax.local_devices()[:num_devices]
+      evaluator = evaluate.Evaluator(config, model, devices)
+      variables = flax.jax_utils.replicate(
+        create_state(config, model).variables, devices
+      )
+      argmax, drawn = (
+        evaluator.evaluate(variables, split, draw=draw)
+        for draw in (False, True)
+      )
+      images, books = evaluator.reconstruct(variables, split)
+      self.assertEqual(sum(c.sum() for c in argmax.counts), 27 * 16)
+      self.assertLen(argmax.squared_error, 27)
+      np.testing.assert_allclose(
+        np.square(images - (split.images / 255 - 0.5)).mean(axis=(1, 2, 3)),
+        argmax.squared_error,
+        rtol=1e-4,
+      )
+      chosen = np.bincount(books.reshape(-1), minlength=3)
+      np.testing.assert_array_equal(chosen, [c.sum() for c in argmax.counts])
+      results.append((argmax.counts, drawn.counts))
+    for other in results[1:]:
+      for a, b in zip(
+        jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True
+      ):
+        np.testing.assert_array_equal(a, b)
+    # The draw is another choice than the largest probability.
+    self.assertFalse(np.array_equal(results[0][0][0], results[0][1][0]))

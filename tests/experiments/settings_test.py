@@ -1,0 +1,98 @@
+from absl.testing import parameterized
+import chex
+import jax.numpy as jnp
+
+from adq_jax import AdaptiveQuantizer
+from adq_jax import VectorQuantizer
+from experiments import settings
+from experiments.configs import fashion_mnist
+from experiments.configs import photo_patches
+from experiments.errors import UserError
+
+CONFIGS = (photo_patches, fashion_mnist)
+
+
+class CheckTest(parameterized.TestCase):
+  @parameterized.product(
+    module=CONFIGS, variant=("adaptive", "fixed_512x128", "fixed_65536x1")
+  )
+  def test_every_config_is_right(self, module, variant):
+    config = module.get_config(variant)
+    settings.check(config)
+    model = settings.create_model(config)
+    kind = AdaptiveQuantizer if variant == "adaptive" else VectorQuantizer
+    self.assertIsInstance(model.quantizer, kind)
+    self.assertEqual(model.quantizer.features, config.model.features)
+
+  @parameterized.parameters("adaptiv", "fixed", "fixed_512", "fixed_512x")
+  def test_an_unknown_variant_names_the_known(self, variant):
+    with self.assertRaisesRegex(
+      UserError, f"variant '{variant}' of photo_patches.*adaptive, fixed_NxD"
+    ):
+      photo_patches.get_config(variant)
+
+  @parameterized.parameters(
+    ("data.image_size", 30, "a multiple of config.model.downsampling, 4"),
+    ("model.downsampling", 3, "a power of two"),
+    ("model.network", "vit", "one of cnn, cnn_resnet, cnn_inception"),
+    ("dtype", "float16", "one of float32, bfloat16"),
+    ("batch_size", 0, "at least 1"),
+    ("num_steps", 0, "at least 1"),
+    ("learning_rate", -1.0, "at least 0"),
+    ("learning_rate", float("nan"), "at least 0"),
+    ("schedule", "step", "one of constant, cosine"),
+    ("temperature", "high", "one of linear, constant"),
+    ("name", "imagenet", "one of fashion_mnist, photo_patches"),
+    ("quantizer.decay", 1.0, r"in \[0, 1\)"),
+    ("quantizer.num_heads", 3, "a divisor of config.model.features"),
+    ("quantizer.capacity", 1000, "a multiple of 16"),
+    ("quantizer.structures", ((64, 128),), "N > D"),
+    ("quantizer.structures", ((512, 128), (512, 64)), "65536"),
+    ("quantizer.kind", "vq", "one of adaptive, fixed"),
+  )
+  def test_a_field_that_cannot_work_is_named(self, field, value, message):
+    config = photo_patches.get_config()
+    config.update_from_flattened_dict({field: value})
+    with self.assertRaisesRegex(UserError, f"config.{field}.*{message}") as e:
+      settings.check(config)
+    self.assertNotIn("\n", str(e.exception))
+
+  def test_the_gradient_rule_places_no_codewords(self):
+    config = photo_patches.get_config()
+    config.quantizer.update_rule = "gradient"
+    config.quantizer.revive_below = 0.1
+    with self.assertRaisesRegex(UserError, "update_rule is 'gradient'"):
+      settings.check(config)
+
+  def test_a_fixed_quantizer_has_one_codebook(self):
+    config = photo_patches.get_config()
+    config.quantizer.kind = "fixed"
+    with self.assertRaisesRegex(UserError, "structures .* a single pair"):
+      settings.check(config)
+
+  def test_a_fixed_codebook_as_wide_as_it_is_long(self):
+    with self.assertRaisesRegex(UserError, r"\[64,64\].*N > D"):
+      settings.check(photo_patches.get_config("fixed_64x64"))
+
+
+class SchedulesTest(parameterized.TestCase):
+  def test_temperature_goes_from_num_steps_to_one(self):
+    config = photo_patches.get_config()
+    config.temperature = "linear"
+    config.num_steps = 100
+    schedule = settings.temperature(config)
+    # Step s, counted from 1, has temperature num_steps - s + 1.
+    self.assertEqual(schedule(jnp.int32(0)), 100)
+    self.assertEqual(schedule(jnp.int32(99)), 1)
+    config.temperature = "constant"
+    self.assertEqual(settings.temperature(config)(jnp.int32(50)), 1)
+
+  def test_learning_rate(self):
+    config = fashion_mnist.get_config()
+    schedule = settings.learning_rate(config)
+    chex.assert_trees_all_close(schedule(0), 1e-4, rtol=1e-6)
+    chex.assert_trees_all_close(schedule(19_999), 1e-4, rtol=1e-6)
+    config.schedule, config.warmup_steps, config.num_steps = "cosine", 10, 110
+    schedule = settings.learning_rate(config)
+    for step, share in ((0, 0.0), (5, 0.5), (10, 1.0), (60, 0.5), (110, 0.0)):
+      chex.assert_trees_all_close(schedule(step), share * 1e-4, atol=1e-9)

@@ -1,0 +1,21 @@
+"""A config that trains in seconds."""
+
+import ml_collections
+
+from experiments.configs import photo_patches
+
+
+def config(variant: str = "adaptive", **fields) -> ml_collections.ConfigDict:
+  tiny = photo_patches.get_config(variant)
+  tiny.num_steps = 6
+  tiny.batch_size = 16
+  tiny.log_every = 1
+  tiny.eval_every = 4
+  tiny.checkpoint_every = 2
+  tiny.rate_examples = 40
+  tiny.model.features = 8
+  tiny.data.image_size = 16
+  if variant == "adaptive":
+    tiny.quantizer.capacity = 64
+  tiny.update_from_flattened_dict(fields)
+  return tiny

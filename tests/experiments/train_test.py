@@ -1,0 +1,193 @@
+import contextlib
+import io
+import json
+import pathlib
+from unittest import mock
+
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from experiments import devices
+from experiments import logging
+from experiments import report
+from experiments import settings
+from experiments import train
+from experiments.checkpoints import load_model
+from experiments.checkpoints import load_state
+from experiments.errors import UserError
+from tests.experiments import tiny
+
+
+class _Killed(BaseException):
+  """What no code of the project catches."""
+
+
+def run(root, **fields):
+  variant = fields.pop("variant", "adaptive")
+  output = io.StringIO()
+  with contextlib.redirect_stdout(output):
+    summary = train.train_and_evaluate(tiny.config(variant, **fields), root)
+  return summary, output.getvalue()
+
+
+def final_state(root, **fields):
+  return load_state(tiny.config(**fields), pathlib.Path(root))[1]
+
+
+def logged(root):
+  """The log, less what depends on the clock."""
+  lines = logging.read_metrics(pathlib.Path(root))
+  for line in lines:
+    line["values"].pop("steps_per_second", None)
+  return lines
+
+
+class TrainTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+
+  def test_a_run_from_start_to_extension(self):
+    root = self.root / "run"
+    summary, output = run(root)
+    for name in (
+      "config.json",
+      "metrics.jsonl",
+      "summary.json",
+      "checkpoints",
+      "tensorboard",
+      "reconstructions.png",
+      "selection.png",
+    ):
+      self.assertTrue((root / name).exists(), name)
+    for word in ("psnr", "[16,4]", "[64,1]", "summary.json", "load_model"):
+      self.assertIn(word, output)
+    self.assertIn("quantizer/selector", output)  # the parameter table
+
+    self.assertEqual(summary, json.loads((root / "summary.json").read_text()))
+    self.assertEqual(summary["steps"], 6)
+    self.assertLen(summary["codebooks"], 3)
+    shares = [codebook["selection"] for codebook in summary["codebooks"]]
+    np.testing.assert_allclose(sum(shares), 1, rtol=1e-6)
+    self.assertLen(summary["psnr_per_source"], 10)
+    self.assertLen(summary["baselines"]["resize"]["psnr_per_source"], 10)
+    self.assertEqual(
+      summary["rate_nominal_per_pixel"] * 16, summary["rate_nominal"]
+    )
+    np.testing.assert_allclose(
+      summary["recon_loss_sum"], summary["mse"] * 240 / 64, rtol=1e-9
+    )
+    self.assertIn("drawn", summary)
+
+    lines = logging.read_metrics(root)
+    steps = [line["step"] for line in lines if line["split"] == "train"]
+    self.assertEqual(steps, [1, 2, 3, 4, 5, 6])
+    steps = [line["step"] for line in lines if line["split"] == "validation"]
+    self.assertEqual(steps, [4, 6])
+    self.assertLess(lines[-1]["values"]["mse"], lines[0]["values"]["mse"] * 1.5)
+
+    with self.subTest("the model comes back in one call"):
+      model, variables = load_model(root)
+      images = np.zeros((2, 16, 16, 3), np.float32)
+      codes = model.apply(variables, images, method="encode")
+      chex.assert_shape(codes.book, (2, 4, 4))
+      with self.assertRaisesRegex(UserError, "no checkpoint of step 5"):
+        load_model(root, step=5)
+
+    with self.subTest("evaluation of the checkpoint gives the same figures"):
+      with contextlib.redirect_stdout(io.StringIO()):
+        figures = report.evaluate_run(tiny.config(), root)
+      for name in ("mse", "rate_nominal", "rate_coded", "codebooks", "drawn"):
+        self.assertEqual(figures[name], summary[name], name)
+
+    with self.subTest("a finished run says so and does nothing"):
+      again, output = run(root)
+      self.assertEqual(again, summary)
+      self.assertIn("a finished run of 6 steps", output)
+
+    with self.subTest("a larger num_steps goes on"):
+      longer, output = run(root, num_steps=8)
+      self.assertIn("at step 6", output)
+      self.assertEqual(longer["steps"], 8)
+      lines = logging.read_metrics(root)
+      steps = [line["step"] for line in lines if line["split"] == "train"]
+      self.assertEqual(steps, [1, 2, 3, 4, 5, 6, 7, 8])
+
+    with self.subTest("pictures"):
+      for name in ("reconstructions.png", "selection.png"):
+        with Image.open(root / name) as image:
+          self.assertGreater(min(image.size), 300)
+
+  def test_a_resumed_run_is_bit_identical(self):
+    fields = {"quantizer.codebook_init": "data", "quantizer.revive_below": 0.2}
+    run(self.root / "whole", **fields)
+    write = logging.MetricLog.write
+
+    def die(log, step, split, values):
+      write(log, step, split, values)
+      if step == 5:
+        raise _Killed
+
+    with mock.patch.object(logging.MetricLog, "write", die):
+      with self.assertRaises(_Killed):
+        run(self.root / "killed", **fields)
+    self.assertEqual(logged(self.root / "killed")[-1]["step"], 5)
+    _, output = run(self.root / "killed", **fields)
+    self.assertIn("at step 4", output)
+    chex.assert_trees_all_equal(
+      final_state(self.root / "killed", **fields),
+      final_state(self.root / "whole", **fields),
+    )
+    self.assertEqual(logged(self.root / "killed"), logged(self.root / "whole"))
+
+  def test_one_device_and_eight_learn_alike(self):
+    fields = {"quantizer.codebook_init": "data", "quantizer.revive_below": 0.2}
+    run(self.root / "eight", **fields)
+    with mock.patch.object(jax, "local_devices", lambda: jax.devices()[:1]):
+      summary, _ = run(self.root / "one", **fields)
+    self.assertEqual(summary["devices"], "1 x cpu")
+    # Sums over devices round differently; six steps multiply that little.
+    one, eight = (
+      [line["values"] for line in logged(self.root / name)]
+      for name in ("one", "eight")
+    )
+    for a, b in zip(one, eight, strict=True):
+      np.testing.assert_allclose(a["mse"], b["mse"], rtol=1e-3)
+
+  def test_a_fixed_codebook(self):
+    summary, output = run(
+      self.root / "run", variant="fixed_32x4", dtype="bfloat16", batch_size=12
+    )
+    self.assertIn("Using 6 of 8 devices", output)
+    self.assertEqual(summary["rate_nominal"], 5.0)
+    self.assertEqual(summary["codebooks"][0]["selection"], 1.0)
+    self.assertNotIn("drawn", summary)
+    self.assertFalse((self.root / "run" / "selection.png").exists())
+
+  def test_a_loss_that_is_not_finite_stops_the_run(self):
+    def explode(config):
+      return lambda steps: jnp.where(steps < 2, config.learning_rate, 1e30)
+
+    with mock.patch.object(settings, "learning_rate", explode):
+      with self.assertRaisesRegex(
+        UserError, r"not finite at step 4 \(loss (nan|inf), mse"
+      ):
+        run(self.root / "run")
+    # Saved before, and kept: the steps until 2.
+    model, variables = load_model(self.root / "run")
+    images = np.zeros((1, 16, 16, 3), np.float32)
+    chex.assert_tree_all_finite((variables, model.apply(variables, images)))
+    self.assertLen(logged(self.root / "run"), 3)
+
+
+class DevicesTest(parameterized.TestCase):
+  @parameterized.parameters((16, 8), (12, 6), (7, 7), (1, 1), (22, 2))
+  def test_the_largest_number_that_divides(self, batch_size, count):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+      chosen = devices.choose_devices(batch_size)
+    self.assertLen(chosen, count)
+    self.assertEqual("of 8 devices" in output.getvalue(), count < 8)
