@@ -1,8 +1,15 @@
-"""Which accelerators a run uses."""
+"""Which accelerators a run uses, and how arrays get there and back."""
 
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
+import flax
 import jax
+import numpy as np
+
+AXIS = "devices"  # of everything that is mapped over them
 
 
 def choose_devices(batch_size: int) -> list[jax.Device]:
@@ -17,6 +24,13 @@ def choose_devices(batch_size: int) -> list[jax.Device]:
   return devices[:count]
 
 
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+  """Copies arrays to all devices, `[...]` -> `[devices, ...]`."""
+  # Under another name for the axis, a step that returns such arrays would be
+  # compiled a second time when it gets them back.
+  return flax.jax_utils.replicate(tree, devices, AXIS)
+
+
 def unreplicate(tree: Any) -> Any:
   """Returns the first device's part of arrays `[devices, ...]`.
 
@@ -25,3 +39,16 @@ def unreplicate(tree: Any) -> Any:
   return jax.tree.map(
     lambda x: x.addressable_shards[0].data.reshape(x.shape[1:]), tree
   )
+
+
+def shard(batch: np.ndarray, num_devices: int) -> np.ndarray:
+  """Cuts a batch `[B, ...]` into `[num_devices, B / num_devices, ...]`."""
+  return batch.reshape(num_devices, -1, *batch.shape[1:])
+
+
+def prefetch(
+  batches: Iterable[np.ndarray], devices: Sequence[jax.Device]
+) -> Iterator[jax.Array]:
+  """Yields the batches, cut for the devices and two ahead on them."""
+  shards = (shard(batch, len(devices)) for batch in batches)
+  return flax.jax_utils.prefetch_to_device(shards, 2, devices, AXIS)

@@ -21,9 +21,9 @@ from experiments import augment
 from experiments import settings
 from experiments.data import pipeline
 from experiments.data.split import Split
+from experiments.devices import AXIS
+from experiments.devices import shard
 from experiments.devices import unreplicate
-
-_AXIS = "devices"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Evaluator:
         jnp.asarray(starts)[book] + index,
         int(starts[-1]),
         mask=jnp.broadcast_to(mask[:, None, None], book.shape),
-        axis_name=_AXIS,
+        axis_name=AXIS,
       )
       return {
         "squared_error": result.squared_error,
@@ -76,7 +76,7 @@ class Evaluator:
       }
 
     self._step = jax.pmap(
-      step, _AXIS, devices=devices, in_axes=(0, 0, 0, 0, None)
+      step, AXIS, devices=devices, in_axes=(0, 0, 0, 0, None)
     )
     self._starts = starts
     self._num_devices = len(devices)
@@ -126,7 +126,7 @@ class Evaluator:
     """Yields the results of every batch, on the devices, and its mask."""
     for images, indices, mask in pipeline.eval_batches(split, self._batch_size):
       batch = (crop_centre(images, self._image_size), indices, mask)
-      shards = (x.reshape(self._num_devices, -1, *x.shape[1:]) for x in batch)
+      shards = (shard(x, self._num_devices) for x in batch)
       yield self._step(variables, *shards, draw), mask
 
 

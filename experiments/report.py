@@ -5,7 +5,6 @@ import json
 import pathlib
 from typing import Any
 
-import flax
 import ml_collections
 import numpy as np
 
@@ -17,6 +16,7 @@ from experiments import workdir as workdirs
 from experiments.checkpoints import load_state
 from experiments.data.split import Split
 from experiments.devices import choose_devices
+from experiments.devices import replicate
 from experiments.evaluate import baselines
 from experiments.evaluate import crop_centre
 from experiments.evaluate import describe
@@ -89,7 +89,7 @@ def evaluate_run(
   devices = choose_devices(config.batch_size)
   evaluator = Evaluator(config, model, devices)
   step = int(state.step)
-  state = flax.jax_utils.replicate(state, devices)
+  state = replicate(state, devices)
   splits = data.load(config)
   figures = {"steps": step, **evaluate_fully(config, evaluator, state, splits)}
   workdirs.write_json(workdir / "evaluation.json", figures)

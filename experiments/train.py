@@ -1,7 +1,6 @@
 """Training, readable top to bottom from `train_and_evaluate`."""
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 import pathlib
@@ -9,7 +8,6 @@ import time
 from typing import Any
 
 from clu import parameter_overview
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -23,7 +21,10 @@ from experiments import settings
 from experiments import workdir as workdirs
 from experiments.checkpoints import Checkpoints
 from experiments.data import pipeline
+from experiments.devices import AXIS
 from experiments.devices import choose_devices
+from experiments.devices import prefetch
+from experiments.devices import replicate
 from experiments.devices import unreplicate
 from experiments.errors import UserError
 from experiments.evaluate import describe
@@ -33,8 +34,6 @@ from experiments.logging import Progress
 from experiments.state import create_optimizer
 from experiments.state import create_state
 from experiments.state import TrainState
-
-AXIS = "devices"
 
 
 def train_and_evaluate(
@@ -88,10 +87,15 @@ def _train(
   step = int(state.step)
   log = MetricLog(workdir, step)
   progress = Progress(config.num_steps, step, config.batch_size)
-  state = flax.jax_utils.replicate(state, devices)
+  state = replicate(state, devices)
   train_step = make_train_step(config, model, devices)
   evaluator = Evaluator(config, model, devices)
-  batches = device_batches(config, splits["train"], step, devices)
+  batches = prefetch(
+    pipeline.train_batches(
+      splits["train"], config.seed, config.batch_size, first_step=step
+    ),
+    devices,
+  )
   started = time.perf_counter() - seconds
   metrics = None
 
@@ -221,22 +225,6 @@ def make_train_step(
     }
 
   return jax.pmap(train_step, axis_name=AXIS, devices=devices, donate_argnums=0)
-
-
-def device_batches(
-  config: ml_collections.ConfigDict,
-  split: data.Split,
-  first_step: int,
-  devices: Sequence[jax.Device],
-) -> Iterator[jax.Array]:
-  """Yields training batches `[devices, B, H, W, C]`, two of them ahead."""
-  batches = pipeline.train_batches(
-    split, config.seed, config.batch_size, first_step
-  )
-  sharded = (
-    batch.reshape(len(devices), -1, *batch.shape[1:]) for batch in batches
-  )
-  return flax.jax_utils.prefetch_to_device(sharded, 2, devices)
 
 
 def _check_finite(

@@ -1,5 +1,4 @@
 from absl.testing import parameterized
-import flax
 import jax
 import numpy as np
 
@@ -7,6 +6,7 @@ from experiments import data
 from experiments import evaluate
 from experiments import settings
 from experiments.data.split import Split
+from experiments.devices import replicate
 from experiments.state import create_state
 from tests.experiments import tiny
 
@@ -73,9 +73,7 @@ class EvaluatorTest(parameterized.TestCase):
       model = settings.create_model(config)
       devices = jax.local_devices()[:num_devices]
       evaluator = evaluate.Evaluator(config, model, devices)
-      variables = flax.jax_utils.replicate(
-        create_state(config, model).variables, devices
-      )
+      variables = replicate(create_state(config, model).variables, devices)
       argmax, drawn = (
         evaluator.evaluate(variables, split, draw=draw)
         for draw in (False, True)

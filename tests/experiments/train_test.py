@@ -19,6 +19,7 @@ from experiments import train
 from experiments.checkpoints import load_model
 from experiments.checkpoints import load_state
 from experiments.errors import UserError
+from experiments.state import create_state
 from tests.experiments import tiny
 
 
@@ -157,6 +158,20 @@ class TrainTest(parameterized.TestCase):
     )
     for a, b in zip(one, eight, strict=True):
       np.testing.assert_allclose(a["mse"], b["mse"], rtol=1e-3)
+
+  def test_a_step_is_compiled_once(self):
+    config = tiny.config("fixed_32x4")
+    model = settings.create_model(config, devices.AXIS)
+    chosen = jax.local_devices()
+    state = devices.replicate(create_state(config, model), chosen)
+    images = np.zeros((16, 24, 24, 3), np.uint8)
+    batches = devices.prefetch([images] * 3, chosen)
+    step = train.make_train_step(config, model, chosen)
+    state, _ = step(state, next(batches))
+    with jax.log_compiles(), self.assertNoLogs("jax", "WARNING"):
+      state, _ = step(state, next(batches))
+    state, _ = step(state, next(batches))
+    self.assertEqual(int(devices.unreplicate(state.step)), 3)
 
   def test_a_fixed_codebook(self):
     summary, output = run(
