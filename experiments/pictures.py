@@ -124,7 +124,12 @@ def draw_selection(
     ax.set_ylabel("share of positions")
     ax.set_ylim(-0.02, 1.02)
   axes[-1].set_xlabel("step")
-  figure.legend(loc="outside right upper", title="codebook", frameon=False)
+  figure.legend(
+    handles=axes[0].get_lines(),
+    loc="outside right upper",
+    title="codebook [N,D]",
+    frameon=False,
+  )
   _save(figure, path)
 
 

@@ -16,13 +16,13 @@ def get_config(variant: str = "adaptive") -> ml_collections.ConfigDict:
   config.data.random_flip = True
   # A few minutes on two CPU cores: a smaller network, a higher learning rate,
   # codewords that start on the data, and a selector that learns from the start.
-  config.num_steps = 800
+  config.num_steps = 700
   config.learning_rate = 8e-3
   config.schedule = "cosine"
   config.warmup_steps = 50
   config.temperature = "constant"
-  config.eval_every = 200
-  config.checkpoint_every = 200
+  config.eval_every = 175
+  config.checkpoint_every = 175
   config.rate_examples = 1_000
   config.model.network = "cnn"
   config.model.features = 64

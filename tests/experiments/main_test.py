@@ -1,14 +1,16 @@
+import json
 import pathlib
 import subprocess
 import sys
 
 from absl.testing import parameterized
+import pytest
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run_main(*arguments, variant=""):
-  config = f"experiments/configs/photo_patches.py{variant}"
+def run_main(*arguments, variant="", name="photo_patches"):
+  config = f"experiments/configs/{name}.py{variant}"
   return subprocess.run(
     [
       sys.executable,
@@ -53,3 +55,25 @@ class MainTest(parameterized.TestCase):
     result = run_main("--mode=evaluate", f"--workdir={root}")
     self.assertEqual(result.returncode, 2)
     self.assertRegex(result.stderr, "^error: .* has no checkpoint yet")
+
+  @pytest.mark.slow
+  def test_fashion_mnist_from_debians_archives(self):
+    root = pathlib.Path(self.create_tempdir())
+    result = run_main(
+      "--config.data.manual_dir=/usr/share/datasets/fashion-mnist",
+      f"--config.data.data_dir={root / 'tfds'}",
+      f"--workdir={root / 'run'}",
+      "--config.num_steps=20",
+      "--config.model.features=16",
+      "--config.quantizer.capacity=4096",
+      "--config.rate_examples=640",
+      name="fashion_mnist",
+    )
+    self.assertEqual(result.returncode, 0, result.stderr)
+    summary = json.loads((root / "run" / "summary.json").read_text())
+    self.assertEqual(summary["steps"], 20)
+    # The paper's batches of 64 from 10,000 images.
+    self.assertAlmostEqual(
+      summary["recon_loss_sum"], summary["mse"] * 10_000 / 64, places=9
+    )
+    self.assertTrue((root / "run" / "reconstructions.png").exists())

@@ -1,0 +1,58 @@
+import json
+import pathlib
+from unittest import mock
+
+from absl.testing import parameterized
+import matplotlib.pyplot as plt
+import numpy as np
+
+from experiments import pictures
+
+STRUCTURES = ((16, 4), (32, 2), (64, 1))
+
+
+class PicturesTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+    self.enter_context(mock.patch.object(plt, "close"))
+    self.addCleanup(plt.close, "all")
+
+  @parameterized.parameters(1, 3)
+  def test_reconstructions(self, channels):
+    rng = np.random.default_rng(0)
+    originals = rng.integers(0, 256, (4, 8, 8, channels)).astype(np.uint8)
+    books = rng.integers(0, 3, (4, 2, 2))
+    path = self.root / "reconstructions.png"
+    pictures.draw_reconstructions(
+      path, originals, 255 - originals, books, STRUCTURES
+    )
+    self.assertGreater(path.stat().st_size, 0)
+    figure = plt.gcf()
+    shown = [ax.images[0].get_array() for ax in figure.axes]
+    for i in range(4):
+      np.testing.assert_array_equal(shown[i], originals[i].squeeze())
+      np.testing.assert_array_equal(shown[4 + i], 255 - originals[i].squeeze())
+      np.testing.assert_array_equal(shown[8 + i], books[i])
+    (legend,) = figure.legends
+    self.assertEqual(
+      [text.get_text() for text in legend.get_texts()],
+      ["[16,4]", "[32,2]", "[64,1]"],
+    )
+
+  def test_selection(self):
+    lines = [
+      {"step": 1, "split": "train", "values": {"selection": [0.2, 0.3, 0.5]}},
+      {"step": 2, "split": "train", "values": {"selection": [0.1, 0.3, 0.6]}},
+      {"step": 2, "split": "validation", "values": {"selection": [0, 0, 1]}},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (self.root / "metrics.jsonl").write_text(text)
+    pictures.draw_selection(self.root / "selection.png", STRUCTURES)
+    figure = plt.gcf()
+    train, validation = figure.axes
+    self.assertLen(train.lines, 3)
+    np.testing.assert_array_equal(train.lines[2].get_ydata(), [0.5, 0.6])
+    np.testing.assert_array_equal(validation.lines[2].get_xdata(), [2])
+    (legend,) = figure.legends
+    self.assertLen(legend.get_texts(), 3)
