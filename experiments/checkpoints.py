@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
 
 from adq_jax import VQVAE
@@ -24,7 +25,15 @@ class Checkpoints:
   The best has the lowest validation mean squared error.
   """
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: pathlib.Path, *, read_only: bool = False):
+    """Opens a run's checkpoints.
+
+    Args:
+      workdir: of the run.
+      read_only: whether to leave them as they are; another process may be
+        saving.
+    """
+
     def mse(metrics: Mapping[str, float]) -> float:
       return metrics["mse"]
 
@@ -46,7 +55,9 @@ class Checkpoints:
         preservation_policy=policy,
         best_fn=mse,
         best_mode="min",
-        cleanup_tmp_directories=True,
+        # Of saves that were killed; by now nobody else is saving.
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
       ),
     )
 
@@ -63,7 +74,8 @@ class Checkpoints:
       seconds: that the run has trained for.
       metrics: of the validation split, with `mse`, where it was evaluated.
     """
-    state = jax.device_get(state)
+    # Copies: the next step may write where the background still reads.
+    state = jax.tree.map(np.array, state)
     self._manager.save(
       int(state.step),
       args=ocp.args.Composite(
@@ -146,7 +158,7 @@ def load_state(
   model = settings.create_model(config)
   if not (workdir / workdirs.CHECKPOINTS).is_dir():
     raise UserError(f"{workdir} has no checkpoint yet; train first")
-  checkpoints = Checkpoints(workdir)
+  checkpoints = Checkpoints(workdir, read_only=True)
   try:
     wanted = checkpoints.latest_step() if step is None else step
     if wanted is None or wanted not in checkpoints.steps():

@@ -1,6 +1,8 @@
 """What a run tells: metrics.jsonl, TensorBoard events and a progress bar."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import json
 import os
 import pathlib
@@ -104,9 +106,12 @@ class Progress:
       )
     return speed
 
-  def skip_pause(self) -> None:
-    """Leaves out of the speed what was done since the last report."""
-    self._time = time.perf_counter()
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """Leaves out of the speed what is done inside."""
+    started = time.perf_counter()
+    yield
+    self._time += time.perf_counter() - started
 
   def say(self, text: str) -> None:
     """Prints a line above the bar."""

@@ -107,28 +107,35 @@ def _train(
       _check_finite(workdir, *previous)
       step += 1
       progress.advance()
-      is_last = step == config.num_steps
-      if is_last or step % config.log_every == 0:
+      to_log, to_evaluate, to_save = (
+        step == config.num_steps or step % every == 0
+        for every in (
+          config.log_every,
+          config.eval_every,
+          config.checkpoint_every,
+        )
+      )
+      if to_log or to_evaluate or to_save:
         _check_finite(workdir, step, metrics)
+      if to_log:
         values = jax.device_get(unreplicate(metrics))
         values.pop("is_finite")
         speed = progress.report(step, float(values["loss"]))
         log.write(step, "train", {**values, "steps_per_second": speed})
-      figures = None
-      if is_last or step % config.eval_every == 0:
-        result = evaluator.evaluate(state.variables, splits["validation"])
-        figures = describe(config, result, splits["validation"])
-        log.write(step, "validation", report.loggable(figures))
-        progress.say(report.one_line(step, figures))
-      if is_last or step % config.checkpoint_every == 0 or figures:
-        _check_finite(workdir, step, metrics)
+      if not (to_evaluate or to_save):
+        continue
+      with progress.pause():
+        figures = None
+        if to_evaluate:
+          result = evaluator.evaluate(state.variables, splits["validation"])
+          figures = describe(config, result, splits["validation"])
+          log.write(step, "validation", report.loggable(figures))
+          progress.say(report.one_line(step, figures))
         checkpoints.save(
           unreplicate(state),
           time.perf_counter() - started,
           figures and {"mse": figures["mse"]},
         )
-      if figures:
-        progress.skip_pause()
     checkpoints.wait()
   finally:
     progress.close()
