@@ -15,7 +15,8 @@ def get_config(variant: str = "adaptive") -> ml_collections.ConfigDict:
   config.data.channels = 3
   config.data.random_flip = True
   # A few minutes on two CPU cores: a smaller network, a higher learning rate,
-  # codewords that start on the data, and a selector that learns from the start.
+  # codewords that start on the data and follow it faster, and a selector that
+  # learns from the start.
   config.num_steps = 700
   config.learning_rate = 8e-3
   config.schedule = "cosine"
@@ -26,6 +27,7 @@ def get_config(variant: str = "adaptive") -> ml_collections.ConfigDict:
   config.rate_examples = 1_000
   config.model.network = "cnn"
   config.model.features = 64
+  config.quantizer.decay = 0.9
   config.quantizer.codebook_init = "data"
   config.quantizer.revive_below = 0.1
   return config
