@@ -25,10 +25,11 @@ def make(adaptive=True, channels=3, size=(16, 8), update="ema", **kwargs):
 
 
 class VQVAETest(parameterized.TestCase):
-  @parameterized.product(
-    adaptive=(True, False),
-    network=("cnn", "cnn_resnet", "cnn_inception"),
-    dtype=(jnp.float32, jnp.bfloat16),
+  @parameterized.parameters(
+    (True, "cnn_resnet", jnp.float32),
+    (True, "cnn_resnet", jnp.bfloat16),
+    (False, "cnn", jnp.bfloat16),
+    (False, "cnn_inception", jnp.float32),
   )
   def test_decoded_codes_are_the_forward_pass(self, adaptive, network, dtype):
     model, variables, images = make(adaptive, network=network, dtype=dtype)

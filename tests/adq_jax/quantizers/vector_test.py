@@ -283,9 +283,7 @@ class ErrorsTest(parameterized.TestCase):
 class DevicesTest(parameterized.TestCase):
   @parameterized.parameters(
     ({}, False),
-    ({}, True),
     ({"update": "gradient"}, True),
-    ({"codebook_init": "data", "revive_below": 0.5}, False),
     ({"codebook_init": "data", "revive_below": 0.5}, True),
   )
   def test_eight_devices_equal_one(self, fields, masked):
