@@ -89,10 +89,6 @@ class Checkpoints:
     """Returns the steps done at the latest checkpoint, None without one."""
     return self._manager.latest_step()
 
-  def best_step(self) -> int | None:
-    """Returns the steps done at the best checkpoint, None without one."""
-    return self._manager.best_step()
-
   def steps(self) -> list[int]:
     """Returns the steps of all checkpoints."""
     return sorted(self._manager.all_steps())
