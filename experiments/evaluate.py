@@ -124,7 +124,8 @@ class Evaluator:
     self, variables: Any, split: Split, draw: bool
   ) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
     """Yields the results of every batch, on the devices, and its mask."""
-    for images, indices, mask in pipeline.eval_batches(split, self._batch_size):
+    batches = pipeline.EvalBatches(split.images, self._batch_size)
+    for images, indices, mask in pipeline.iterate(batches):
       batch = (crop_centre(images, self._image_size), indices, mask)
       shards = (shard(x, self._num_devices) for x in batch)
       yield self._step(variables, *shards, draw), mask
@@ -201,19 +202,32 @@ def baselines(
   `resize` shrinks images by the model's downsampling factor and enlarges them
   again, bicubically; `mean_color` paints an image with its mean.
   """
-  images = np.asarray(augment.to_float(split.images))
-  n, height, width, channels = images.shape
-  factor = config.model.downsampling
-  small = jax.image.resize(
-    images, (n, height // factor, width // factor, channels), "cubic"
-  )
-  guesses = {
-    "resize": jax.image.resize(small, images.shape, "cubic"),
-    "mean_color": images.mean(axis=(1, 2), keepdims=True),
-  }
+  size, factor = config.data.image_size, config.model.downsampling
+
+  @jax.jit
+  def squared_errors(images: jax.Array) -> dict[str, jax.Array]:
+    images = augment.to_float(images)
+    n, height, width, channels = images.shape
+    small = jax.image.resize(
+      images, (n, height // factor, width // factor, channels), "cubic"
+    )
+    guesses = {
+      "resize": jax.image.resize(small, images.shape, "cubic"),
+      "mean_color": images.mean(axis=(1, 2), keepdims=True),
+    }
+    return {
+      name: jnp.square(guess - images).mean(axis=(1, 2, 3))
+      for name, guess in guesses.items()
+    }
+
+  errors = []
+  batches = pipeline.EvalBatches(split.images, config.batch_size)
+  for images, _, mask in pipeline.iterate(batches):
+    batch = squared_errors(crop_centre(images, size))
+    errors.append({name: np.asarray(e)[mask > 0] for name, e in batch.items()})
   result = {}
-  for name, guess in guesses.items():
-    error = np.square(np.asarray(guess) - images).mean(axis=(1, 2, 3))
+  for name in errors[0]:
+    error = np.concatenate([batch[name] for batch in errors])
     result[name] = {"psnr": float(psnr(error.mean(dtype=np.float64)))}
     if split.source_names:
       result[name]["psnr_per_source"] = per_source_psnr(error, split)

@@ -86,15 +86,29 @@ class Progress:
       dynamic_ncols=True,
     )
     self._step, self._time = first_step, time.perf_counter()
+    self._waited = 0.0
 
   def advance(self) -> None:
     self._bar.update()
 
-  def report(self, step: int, loss: float) -> float:
-    """Shows the loss, and the speed since the last report in steps/s."""
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Counts what is done inside as waiting for data."""
+    started = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - started
+
+  def report(self, step: int, loss: float) -> dict[str, float]:
+    """Shows the loss, and the speed since the last report.
+
+    Returns:
+      `steps_per_second`, and `data_wait`, the share of the time that was spent
+      waiting for data.
+    """
     now = time.perf_counter()
     speed = (step - self._step) / (now - self._time)
-    self._step, self._time = step, now
+    data_wait = self._waited / (now - self._time)
+    self._step, self._time, self._waited = step, now, 0.0
     images = speed * self._batch_size
     if self._is_terminal:
       self._bar.set_postfix_str(f"{images:.0f} images/s, loss {loss:.5f}")
@@ -104,7 +118,7 @@ class Progress:
         f"step {step}/{self._num_steps}  loss {loss:.5f}"
         f"  {speed:.2f} steps/s  {images:.0f} images/s  {left} left"
       )
-    return speed
+    return {"steps_per_second": speed, "data_wait": data_wait}
 
   @contextlib.contextmanager
   def pause(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from experiments.evaluate import baselines
 from experiments.evaluate import crop_centre
 from experiments.evaluate import describe
 from experiments.evaluate import describe_coded_rate
+from experiments.evaluate import Evaluation
 from experiments.evaluate import Evaluator
 from experiments.state import TrainState
 
@@ -39,6 +40,7 @@ def finish(
   state: TrainState,
   evaluator: Evaluator,
   splits: Mapping[str, Split],
+  validation: Evaluation | None,
   run: Mapping[str, Any],
 ) -> dict[str, Any]:
   """Draws the pictures, writes summary.json and prints the outcome.
@@ -49,6 +51,7 @@ def finish(
     state: at its last step, replicated.
     evaluator: of its model.
     splits: "train" and "validation".
+    validation: what evaluating the state has given; None if it has not been.
     run: more for the summary.
 
   Returns:
@@ -58,7 +61,7 @@ def finish(
     "name": config.name,
     "variant": config.variant,
     **run,
-    **evaluate_fully(config, evaluator, state, splits),
+    **evaluate_fully(config, evaluator, state, splits, validation),
   }
   draw_pictures(config, workdir, evaluator, state, splits["validation"])
   # Last of all: it says that the run is finished.
@@ -103,30 +106,27 @@ def evaluate_fully(
   evaluator: Evaluator,
   state: TrainState,
   splits: Mapping[str, Split],
+  result: Evaluation | None = None,
 ) -> dict[str, Any]:
   """Returns every figure of a replicated state.
 
   Those of `describe`, the coded rate, the same with drawn codebooks for a
-  pool, and the baselines.
+  pool, and the baselines.  `result` is that of the validation split, where it
+  is known.
   """
   variables, validation = state.variables, splits["validation"]
-  result = evaluator.evaluate(variables, validation)
+  if result is None:
+    result = evaluator.evaluate(variables, validation)
   figures = describe(config, result, validation)
   if config.rate_examples:
-    reference = evaluator.evaluate(variables, sample(splits["train"], config))
+    sample = splits["train"].spread(config.rate_examples)
+    reference = evaluator.evaluate(variables, sample)
     figures |= describe_coded_rate(config, result, reference)
   if config.quantizer.kind == "adaptive":
     drawn = evaluator.evaluate(variables, validation, draw=True)
     figures["drawn"] = describe(config, drawn, validation)
   figures["baselines"] = baselines(config, validation)
   return figures
-
-
-def sample(split: Split, config: ml_collections.ConfigDict) -> Split:
-  """Returns up to `config.rate_examples` images, spread over a split."""
-  count = min(len(split), config.rate_examples)
-  indices = np.linspace(0, len(split) - 1, count).round().astype(int)
-  return Split(split.images[indices], split.source[indices], split.source_names)
 
 
 def draw_pictures(
@@ -137,13 +137,13 @@ def draw_pictures(
   validation: Split,
 ) -> None:
   """Draws reconstructions.png and, for a pool, selection.png."""
-  indices = np.linspace(0, len(validation) - 1, _SHOWN).round().astype(int)
-  shown = Split(validation.images[indices], validation.source[indices])
+  shown = validation.spread(_SHOWN)
+  originals = shown.images[np.arange(len(shown))]
   images, books = evaluator.reconstruct(state.variables, shown)
   structures = settings.structures(config)
   pictures.draw_reconstructions(
     workdir / "reconstructions.png",
-    crop_centre(shown.images, config.data.image_size),
+    crop_centre(originals, config.data.image_size),
     np.asarray(augment.to_uint8(images)),
     books,
     structures,

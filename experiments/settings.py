@@ -1,5 +1,7 @@
 """Checks a config and builds what it describes."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import ml_collections
 import optax
@@ -42,6 +44,9 @@ _MINIMA = {
   "data.image_size": 1,
   "data.channels": 1,
   "data.paper_batch_size": 1,
+  # Of some data sets.
+  "data.memory_budget_gib": 0,
+  "data.resize_to": 0,
 }
 
 
@@ -51,7 +56,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     if _get(config, field) not in choices:
       raise _error(config, field, f"one of {', '.join(choices)}")
   for field, minimum in _MINIMA.items():
-    if not _get(config, field) >= minimum:
+    if not _get(config, field, minimum) >= minimum:
       raise _error(config, field, f"at least {minimum}")
   if not 0 <= config.quantizer.decay < 1:
     raise _error(config, "quantizer.decay", "in [0, 1)")
@@ -171,11 +176,11 @@ def _check_structures(config: ml_collections.ConfigDict) -> None:
       )
 
 
-def _get(config: ml_collections.ConfigDict, field: str):
-  value = config
-  for part in field.split("."):
-    value = value[part]
-  return value
+def _get(config: ml_collections.ConfigDict, field: str, default: Any = None):
+  *parents, name = field.split(".")
+  for parent in parents:
+    config = config[parent]
+  return config.get(name, default)
 
 
 def _error(

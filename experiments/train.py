@@ -90,19 +90,24 @@ def _train(
   state = replicate(state, devices)
   train_step = make_train_step(config, model, devices)
   evaluator = Evaluator(config, model, devices)
-  batches = prefetch(
-    pipeline.train_batches(
-      splits["train"], config.seed, config.batch_size, first_step=step
-    ),
-    devices,
+  batches = pipeline.TrainBatches(
+    splits["train"].images,
+    seed=config.seed,
+    batch_size=config.batch_size,
+    num_steps=config.num_steps,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
   )
+  batches = prefetch(pipeline.iterate(batches, first=step), devices)
   started = time.perf_counter() - seconds
-  metrics = None
+  metrics, result = None, None
 
   try:
     while step < config.num_steps:
       previous = (step, metrics)
-      state, metrics = train_step(state, next(batches))
+      with progress.waiting():
+        batch = next(batches)
+      state, metrics = train_step(state, batch)
       # The device computes this step while the host looks at the one before.
       _check_finite(workdir, *previous)
       step += 1
@@ -121,7 +126,7 @@ def _train(
         values = jax.device_get(unreplicate(metrics))
         values.pop("is_finite")
         speed = progress.report(step, float(values["loss"]))
-        log.write(step, "train", {**values, "steps_per_second": speed})
+        log.write(step, "train", {**values, **speed})
       if not (to_evaluate or to_save):
         continue
       with progress.pause():
@@ -146,7 +151,7 @@ def _train(
     "seconds": round(time.perf_counter() - started, 1),
     "devices": f"{len(devices)} x {devices[0].device_kind}",
   }
-  return report.finish(config, workdir, state, evaluator, splits, run)
+  return report.finish(config, workdir, state, evaluator, splits, result, run)
 
 
 def make_train_step(

@@ -30,6 +30,7 @@ MAY_CHANGE = frozenset(
     "rate_examples",
     "data.manual_dir",
     "data.data_dir",
+    "data.memory_budget_gib",
     "data.paper_batch_size",
   }
 )

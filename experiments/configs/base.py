@@ -86,3 +86,16 @@ def get_config(name: str, variant: str) -> ml_collections.ConfigDict:
       f"unknown variant {variant!r} of {name}; known are {KNOWN_VARIANTS}"
     )
   return config
+
+
+def add_tfds_fields(config: ml_collections.ConfigDict) -> None:
+  """Adds what the data sets that TFDS prepares have in common."""
+  # A directory with the archives that a data set is made from; "": they are
+  # downloaded, where their owner allows that, or looked for in TFDS's
+  # data_dir/downloads/manual.
+  config.data.manual_dir = ""
+  # Where TFDS keeps what it prepared; "": its default, ~/tensorflow_datasets.
+  config.data.data_dir = ""
+  # A split of more uint8 pixels is read from its records while training; it is
+  # slower, and the same.
+  config.data.memory_budget_gib = 4.0

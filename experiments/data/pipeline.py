@@ -1,62 +1,118 @@
-"""Batches from a split in memory.
+"""Batches from a split.
 
-Batch k of a run is a function of (seed, k) alone, so that a resumed run sees
-what an uninterrupted one would have seen.
+Batch k of a run is a function of (seed, k) alone: a resumed run sees what an
+uninterrupted one would have seen, and nothing has to be saved for it.  Every
+process computes its own slice of it.  Grain's threads make batches ahead of
+their use.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
+import functools
+from typing import TypeVar
 
+import grain
 import numpy as np
 
-from experiments.data.split import Split
+from experiments.data.split import Images
+
+_Batch = TypeVar("_Batch")
+
+# Each in memory until the device takes it.
+_BATCHES_AHEAD = 4
+_THREADS = 2
 
 
-def train_batches(
-  split: Split, seed: int, batch_size: int, first_step: int = 0
-) -> Iterator[np.ndarray]:
-  """Yields training batches uint8 `[batch_size, H, W, C]` without end.
+class TrainBatches(Sequence[np.ndarray]):
+  """The training batches of a run, of a process, by number.
 
   Every epoch is a permutation of its own; a batch may begin in one epoch and
   end in the next.
-
-  Args:
-    split: the training split.
-    seed: of the permutations.
-    batch_size: images in a batch.
-    first_step: number of the first batch that is wanted.
   """
-  step = first_step
-  epoch, order = None, None
-  while True:
-    positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    indices = np.empty(batch_size, np.int64)
-    for wanted in np.unique(positions // len(split)):
-      if wanted != epoch:
-        epoch = wanted
-        order = np.random.default_rng((seed, epoch)).permutation(len(split))
-      is_here = positions // len(split) == wanted
-      indices[is_here] = order[positions[is_here] % len(split)]
-    yield split.images[indices]
-    step += 1
+
+  def __init__(
+    self,
+    images: Images,
+    *,
+    seed: int,
+    batch_size: int,
+    num_steps: int,
+    process_index: int = 0,
+    process_count: int = 1,
+  ):
+    """Describes the batches; nothing is read yet.
+
+    Args:
+      images: of the training split.
+      seed: of the permutations.
+      batch_size: images in a batch, over all processes.
+      num_steps: number of batches.
+      process_index: of this process.
+      process_count: number of processes, a divisor of `batch_size`; the slices
+        of all, one after another, are the batch of a single one.
+
+    Raises:
+      ValueError: if `process_count` does not divide `batch_size`.
+    """
+    if batch_size % process_count:
+      raise ValueError(
+        f"batch_size is {batch_size}; it must be a multiple of the number of"
+        f" processes, {process_count}"
+      )
+    self._images = images
+    self._batch_size = batch_size
+    self._num_steps = num_steps
+    size = batch_size // process_count
+    self._slice = np.arange(process_index * size, (process_index + 1) * size)
+
+    @functools.lru_cache(maxsize=2)  # a batch may span two epochs
+    def permutation(epoch: int) -> np.ndarray:
+      return np.random.default_rng((seed, epoch)).permutation(images.shape[0])
+
+    self._permutation = permutation
+
+  def __len__(self) -> int:
+    return self._num_steps
+
+  def __getitem__(self, step: int) -> np.ndarray:
+    """Returns this process's images, uint8 `[b, H, W, C]`, of batch `step`."""
+    epochs, places = np.divmod(
+      step * self._batch_size + self._slice, self._images.shape[0]
+    )
+    indices = np.empty_like(places)
+    for epoch in np.unique(epochs):
+      is_here = epochs == epoch
+      indices[is_here] = self._permutation(int(epoch))[places[is_here]]
+    return self._images[indices]
 
 
-def eval_batches(
-  split: Split, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """Yields every image of a split once, in order.
+class EvalBatches(Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+  """Every image of a split once, in order.
 
-  The last batch is filled up with its first image.
-
-  Args:
-    split: the images.
-    batch_size: images in a batch.
-
-  Yields:
-    images uint8 `[batch_size, H, W, C]`; their indices in the split, int32
-    `[batch_size]`; and a mask, float32 `[batch_size]`, 0 for padding.
+  A batch is images uint8 `[batch_size, H, W, C]`; their indices in the split,
+  int32 `[batch_size]`; and a mask, float32 `[batch_size]`, 0 for what the last
+  batch is filled up with: its first image.
   """
-  for start in range(0, len(split), batch_size):
-    indices = np.arange(start, start + batch_size, dtype=np.int32)
-    mask = (indices < len(split)).astype(np.float32)
-    indices = np.where(mask > 0, indices, start).astype(np.int32)
-    yield split.images[indices], indices, mask
+
+  def __init__(self, images: Images, batch_size: int):
+    self._images = images
+    self._batch_size = batch_size
+
+  def __len__(self) -> int:
+    return -(-self._images.shape[0] // self._batch_size)
+
+  def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
+    start = number * self._batch_size
+    indices = np.arange(start, start + self._batch_size, dtype=np.int32)
+    is_real = indices < self._images.shape[0]
+    indices = np.where(is_real, indices, start).astype(np.int32)
+    return self._images[indices], indices, is_real.astype(np.float32)
+
+
+def iterate(batches: Sequence[_Batch], first: int = 0) -> Iterator[_Batch]:
+  """Yields batches in order, from number `first` on, made ahead by threads."""
+  options = grain.ReadOptions(
+    num_threads=_THREADS, prefetch_buffer_size=_BATCHES_AHEAD
+  )
+  dataset = grain.MapDataset.source(batches)[first:]
+  return iter(dataset.to_iter_dataset(options))

@@ -1,8 +1,22 @@
-"""One split of a data set, in memory."""
+"""One split of a data set."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
+
+
+class Images(Protocol):
+  """What `Split` needs of its images; a NumPy array has it.
+
+  Attributes:
+    shape: `(n, H, W, C)`.
+  """
+
+  shape: tuple[int, ...]
+
+  def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+    """Returns the images at int `[k]` indices, uint8 `[k, H, W, C]`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,16 +24,37 @@ class Split:
   """Images, and where they come from.
 
   Attributes:
-    images: uint8 `[n, H, W, C]`.  Training images may be larger than the
-      model's, to be cropped at random.
+    images: uint8 `[n, H, W, C]`, in memory or read when they are asked for.
+      Where they are larger than the model's, they are cropped: at random in
+      training, at the centre in evaluation.
     source: of each image, an index into `source_names`, int32 `[n]`.
     source_names: what evaluation reports apart; empty where the data set has
       no parts.
   """
 
-  images: np.ndarray
+  images: Images
   source: np.ndarray
   source_names: tuple[str, ...] = ()
 
   def __len__(self) -> int:
-    return len(self.images)
+    return self.images.shape[0]
+
+  def spread(self, count: int) -> "Split":
+    """Returns up to `count` images, evenly spread; none is copied."""
+    count = min(count, len(self))
+    chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
+    return Split(
+      _Selection(self.images, chosen), self.source[chosen], self.source_names
+    )
+
+
+class _Selection:
+  """Some of another's images."""
+
+  def __init__(self, images: Images, chosen: np.ndarray):
+    self._images = images
+    self._chosen = chosen
+    self.shape = (len(chosen), *images.shape[1:])
+
+  def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+    return self._images[self._chosen[indices]]

@@ -41,7 +41,13 @@ class ProgressTest(parameterized.TestCase):
       with progress.pause():
         now[0] += 1000
       now[0] += 3
-      self.assertEqual(progress.report(20, 0.5), 2.0)
-      now[0] += 5
-      self.assertEqual(progress.report(25, 0.5), 1.0)
+      self.assertEqual(
+        progress.report(20, 0.5), {"steps_per_second": 2.0, "data_wait": 0.0}
+      )
+      with progress.waiting():
+        now[0] += 1
+      now[0] += 4
+      self.assertEqual(
+        progress.report(25, 0.5), {"steps_per_second": 1.0, "data_wait": 0.2}
+      )
     progress.close()

@@ -8,6 +8,7 @@ from experiments import settings
 from experiments.configs import fashion_mnist
 from experiments.configs import photo_patches
 from experiments.errors import UserError
+from tests.experiments.data import sources
 
 CONFIGS = (photo_patches, fashion_mnist)
 
@@ -42,7 +43,7 @@ class CheckTest(parameterized.TestCase):
     ("learning_rate", float("nan"), "at least 0"),
     ("schedule", "step", "one of constant, cosine"),
     ("temperature", "high", "one of linear, constant"),
-    ("name", "imagenet", "one of fashion_mnist, photo_patches"),
+    ("name", "imagenet", "one of mnist, fashion_mnist, cifar10"),
     ("quantizer.decay", 1.0, r"in \[0, 1\)"),
     ("quantizer.num_heads", 3, "a divisor of config.model.features"),
     ("quantizer.capacity", 1000, "a multiple of 16"),
@@ -56,6 +57,32 @@ class CheckTest(parameterized.TestCase):
     with self.assertRaisesRegex(UserError, f"config.{field}.*{message}") as e:
       settings.check(config)
     self.assertNotIn("\n", str(e.exception))
+
+  @parameterized.parameters(
+    ("mnist", 64),
+    ("fashion_mnist", 64),
+    ("cifar10", 64),
+    ("tiny_imagenet", 24),
+    ("celeba", 2),
+    ("diabetic_retinopathy", 1),
+  )
+  def test_the_papers_settings(self, name, batch_size):
+    for variant in ("adaptive", "fixed_512x128"):
+      config = sources.CONFIGS[name].get_config(variant)
+      settings.check(config)
+      self.assertEqual(config.name, name)
+      self.assertEqual(config.batch_size, batch_size)
+      self.assertEqual(config.data.paper_batch_size, batch_size)
+      self.assertEqual(config.learning_rate, 1e-4)
+      self.assertEqual(config.model.downsampling, 4)
+
+  @parameterized.parameters("memory_budget_gib", "resize_to")
+  def test_a_field_that_only_some_have(self, field):
+    settings.check(photo_patches.get_config())
+    config = sources.CONFIGS["celeba"].get_config()
+    config.data[field] = -1
+    with self.assertRaisesRegex(UserError, f"config.data.{field} is -1.*least"):
+      settings.check(config)
 
   def test_the_gradient_rule_places_no_codewords(self):
     config = photo_patches.get_config()

@@ -7,6 +7,13 @@ from experiments.configs import photo_patches
 
 def config(variant: str = "adaptive", **fields) -> ml_collections.ConfigDict:
   tiny = photo_patches.get_config(variant)
+  tiny.data.image_size = 16
+  return shrunk(tiny, **fields)
+
+
+def shrunk(
+  tiny: ml_collections.ConfigDict, **fields
+) -> ml_collections.ConfigDict:
   tiny.num_steps = 6
   tiny.batch_size = 16
   tiny.log_every = 1
@@ -14,8 +21,7 @@ def config(variant: str = "adaptive", **fields) -> ml_collections.ConfigDict:
   tiny.checkpoint_every = 2
   tiny.rate_examples = 40
   tiny.model.features = 8
-  tiny.data.image_size = 16
-  if variant == "adaptive":
+  if tiny.variant == "adaptive":
     tiny.quantizer.capacity = 64
   tiny.update_from_flattened_dict(fields)
   return tiny

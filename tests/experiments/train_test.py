@@ -21,6 +21,7 @@ from experiments.checkpoints import load_state
 from experiments.errors import UserError
 from experiments.state import create_state
 from tests.experiments import tiny
+from tests.experiments.data import sources
 
 
 class _Killed(BaseException):
@@ -43,7 +44,8 @@ def logged(root):
   """The log, less what depends on the clock."""
   lines = logging.read_metrics(pathlib.Path(root))
   for line in lines:
-    line["values"].pop("steps_per_second", None)
+    for name in ("steps_per_second", "data_wait"):
+      line["values"].pop(name, None)
   return lines
 
 
@@ -158,6 +160,23 @@ class TrainTest(parameterized.TestCase):
     )
     for a, b in zip(one, eight, strict=True):
       np.testing.assert_allclose(a["mse"], b["mse"], rtol=1e-3)
+
+  def test_images_in_memory_and_in_records_train_alike(self):
+    sources.write("mnist", self.root)
+    for name, budget in (("memory", 4.0), ("records", 0.0)):
+      config = tiny.shrunk(
+        sources.config("mnist", self.root),
+        **{"data.memory_budget_gib": budget, "data.image_size": 24},
+      )
+      with (
+        sources.shrunk("mnist"),
+        contextlib.redirect_stdout(io.StringIO()),
+      ):
+        summary = train.train_and_evaluate(config, self.root / name)
+      self.assertEqual(summary["recon_loss_sum"], summary["mse"] * 4 / 64)
+    memory, records = self.root / "memory", self.root / "records"
+    self.assertEqual(logged(memory), logged(records))
+    chex.assert_trees_all_equal(load_model(memory)[1], load_model(records)[1])
 
   def test_a_step_is_compiled_once(self):
     config = tiny.config("fixed_32x4")

@@ -1,0 +1,183 @@
+"""The files that data sets are made from: finding, checking, reading them."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import pathlib
+import tarfile
+import urllib.request
+import zipfile
+import zlib
+
+from experiments.errors import UserError
+
+_CONNECT_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+  """A file that a data set is made from.
+
+  Attributes:
+    name: of the file.
+    source: where a person gets it.
+    url: where TFDS gets it; None where its owner wants a person to.
+    sha256: of its content, of a .gz unpacked (another gzip of the same file,
+      such as Debian's, is as good); None where the source is not fixed.
+    size: in bytes, of a file with a SHA-256 of its own.
+    other_names: under which a browser may have saved it.
+  """
+
+  name: str
+  source: str
+  url: str | None = None
+  sha256: str | None = None
+  size: int | None = None
+  other_names: tuple[str, ...] = ()
+
+
+def find(
+  archives: Sequence[Archive], manual_dir: str, data_dir: pathlib.Path
+) -> dict[str, pathlib.Path]:
+  """Returns the checked files by name, or {} if TFDS is to download them.
+
+  Args:
+    archives: what is needed.
+    manual_dir: the directory that holds them; "" for TFDS's own place for
+      files fetched by hand, `data_dir/downloads/manual`.
+    data_dir: TFDS's.
+
+  Raises:
+    UserError: if one is missing and cannot be downloaded, or is damaged.
+  """
+  directory = manual_directory(manual_dir, data_dir)
+  found = {}
+  for archive in archives:
+    paths = [directory / n for n in (archive.name, *archive.other_names)]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is not None:
+      found[archive.name] = path
+    elif manual_dir or archive.url is None:
+      raise UserError(f"archive {paths[0]} is missing; {remedy(archive)}")
+  if len(found) < len(archives):
+    _check_connection(archives, directory)
+    return {}
+  for archive in archives:
+    _check(archive, found[archive.name])
+  return found
+
+
+def manual_directory(manual_dir: str, data_dir: pathlib.Path) -> pathlib.Path:
+  """Returns where files fetched by hand are looked for."""
+  if manual_dir:
+    return pathlib.Path(manual_dir).expanduser()
+  return data_dir / "downloads" / "manual"
+
+
+def remedy(archive: Archive) -> str:
+  """Returns what to do about a missing or damaged file."""
+  return (
+    f"fetch it from {archive.source} and put it there, or name another"
+    " directory with --config.data.manual_dir=DIR"
+  )
+
+
+def download_remedy(
+  archives: Sequence[Archive], directory: pathlib.Path
+) -> str:
+  """Returns what to do where a download fails."""
+  names = ", ".join(archive.name for archive in archives)
+  them = "it" if len(archives) == 1 else "them"
+  return (
+    f"fetch {names} from {archives[0].source} and put {them} into {directory},"
+    f" or name another directory with {them} by --config.data.manual_dir=DIR"
+  )
+
+
+@contextlib.contextmanager
+def reading(archive: Archive, path: pathlib.Path) -> Iterator[None]:
+  """Turns what reading a damaged archive raises into a UserError."""
+  try:
+    yield
+  except (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+  ) as error:
+    raise UserError(
+      f"archive {path} is damaged ({one_line(error)}); {remedy(archive)}"
+    ) from error
+
+
+def unpack_gzip(archive: Archive, path: pathlib.Path) -> bytes:
+  """Returns the content of a .gz."""
+  with reading(archive, path):
+    return gzip.decompress(path.read_bytes())
+
+
+def read_tar(
+  archive: Archive, path: pathlib.Path, names: Iterable[str]
+) -> dict[str, bytes]:
+  """Returns the members of those names of a .tar.gz."""
+  with reading(archive, path), tarfile.open(path) as tar:
+    return {name: tar.extractfile(name).read() for name in names}
+
+
+def in_drawn_order(names: Iterable[str], seed: str) -> list[str]:
+  """Returns names in an order drawn by a seed, the same on any machine.
+
+  It is that of the SHA-256 of "seed/name".
+  """
+  return sorted(
+    names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
+  )
+
+
+def _check(archive: Archive, path: pathlib.Path) -> None:
+  if archive.sha256 is None:
+    return
+  if archive.name.endswith(".gz") and not archive.name.endswith(".tar.gz"):
+    digest = hashlib.sha256(unpack_gzip(archive, path)).hexdigest()
+  else:
+    size = path.stat().st_size
+    if archive.size and size < archive.size:
+      raise UserError(
+        f"archive {path} is cut short, {size} of {archive.size} bytes;"
+        f" {remedy(archive)}"
+      )
+    with reading(archive, path), open(path, "rb") as file:
+      digest = hashlib.file_digest(file, "sha256").hexdigest()
+  if digest != archive.sha256:
+    raise UserError(
+      f"archive {path} has another content than the published"
+      f" {archive.name} (its SHA-256 differs); {remedy(archive)}"
+    )
+
+
+def _check_connection(
+  archives: Sequence[Archive], directory: pathlib.Path
+) -> None:
+  """TFDS would try for minutes before it says that there is no network."""
+  request = urllib.request.Request(archives[0].url, method="HEAD")
+  try:
+    urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
+  except OSError as error:
+    raise UserError(
+      f"cannot download {archives[0].url} ({one_line(error)});"
+      f" {download_remedy(archives, directory)}"
+    ) from error
+
+
+def one_line(error: BaseException) -> str:
+  """Returns an error's message without line breaks."""
+  return " ".join(str(error).split()) or type(error).__name__

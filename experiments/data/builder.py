@@ -1,0 +1,121 @@
+"""What the TFDS builders of all data sets share."""
+
+import abc
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+import zipfile
+
+from absl import logging
+import tensorflow_datasets as tfds
+
+from experiments.data import archives
+from experiments.data import images
+from experiments.data.archives import Archive
+from experiments.errors import UserError
+
+Examples = Iterable[tuple[int | str, dict[str, Any]]]
+
+
+class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Makes a data set from archives, without TensorFlow.
+
+  Attributes:
+    ARCHIVES: the files that it is made from.
+    SPLITS: how many images TFDS's splits have; training first, then what is
+      used for validation.
+    paths: of the archives by name, where they need not be downloaded.
+    failure: what was wrong with the archives.  (TFDS adds lines of its own to
+      an exception that passes through it.)
+  """
+
+  ARCHIVES: tuple[Archive, ...]
+  SPLITS: Mapping[str, int]
+  paths: Mapping[str, pathlib.Path] = {}
+  failure: str | None = None
+
+  def __init__(self, **kwargs):
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # TFDS warns of configs of one's own
+    super().__init__(**kwargs)
+    logging.set_verbosity(verbosity)
+
+  @abc.abstractmethod
+  def read_archives(
+    self, paths: Mapping[str, pathlib.Path]
+  ) -> dict[str, Examples]:
+    """Returns the examples of each split, with their keys.
+
+    Args:
+      paths: of the archives, by name.
+
+    Raises:
+      UserError: if they are damaged; so may the examples' iterators.
+    """
+
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Iterator]:
+    paths = self.paths or dl_manager.download(
+      {archive.name: archive.url for archive in self.ARCHIVES}
+    )
+    try:
+      splits = self.read_archives(
+        {name: pathlib.Path(path) for name, path in paths.items()}
+      )
+    except UserError as error:
+      self.failure = str(error)
+      raise
+    return {
+      split: self._generate_examples(split, examples)
+      for split, examples in splits.items()
+    }
+
+  def _generate_examples(self, split: str, examples: Examples) -> Iterator:
+    count = 0
+    try:
+      for example in examples:
+        yield example
+        count += 1
+      if count != self.SPLITS[split]:
+        archive = self.ARCHIVES[0]
+        raise UserError(
+          f"archive {self.paths.get(archive.name, archive.name)} has {count}"
+          f" images for the split {split}; it must have {self.SPLITS[split]};"
+          f" {archives.remedy(archive)}"
+        )
+    except UserError as error:
+      self.failure = str(error)
+      raise
+
+
+def zipped_examples(
+  archive: Archive,
+  path: pathlib.Path,
+  members: Mapping[str, tuple[str, str]],
+  *,
+  size: tuple[int, int],
+  feature: str,
+) -> Examples:
+  """Yields the examples of a zip of image files.
+
+  Args:
+    archive: the zip.
+    path: where it is.
+    members: by the examples' keys, the file in the zip and its label.
+    size: width and height that all images must have.
+    feature: the label's name.
+
+  Raises:
+    UserError: if a file is missing or does not decode, or is of another size.
+  """
+  with archives.reading(archive, path):
+    zipped = zipfile.ZipFile(path)
+  with zipped:
+    for key, (name, label) in members.items():
+      with archives.reading(archive, path):
+        content = zipped.read(name)
+      content = images.checked_file(content, f"{path}/{name}", size)
+      yield key, {"id": key, "image": content, feature: label}

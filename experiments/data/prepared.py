@@ -1,0 +1,313 @@
+"""Data sets that TFDS has prepared: preparing them once, reading them."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import os
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+from absl import logging
+import grain
+import ml_collections
+import numpy as np
+import requests
+import tensorflow_datasets as tfds
+import tqdm
+
+from experiments.data import archives
+from experiments.data import images
+from experiments.data import pipeline
+from experiments.data.builder import ArchiveBuilder
+from experiments.data.split import Images
+from experiments.data.split import Split
+from experiments.errors import UserError
+
+_DECODERS = {"image": tfds.decode.SkipDecoding()}  # `images.decode` does it
+_DECODED_AT_ONCE = 2**23  # bytes
+_TELL_AFTER_SECONDS = 2
+_GIB = 2**30
+
+
+def data_dir(config: ml_collections.ConfigDict) -> str | None:
+  """Returns where TFDS keeps its data sets, None for its default."""
+  if "://" in config.data_dir:
+    raise UserError(
+      f"config.data.data_dir is {config.data_dir!r}; it must be a directory of"
+      " this machine"
+    )
+  return config.data_dir or None
+
+
+def load(
+  builder: ArchiveBuilder,
+  config: ml_collections.ConfigDict,
+  resize_to: int = 0,
+) -> dict[str, Split]:
+  """Returns the splits "train" and "validation", preparing them if need be.
+
+  A split is decoded into memory, once for all runs: the decoded images are
+  kept in a file beside the records, named after the records' state.  One that
+  exceeds `config.memory_budget_gib` is read from its records instead, when its
+  images are asked for.
+
+  Args:
+    builder: of the data set.
+    config: `config.data` of an experiment.
+    resize_to: height and width of the images; 0 for those they are stored with.
+
+  Raises:
+    UserError: if archives are missing or damaged, or cannot be downloaded, or
+      the data directory cannot be written or is damaged.
+  """
+  if not builder.data_path.exists():
+    prepare(builder, config.manual_dir)
+    # One made before cannot read what another process has prepared.
+    builder = type(builder)(
+      data_dir=builder.data_dir_root, config=builder.builder_config
+    )
+  splits = {}
+  for ours, (split, count) in zip(
+    ("train", "validation"), builder.SPLITS.items(), strict=True
+  ):
+    records = _Records(builder, split, count, resize_to)
+    fits = np.prod(records.shape) <= config.memory_budget_gib * _GIB
+    splits[ours] = Split(
+      _in_memory(records) if fits else records, np.zeros(count, np.int32)
+    )
+  return splits
+
+
+def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
+  """Makes TFDS prepare a data set that is not there yet.
+
+  Only one process at a time does it; others wait for it.
+
+  Args:
+    builder: of the data set; to read it, make a new one.
+    manual_dir: directory of the archives, see `archives.find`.
+
+  Raises:
+    UserError: if archives are missing or damaged, or cannot be downloaded, or
+      the data directory cannot be written.
+  """
+  root = pathlib.Path(builder.data_dir_root)
+  builder.paths = archives.find(builder.ARCHIVES, manual_dir, root)
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
+  try:
+    _check_space(builder, root)
+    with _lock(root, builder.name):
+      if builder.data_path.exists():
+        return  # another process did it
+      builder.download_and_prepare(
+        file_format="array_record",
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+      )
+  except Exception as error:
+    problem = _explain(error, builder, manual_dir, root)
+    if problem is None:
+      raise
+    raise UserError(problem) from error
+
+
+def _explain(
+  error: Exception,
+  builder: ArchiveBuilder,
+  manual_dir: str,
+  root: pathlib.Path,
+) -> str | None:
+  """Says in a line what stopped TFDS; None if that is unheard of."""
+  reason = archives.one_line(error)
+  if builder.failure:
+    return builder.failure
+  is_of_network = isinstance(error, requests.RequestException)
+  is_of_disk = isinstance(error, OSError) and not is_of_network
+  if is_of_disk or "Failed to finalize" in reason:
+    return (
+      f"data directory {root} cannot be written ({reason}); make room, or name"
+      " another with --config.data.data_dir=DIR"
+    )
+  if not builder.paths:
+    directory = archives.manual_directory(manual_dir, root)
+    return (
+      f"downloading {builder.name} failed ({reason});"
+      f" {archives.download_remedy(builder.ARCHIVES, directory)}"
+    )
+  return None
+
+
+def _check_space(builder: ArchiveBuilder, root: pathlib.Path) -> None:
+  """Raises an OSError if decoded images would not fit on the disk."""
+  image = np.prod(builder.info.features["image"].shape)
+  needed = sum(builder.SPLITS.values()) * image
+  root.mkdir(parents=True, exist_ok=True)
+  free = shutil.disk_usage(root).free
+  if free < needed:
+    raise OSError(
+      f"{needed / _GIB:.2f} GiB are needed, {free / _GIB:.2f} GiB are free"
+    )
+
+
+@contextlib.contextmanager
+def _lock(root: pathlib.Path, name: str) -> Iterator[None]:
+  """Lets one process at a time prepare a data set."""
+  with open(root / f".{name}.lock", "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      print(f"Waiting for another process that prepares {name}", flush=True)
+      fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
+
+
+class _Records:
+  """A split's images, read and decoded when they are asked for."""
+
+  def __init__(
+    self, builder: ArchiveBuilder, split: str, count: int, resize_to: int
+  ):
+    self.name = f"{builder.name} {split}"
+    self._directory = builder.data_path
+    self._split = split
+    self._resize_to = resize_to
+    with self._reading():
+      self._source = _open(builder, split)
+      found = len(self._source)
+    if found != count:
+      raise UserError(
+        f"{self._directory} has {found} images in the split {split}; it must"
+        f" have {count}: {self._remedy}"
+      )
+    height, width, channels = builder.info.features["image"].shape
+    self.shape = (
+      count,
+      resize_to or height,
+      resize_to or width,
+      channels,
+    )
+
+  def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+    with self._reading():
+      examples = self._source.__getitems__(np.asarray(indices).tolist())
+      return np.stack(
+        [
+          images.decode(example["image"], self.shape[-1], self._resize_to)
+          for example in examples
+        ]
+      )
+
+  @property
+  def decoded_file(self) -> pathlib.Path:
+    """Where the decoded images are kept, as long as the records are these."""
+    state = hashlib.sha256()
+    for path in sorted(self._directory.glob(f"*-{self._split}.*")):
+      status = os.stat(path)
+      state.update(
+        f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode()
+      )
+    shape = "x".join(map(str, self.shape[1:]))
+    return pathlib.Path(
+      self._directory / f"{self._split}_{shape}_{state.hexdigest()[:16]}.npy"
+    )
+
+  @property
+  def _remedy(self) -> str:
+    return (
+      "move the directory away, to have it prepared again, or name another"
+      " with --config.data.data_dir=DIR"
+    )
+
+  @contextlib.contextmanager
+  def _reading(self) -> Iterator[None]:
+    try:
+      yield
+    except UserError:
+      raise
+    except Exception as error:  # of TFDS, ArrayRecord and PIL
+      raise UserError(
+        f"{self._directory} is damaged, split {self._split}"
+        f" ({archives.one_line(error)}); {self._remedy}"
+      ) from error
+
+
+def _open(builder: ArchiveBuilder, split: str) -> Sequence[dict[str, Any]]:
+  try:
+    return builder.as_data_source(split=split, decoders=_DECODERS)
+  except NotImplementedError:  # prepared by somebody else, in another format
+    return _TFRecords(builder, split)
+
+
+class _TFRecords:
+  """What TFDS prepared with TensorFlow, held in memory as it is stored."""
+
+  def __init__(self, builder: ArchiveBuilder, split: str):
+    self._features = builder.info.features
+    self._records = list(
+      itertools.chain.from_iterable(
+        grain.experimental.TFRecordIterDataset(str(path))
+        for path in builder.info.splits[split].filepaths
+      )
+    )
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+    return [
+      self._features.deserialize_example_np(
+        self._records[i], decoders=_DECODERS
+      )
+      for i in indices
+    ]
+
+
+def _in_memory(records: _Records) -> Images:
+  path = records.decoded_file
+  try:
+    decoded = np.load(path)
+    if decoded.shape == records.shape and decoded.dtype == np.uint8:
+      return decoded
+  except (OSError, ValueError, EOFError):
+    pass  # not there yet, or cut short
+  decoded = np.empty(records.shape, np.uint8)
+  at_once = max(1, _DECODED_AT_ONCE // int(np.prod(records.shape[1:])))
+  batches = pipeline.EvalBatches(records, min(at_once, len(decoded)))
+  with tqdm.tqdm(
+    total=len(decoded),
+    desc=f"Decoding {records.name}",
+    unit="image",
+    delay=_TELL_AFTER_SECONDS,
+    disable=None,  # where there is no terminal
+  ) as progress:
+    for batch, indices, mask in pipeline.iterate(batches):
+      count = int(mask.sum())
+      decoded[indices[:count]] = batch[:count]
+      progress.update(count)
+  _keep(decoded, path)
+  return decoded
+
+
+def _keep(decoded: np.ndarray, path: pathlib.Path) -> None:
+  """Writes the decoded images whole or not at all, in place of older ones."""
+  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+  try:
+    with open(temporary, "wb") as file:
+      np.save(file, decoded)
+    os.replace(temporary, path)
+  except OSError as error:
+    temporary.unlink(missing_ok=True)
+    logging.warning(
+      "Decoded images cannot be kept in %s (%s); the next run decodes again",
+      path,
+      archives.one_line(error),
+    )
+    return
+  for older in path.parent.glob(f"{path.name.rpartition('_')[0]}_*.npy"):
+    if older != path:
+      older.unlink(missing_ok=True)
