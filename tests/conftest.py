@@ -7,6 +7,9 @@ import tempfile
 # can wait for each other for ever.
 os.environ["NPROC"] = "16"
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Compiling takes most of the tests' time, and most of that goes into
+# optimizing.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 from absl import flags  # noqa: E402
 import chex  # noqa: E402
@@ -14,6 +17,9 @@ import jax  # noqa: E402
 
 chex.set_n_cpu_devices(8)
 flags.FLAGS.mark_as_parsed()  # pytest, not absl, reads the command line
-# Many tests compile the same training step.
-jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp())
+# Many tests compile the same training step, in any of pytest's processes.
+run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+jax.config.update(
+  "jax_compilation_cache_dir", f"{tempfile.gettempdir()}/adq_jax_tests_{run}"
+)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
