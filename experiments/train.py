@@ -95,8 +95,6 @@ def _train(
     seed=config.seed,
     batch_size=config.batch_size,
     num_steps=config.num_steps,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
   )
   batches = prefetch(pipeline.iterate(batches, first=step), devices)
   started = time.perf_counter() - seconds

@@ -75,8 +75,11 @@ def claim(
 def check_same_run(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> None:
-  """Raises a UserError if `workdir` holds a run with another config."""
-  if not (workdir / CONFIG).exists():
+  """Raises a UserError if `workdir` holds a run with another config.
+
+  One that never got to its first step, for want of data, may be given another.
+  """
+  if not (workdir / METRICS).exists():
     return
   there = _flatten(read_config(workdir).to_dict())
   wanted = _flatten(json.loads(json.dumps(config.to_dict())))

@@ -9,9 +9,10 @@ import gzip
 import hashlib
 import pathlib
 import tarfile
-import urllib.request
 import zipfile
 import zlib
+
+import requests
 
 from experiments.errors import UserError
 
@@ -24,8 +25,9 @@ class Archive:
 
   Attributes:
     name: of the file.
-    source: where a person gets it.
     url: where TFDS gets it; None where its owner wants a person to.
+    page: where a person gets it, where that is not the url.
+    hint: where else a person gets it.
     sha256: of its content, of a .gz unpacked (another gzip of the same file,
       such as Debian's, is as good); None where the source is not fixed.
     size: in bytes, of a file with a SHA-256 of its own.
@@ -33,8 +35,9 @@ class Archive:
   """
 
   name: str
-  source: str
   url: str | None = None
+  page: str | None = None
+  hint: str = ""
   sha256: str | None = None
   size: int | None = None
   other_names: tuple[str, ...] = ()
@@ -52,7 +55,7 @@ def find(
     data_dir: TFDS's.
 
   Raises:
-    UserError: if one is missing and cannot be downloaded, or is damaged.
+    UserError: if one is missing and may not be downloaded, or is damaged.
   """
   directory = manual_directory(manual_dir, data_dir)
   found = {}
@@ -64,7 +67,6 @@ def find(
     elif manual_dir or archive.url is None:
       raise UserError(f"archive {paths[0]} is missing; {remedy(archive)}")
   if len(found) < len(archives):
-    _check_connection(archives, directory)
     return {}
   for archive in archives:
     _check(archive, found[archive.name])
@@ -81,8 +83,8 @@ def manual_directory(manual_dir: str, data_dir: pathlib.Path) -> pathlib.Path:
 def remedy(archive: Archive) -> str:
   """Returns what to do about a missing or damaged file."""
   return (
-    f"fetch it from {archive.source} and put it there, or name another"
-    " directory with --config.data.manual_dir=DIR"
+    f"fetch it from {archive.page or archive.url}{archive.hint} and put it"
+    " there, or name another directory with --config.data.manual_dir=DIR"
   )
 
 
@@ -90,12 +92,35 @@ def download_remedy(
   archives: Sequence[Archive], directory: pathlib.Path
 ) -> str:
   """Returns what to do where a download fails."""
-  names = ", ".join(archive.name for archive in archives)
+  what = ", ".join(
+    f"{archive.name} from {archive.page}" if archive.page else archive.url
+    for archive in archives
+  )
   them = "it" if len(archives) == 1 else "them"
   return (
-    f"fetch {names} from {archives[0].source} and put {them} into {directory},"
-    f" or name another directory with {them} by --config.data.manual_dir=DIR"
+    f"fetch {what}{archives[0].hint} and put {them} into {directory}, or name"
+    f" another directory with {them} by --config.data.manual_dir=DIR"
   )
+
+
+def check_connection(
+  archives: Sequence[Archive], directory: pathlib.Path
+) -> None:
+  """Raises a UserError within seconds where there is no network.
+
+  TFDS would try for minutes before it said so.
+
+  Args:
+    archives: that are to be downloaded.
+    directory: where they may be put by hand instead.
+  """
+  try:
+    requests.head(archives[0].url, timeout=_CONNECT_SECONDS)
+  except (requests.ConnectionError, requests.Timeout) as error:
+    raise UserError(
+      f"cannot reach {archives[0].url} to download it;"
+      f" {download_remedy(archives, directory)}"
+    ) from error
 
 
 @contextlib.contextmanager
@@ -162,20 +187,6 @@ def _check(archive: Archive, path: pathlib.Path) -> None:
       f"archive {path} has another content than the published"
       f" {archive.name} (its SHA-256 differs); {remedy(archive)}"
     )
-
-
-def _check_connection(
-  archives: Sequence[Archive], directory: pathlib.Path
-) -> None:
-  """TFDS would try for minutes before it says that there is no network."""
-  request = urllib.request.Request(archives[0].url, method="HEAD")
-  try:
-    urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
-  except OSError as error:
-    raise UserError(
-      f"cannot download {archives[0].url} ({one_line(error)});"
-      f" {download_remedy(archives, directory)}"
-    ) from error
 
 
 def one_line(error: BaseException) -> str:

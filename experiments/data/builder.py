@@ -39,8 +39,10 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def __init__(self, **kwargs):
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # TFDS warns of configs of one's own
-    super().__init__(**kwargs)
-    logging.set_verbosity(verbosity)
+    try:
+      super().__init__(**kwargs)
+    finally:
+      logging.set_verbosity(verbosity)
 
   @abc.abstractmethod
   def read_archives(
@@ -116,6 +118,5 @@ def zipped_examples(
   with zipped:
     for key, (name, label) in members.items():
       with archives.reading(archive, path):
-        content = zipped.read(name)
-      content = images.checked_file(content, f"{path}/{name}", size)
+        content = images.checked_file(zipped.read(name), name, size)
       yield key, {"id": key, "image": content, feature: label}

@@ -31,7 +31,7 @@ _PER_ATTRIBUTE = {"train": 920, "validation": 80}
 _WIDTH, _HEIGHT = 178, 218
 _FOLDER = "img_align_celeba"
 _SEED = "celeba/0"
-_SOURCE = (
+_PAGE = (
   "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (Align&Cropped Images, and"
   " Anno)"
 )
@@ -59,10 +59,9 @@ def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
       f"config.data.attributes is {attributes!r}; it must be eight different"
       f" ones of {', '.join(ATTRIBUTES)}"
     )
-  builder = CelebaSubset(
-    config=AttributesConfig(attributes), data_dir=prepared.data_dir(config)
+  return prepared.load(
+    CelebaSubset, config, AttributesConfig(attributes), is_resizable=True
   )
-  return prepared.load(builder, config, config.resize_to or config.image_size)
 
 
 class AttributesConfig(tfds.core.BuilderConfig):
@@ -74,7 +73,7 @@ class AttributesConfig(tfds.core.BuilderConfig):
     self.attributes = attributes
 
 
-class CelebaSubset(ArchiveBuilder):
+class CelebaSubset(ArchiveBuilder, skip_registration=True):
   """1,000 images of each of eight attributes, none twice."""
 
   VERSION = tfds.core.Version("1.0.0")
@@ -82,8 +81,8 @@ class CelebaSubset(ArchiveBuilder):
   ARCHIVES = tuple(
     Archive(
       _URL_INFOS[url].filename,
-      _SOURCE,
       url=url,
+      page=_PAGE,
       sha256=_URL_INFOS[url].checksum,
       size=_URL_INFOS[url].size,
     )

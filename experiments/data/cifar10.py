@@ -8,7 +8,6 @@ from typing import Any
 import ml_collections
 import numpy as np
 from PIL import Image
-from tensorflow_datasets.core import registered
 from tensorflow_datasets.image_classification import cifar
 
 from experiments.data import archives
@@ -36,52 +35,49 @@ def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
 
   See `prepared.load`.
   """
-  return prepared.load(Cifar10(data_dir=prepared.data_dir(config)), config)
+  return prepared.load(Cifar10, config)
 
 
-with registered.skip_registration():
+class Cifar10(ArchiveBuilder, cifar.Cifar10, skip_registration=True):
+  """TFDS's builder, without TensorFlow."""
 
-  class Cifar10(ArchiveBuilder, cifar.Cifar10):
-    """TFDS's builder, without TensorFlow."""
+  url_infos = cifar.Cifar10.url_infos
+  ARCHIVES = (
+    Archive(
+      "cifar-10-binary.tar.gz",
+      url=_URL,
+      sha256=url_infos[_URL].checksum,
+      size=url_infos[_URL].size,
+    ),
+  )
+  SPLITS = {"train": 50_000, "test": 10_000}
 
-    url_infos = cifar.Cifar10.url_infos
-    ARCHIVES = (
-      Archive(
-        "cifar-10-binary.tar.gz",
-        _URL,
-        url=_URL,
-        sha256=url_infos[_URL].checksum,
-        size=url_infos[_URL].size,
-      ),
+  def read_archives(
+    self, paths: Mapping[str, pathlib.Path]
+  ) -> dict[str, Examples]:
+    (archive,) = self.ARCHIVES
+    path = paths[archive.name]
+    names = [_LABELS, *_FILES["train"], *_FILES["test"]]
+    content = archives.read_tar(
+      archive, path, [f"{_FOLDER}/{name}" for name in names]
     )
-    SPLITS = {"train": 50_000, "test": 10_000}
-
-    def read_archives(
-      self, paths: Mapping[str, pathlib.Path]
-    ) -> dict[str, Examples]:
-      (archive,) = self.ARCHIVES
-      path = paths[archive.name]
-      names = [_LABELS, *_FILES["train"], *_FILES["test"]]
-      content = archives.read_tar(
-        archive, path, [f"{_FOLDER}/{name}" for name in names]
+    labels = content[f"{_FOLDER}/{_LABELS}"].decode().split()
+    if len(labels) != self.info.features["label"].num_classes:
+      raise UserError(
+        f"archive {path} names {len(labels)} classes in {_LABELS}; it must"
+        f" name 10; {archives.remedy(archive)}"
       )
-      labels = content[f"{_FOLDER}/{_LABELS}"].decode().split()
-      if len(labels) != self.info.features["label"].num_classes:
+    self.info.features["label"].names = labels
+    splits = {}
+    for split, files in _FILES.items():
+      data = b"".join(content[f"{_FOLDER}/{name}"] for name in files)
+      if len(data) % _RECORD:
         raise UserError(
-          f"archive {path} names {len(labels)} classes in {_LABELS}; it must"
-          f" name 10; {archives.remedy(archive)}"
+          f"archive {path} has a damaged file among {', '.join(files)}: no"
+          f" whole number of images; {archives.remedy(archive)}"
         )
-      self.info.features["label"].names = labels
-      splits = {}
-      for split, files in _FILES.items():
-        data = b"".join(content[f"{_FOLDER}/{name}"] for name in files)
-        if len(data) % _RECORD:
-          raise UserError(
-            f"archive {path} has a damaged file among {', '.join(files)}: no"
-            f" whole number of images; {archives.remedy(archive)}"
-          )
-        splits[split] = _examples(split, data)
-      return splits
+      splits[split] = _examples(split, data)
+    return splits
 
 
 def _examples(split: str, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -46,11 +46,10 @@ def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
     config: `config.data` of an experiment.  `resize_to`, or else `image_size`,
       is the size to which images are resized.
   """
-  builder = DiabeticRetinopathy(data_dir=prepared.data_dir(config))
-  return prepared.load(builder, config, config.resize_to or config.image_size)
+  return prepared.load(DiabeticRetinopathy, config, is_resizable=True)
 
 
-class DiabeticRetinopathy(ArchiveBuilder):
+class DiabeticRetinopathy(ArchiveBuilder, skip_registration=True):
   """2,750 fundus images, of healthy eyes and four stages of retinopathy."""
 
   VERSION = tfds.core.Version("1.0.0")
@@ -60,7 +59,7 @@ class DiabeticRetinopathy(ArchiveBuilder):
   ARCHIVES = (
     Archive(
       "diabetic-retinopathy-dataset.zip",
-      f"{_PAGE} (with a Kaggle account)",
+      page=f"{_PAGE} (with a Kaggle account)",
       other_names=("archive.zip",),
     ),
   )
@@ -99,7 +98,9 @@ class DiabeticRetinopathy(ArchiveBuilder):
     for name in names:
       file = pathlib.PurePosixPath(name)
       label = file.parent.name
-      if file.suffix.lower() in _SUFFIXES and label in members:
+      # A Mac adds files of its own to a zip, "__MACOSX/Healthy/._1.png".
+      is_image = file.suffix.lower() in _SUFFIXES and file.name[0] != "."
+      if is_image and label in members:
         members[label][f"{label}/{file.name}"] = (name, label)
     splits = {"train": {}, "validation": {}}
     for label, share in shares(_CLASSES, _VALIDATION).items():

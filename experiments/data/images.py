@@ -5,8 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 from PIL import ImageOps
-
-from experiments.errors import UserError
+from PIL import UnidentifiedImageError
 
 _AS_IT_IS = {("JPEG", "RGB"), ("PNG", "RGB")}
 _ORIENTATION = 0x0112  # in EXIF
@@ -36,7 +35,7 @@ def checked_file(content: bytes, name: str, size: tuple[int, int]) -> bytes:
     size: width and height that it must have.
 
   Raises:
-    UserError: if it does not decode, or is of another size.
+    ValueError: if it does not decode, or is of another size.
   """
   try:
     with Image.open(io.BytesIO(content)) as image:
@@ -46,9 +45,11 @@ def checked_file(content: bytes, name: str, size: tuple[int, int]) -> bytes:
       )
       shown = image if is_ready else to_rgb(image)
   except Exception as error:  # PIL's are of many kinds
-    raise UserError(f"image {name} does not decode ({error})") from error
+    is_known = not isinstance(error, UnidentifiedImageError)
+    reason = error if is_known else "of no known format"
+    raise ValueError(f"image {name} does not decode, {reason}") from error
   if shown.size != size:
-    raise UserError(
+    raise ValueError(
       f"image {name} is {shown.width} x {shown.height} pixels; it must be"
       f" {size[0]} x {size[1]}"
     )

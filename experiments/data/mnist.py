@@ -8,7 +8,6 @@ from typing import Any
 import ml_collections
 import numpy as np
 from PIL import Image
-from tensorflow_datasets.core import registered
 from tensorflow_datasets.image_classification import mnist
 
 from experiments.data import archives
@@ -29,7 +28,7 @@ def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
 
   See `prepared.load`.
   """
-  return prepared.load(MNIST(data_dir=prepared.data_dir(config)), config)
+  return prepared.load(MNIST, config)
 
 
 def idx_archives(
@@ -43,7 +42,7 @@ def idx_archives(
     hint: where else a person gets them.
   """
   return tuple(
-    Archive(name, f"{url}NAME{hint}", url=f"{url}{name}", sha256=digest)
+    Archive(name, url=f"{url}{name}", hint=hint, sha256=digest)
     for name, digest in sha256.items()
   )
 
@@ -84,26 +83,24 @@ def _examples(
     yield i, {"image": png, "label": int(label)}
 
 
-with registered.skip_registration():
+class MNIST(IdxBuilder, mnist.MNIST, skip_registration=True):
+  """TFDS's builder, without TensorFlow."""
 
-  class MNIST(IdxBuilder, mnist.MNIST):
-    """TFDS's builder, without TensorFlow."""
-
-    url_infos = mnist.MNIST.url_infos
-    ARCHIVES = idx_archives(
-      mnist.MNIST.URL,
-      {
-        "train-images-idx3-ubyte.gz": (
-          "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
-        ),
-        "train-labels-idx1-ubyte.gz": (
-          "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
-        ),
-        "t10k-images-idx3-ubyte.gz": (
-          "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
-        ),
-        "t10k-labels-idx1-ubyte.gz": (
-          "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
-        ),
-      },
-    )
+  url_infos = mnist.MNIST.url_infos
+  ARCHIVES = idx_archives(
+    mnist.MNIST.URL,
+    {
+      "train-images-idx3-ubyte.gz": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+      ),
+      "train-labels-idx1-ubyte.gz": (
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+      ),
+      "t10k-images-idx3-ubyte.gz": (
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+      ),
+      "t10k-labels-idx1-ubyte.gz": (
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+      ),
+    },
+  )

@@ -50,6 +50,10 @@ def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
       of that size.
   """
   size = config.image_size
+  if config.channels != 3:
+    raise UserError(
+      f"config.data.channels is {config.channels}; photographs have 3"
+    )
   patches = {"train": [], "validation": []}
   for name in PHOTOGRAPHS:
     photograph = _read(name)

@@ -7,7 +7,6 @@ their use.
 """
 
 from collections.abc import Iterator
-from collections.abc import Sequence
 import functools
 from typing import TypeVar
 
@@ -23,7 +22,7 @@ _BATCHES_AHEAD = 4
 _THREADS = 2
 
 
-class TrainBatches(Sequence[np.ndarray]):
+class TrainBatches(grain.sources.RandomAccessDataSource[np.ndarray]):
   """The training batches of a run, of a process, by number.
 
   Every epoch is a permutation of its own; a batch may begin in one epoch and
@@ -86,7 +85,7 @@ class TrainBatches(Sequence[np.ndarray]):
     return self._images[indices]
 
 
-class EvalBatches(Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+class EvalBatches(grain.sources.RandomAccessDataSource[tuple[np.ndarray, ...]]):
   """Every image of a split once, in order.
 
   A batch is images uint8 `[batch_size, H, W, C]`; their indices in the split,
@@ -109,7 +108,9 @@ class EvalBatches(Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]):
     return self._images[indices], indices, is_real.astype(np.float32)
 
 
-def iterate(batches: Sequence[_Batch], first: int = 0) -> Iterator[_Batch]:
+def iterate(
+  batches: grain.sources.RandomAccessDataSource[_Batch], first: int = 0
+) -> Iterator[_Batch]:
   """Yields batches in order, from number `first` on, made ahead by threads."""
   options = grain.ReadOptions(
     num_threads=_THREADS, prefetch_buffer_size=_BATCHES_AHEAD

@@ -18,6 +18,9 @@ import ml_collections
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import download_manager
+from tensorflow_datasets.core.download import resource
+from tensorflow_datasets.core.download import util
 import tqdm
 
 from experiments.data import archives
@@ -31,23 +34,24 @@ from experiments.errors import UserError
 _DECODERS = {"image": tfds.decode.SkipDecoding()}  # `images.decode` does it
 _DECODED_AT_ONCE = 2**23  # bytes
 _TELL_AFTER_SECONDS = 2
+_DOWNLOAD_ERRORS = (
+  requests.RequestException,
+  download_manager.NonMatchingChecksumError,
+  util.DownloadError,
+)
+_REMEDY = (
+  "move the directory away, to have it prepared again, or name another with"
+  " --config.data.data_dir=DIR"
+)
 _GIB = 2**30
 
 
-def data_dir(config: ml_collections.ConfigDict) -> str | None:
-  """Returns where TFDS keeps its data sets, None for its default."""
-  if "://" in config.data_dir:
-    raise UserError(
-      f"config.data.data_dir is {config.data_dir!r}; it must be a directory of"
-      " this machine"
-    )
-  return config.data_dir or None
-
-
 def load(
-  builder: ArchiveBuilder,
+  builder_class: type[ArchiveBuilder],
   config: ml_collections.ConfigDict,
-  resize_to: int = 0,
+  builder_config: tfds.core.BuilderConfig | None = None,
+  *,
+  is_resizable: bool = False,
 ) -> dict[str, Split]:
   """Returns the splits "train" and "validation", preparing them if need be.
 
@@ -57,20 +61,23 @@ def load(
   images are asked for.
 
   Args:
-    builder: of the data set.
+    builder_class: of the data set.
     config: `config.data` of an experiment.
-    resize_to: height and width of the images; 0 for those they are stored with.
+    builder_config: the builder's, where it has any.
+    is_resizable: whether images become squares of `config.resize_to`, or else
+      of `config.image_size`, pixels a side; others stay as they are.
 
   Raises:
-    UserError: if archives are missing or damaged, or cannot be downloaded, or
-      the data directory cannot be written or is damaged.
+    UserError: if `config` asks for images that there are not, archives are
+      missing or damaged, or cannot be downloaded, or the data directory cannot
+      be written or is damaged.
   """
+  builder = _make(builder_class, config, builder_config)
+  resize_to = _check_sizes(builder, config, is_resizable)
   if not builder.data_path.exists():
     prepare(builder, config.manual_dir)
     # One made before cannot read what another process has prepared.
-    builder = type(builder)(
-      data_dir=builder.data_dir_root, config=builder.builder_config
-    )
+    builder = _make(builder_class, config, builder_config)
   splits = {}
   for ours, (split, count) in zip(
     ("train", "validation"), builder.SPLITS.items(), strict=True
@@ -81,6 +88,58 @@ def load(
       _in_memory(records) if fits else records, np.zeros(count, np.int32)
     )
   return splits
+
+
+def _make(
+  builder_class: type[ArchiveBuilder],
+  config: ml_collections.ConfigDict,
+  builder_config: tfds.core.BuilderConfig | None,
+) -> ArchiveBuilder:
+  if "://" in config.data_dir:
+    raise UserError(
+      f"config.data.data_dir is {config.data_dir!r}; it must be a directory of"
+      " this machine"
+    )
+  data_dir = os.path.expanduser(config.data_dir) or None
+  try:
+    return builder_class(data_dir=data_dir, config=builder_config)
+  except Exception as error:  # it reads what is prepared
+    raise UserError(
+      f"{data_dir or tfds.core.constants.DATA_DIR}/{builder_class.name} is"
+      f" damaged ({archives.one_line(error)}); {_REMEDY}"
+    ) from error
+
+
+def _check_sizes(
+  builder: ArchiveBuilder,
+  config: ml_collections.ConfigDict,
+  is_resizable: bool,
+) -> int:
+  """Returns to what size images are resized, 0 for not at all."""
+  height, width, channels = builder.info.features["image"].shape
+  what = f"images of {builder.name} are {height} x {width}"
+  if config.channels != channels:
+    raise UserError(
+      f"config.data.channels is {config.channels}; images of {builder.name}"
+      f" have {channels}"
+    )
+  largest, resize_to = min(height, width), 0
+  if is_resizable:
+    resize_to = config.resize_to or config.image_size
+    if config.resize_to > largest:
+      raise UserError(
+        f"config.data.resize_to is {resize_to}; {what}, and it must be at most"
+        f" {largest}"
+      )
+    if config.resize_to:
+      what = f"config.data.resize_to is {resize_to}"
+      largest = resize_to
+  if config.image_size > largest:
+    raise UserError(
+      f"config.data.image_size is {config.image_size}; {what}, and it must be"
+      f" at most {largest}"
+    )
+  return resize_to
 
 
 def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
@@ -98,6 +157,9 @@ def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
   """
   root = pathlib.Path(builder.data_dir_root)
   builder.paths = archives.find(builder.ARCHIVES, manual_dir, root)
+  if not (builder.paths or _is_downloaded(builder, root)):
+    directory = archives.manual_directory(manual_dir, root)
+    archives.check_connection(builder.ARCHIVES, directory)
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   try:
@@ -116,6 +178,17 @@ def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
     raise UserError(problem) from error
 
 
+def _is_downloaded(builder: ArchiveBuilder, root: pathlib.Path) -> bool:
+  """Whether TFDS has all archives from before."""
+  names = [
+    resource.get_dl_fname(archive.url, builder.url_infos[archive.url].checksum)
+    for archive in builder.ARCHIVES
+  ]
+  return all(
+    resource.is_locally_cached(root / "downloads" / name) for name in names
+  )
+
+
 def _explain(
   error: Exception,
   builder: ArchiveBuilder,
@@ -126,18 +199,16 @@ def _explain(
   reason = archives.one_line(error)
   if builder.failure:
     return builder.failure
-  is_of_network = isinstance(error, requests.RequestException)
-  is_of_disk = isinstance(error, OSError) and not is_of_network
-  if is_of_disk or "Failed to finalize" in reason:
-    return (
-      f"data directory {root} cannot be written ({reason}); make room, or name"
-      " another with --config.data.data_dir=DIR"
-    )
-  if not builder.paths:
+  if isinstance(error, _DOWNLOAD_ERRORS):
     directory = archives.manual_directory(manual_dir, root)
     return (
       f"downloading {builder.name} failed ({reason});"
       f" {archives.download_remedy(builder.ARCHIVES, directory)}"
+    )
+  if isinstance(error, OSError) or "Failed to finalize" in reason:
+    return (
+      f"data directory {root} cannot be written ({reason}); make room, or name"
+      " another with --config.data.data_dir=DIR"
     )
   return None
 
@@ -182,7 +253,7 @@ class _Records:
     if found != count:
       raise UserError(
         f"{self._directory} has {found} images in the split {split}; it must"
-        f" have {count}: {self._remedy}"
+        f" have {count}: {_REMEDY}"
       )
     height, width, channels = builder.info.features["image"].shape
     self.shape = (
@@ -216,13 +287,6 @@ class _Records:
       self._directory / f"{self._split}_{shape}_{state.hexdigest()[:16]}.npy"
     )
 
-  @property
-  def _remedy(self) -> str:
-    return (
-      "move the directory away, to have it prepared again, or name another"
-      " with --config.data.data_dir=DIR"
-    )
-
   @contextlib.contextmanager
   def _reading(self) -> Iterator[None]:
     try:
@@ -232,7 +296,7 @@ class _Records:
     except Exception as error:  # of TFDS, ArrayRecord and PIL
       raise UserError(
         f"{self._directory} is damaged, split {self._split}"
-        f" ({archives.one_line(error)}); {self._remedy}"
+        f" ({archives.one_line(error)}); {_REMEDY}"
       ) from error
 
 
@@ -301,13 +365,14 @@ def _keep(decoded: np.ndarray, path: pathlib.Path) -> None:
       np.save(file, decoded)
     os.replace(temporary, path)
   except OSError as error:
-    temporary.unlink(missing_ok=True)
     logging.warning(
       "Decoded images cannot be kept in %s (%s); the next run decodes again",
       path,
       archives.one_line(error),
     )
-    return
-  for older in path.parent.glob(f"{path.name.rpartition('_')[0]}_*.npy"):
+  # What is left of other states of the records, or of a write that failed.
+  kind = path.name.rpartition("_")[0]
+  for older in path.parent.glob(f"{kind}_*.npy*"):
     if older != path:
-      older.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):
+        older.unlink()

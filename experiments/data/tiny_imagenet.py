@@ -27,17 +27,16 @@ def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
 
   See `prepared.load`.
   """
-  return prepared.load(TinyImagenet(data_dir=prepared.data_dir(config)), config)
+  return prepared.load(TinyImagenet, config)
 
 
-class TinyImagenet(ArchiveBuilder):
+class TinyImagenet(ArchiveBuilder, skip_registration=True):
   """Tiny-ImageNet, from its zip; the unlabelled test images are left out."""
 
   VERSION = tfds.core.Version("1.0.0")
   ARCHIVES = (
     Archive(
       "tiny-imagenet-200.zip",
-      _URL,
       url=_URL,
       sha256="6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
       size=248_100_043,

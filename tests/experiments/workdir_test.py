@@ -25,6 +25,7 @@ class ClaimTest(parameterized.TestCase):
 
   def test_another_config_is_refused_and_the_fields_named(self):
     self.claim()
+    (self.root / "metrics.jsonl").touch()
     before = (self.root / "config.json").read_bytes()
     with self.assertRaisesRegex(
       UserError, r"model.features \(8 there, 16 wanted\), seed \(0 there, 1"
@@ -32,8 +33,14 @@ class ClaimTest(parameterized.TestCase):
       self.claim(**{"seed": 1, "model.features": 16})
     self.assertEqual((self.root / "config.json").read_bytes(), before)
 
+  def test_a_run_that_never_began_may_be_given_another_config(self):
+    self.claim()
+    self.claim(**{"seed": 1, "model.features": 16})
+    self.assertEqual(workdir.read_config(self.root).seed, 1)
+
   def test_what_may_change(self):
     self.claim()
+    (self.root / "metrics.jsonl").touch()
     self.claim(num_steps=100, eval_every=3, log_every=5)
     self.assertEqual(workdir.read_config(self.root).num_steps, 100)
 

@@ -17,48 +17,55 @@ from tests.experiments.data import sources
 NAMES = tuple(sources.BUILDERS)
 
 
-def as_sorted(images):
-  return sorted(np.asarray(image).tobytes() for image in images)
-
-
-def stored(builder, split):
-  """What TFDS's own reading gives, without the builder's class."""
-  again = tfds.builder_from_directory(builder.data_path)
-  return list(again.as_data_source(split=split))
-
-
 class BuildersTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir())
 
   @parameterized.parameters(*NAMES)
-  def test_every_image_arrives(self, name):
+  def test_every_image_arrives_with_its_label(self, name):
     expected = sources.write(name, self.root)
     splits = sources.load(name, self.root)
     counts = sources.SPLITS[name]
-    config = sources.CONFIGS[name].get_config().data
-    size = config.image_size
+    # TFDS decodes by itself, without the builder's class.
+    directory = next((self.root / "tfds").rglob("dataset_info.json")).parent
+    builder = tfds.builder_from_directory(directory)
+    features = builder.info.features
+    label = builder.info.supervised_keys[1]
+    labels = {
+      image.tobytes(): label
+      for pairs in expected.values()
+      for image, label in pairs
+    }
+    seen = set()
     for ours, (theirs, count) in zip(
       ("train", "validation"), counts.items(), strict=True
     ):
       images = splits[ours].images
-      self.assertEqual(images.shape, (count, size, size, config.channels))
-      self.assertEqual(images.dtype, np.uint8)
-      if theirs in expected and name != "celeba":
-        self.assertEqual(as_sorted(images), as_sorted(expected[theirs]))
-    both = as_sorted([*splits["train"].images, *splits["validation"].images])
-    self.assertLen(set(both), sum(counts.values()))
-    if name == "diabetic_retinopathy":
-      self.assertEqual(both, as_sorted(expected["all"]))
+      self.assertLen(images, count)
+      source = builder.as_data_source(split=theirs)
+      for image, example in zip(images, source, strict=True):
+        key = example["image"].tobytes()
+        wanted, number = labels[key], example[label]
+        if name == "celeba":
+          self.assertIn(features[label].int2str(number), wanted)
+        else:  # CelebA's are squares of it
+          self.assertEqual(image.tobytes(), key)
+          if isinstance(wanted, str):
+            number = features[label].int2str(number)
+          self.assertEqual(number, wanted)
+        seen.add(key)
+      if theirs in expected:
+        stored = {example["image"].tobytes() for example in source}
+        self.assertEqual(stored, {i.tobytes() for i, _ in expected[theirs]})
+    self.assertLen(seen, sum(counts.values()))  # none twice
 
   @parameterized.parameters(*NAMES)
-  def test_what_tfds_is_told(self, name):
+  def test_what_tfds_and_the_model_are_told(self, name):
     sources.write(name, self.root)
     splits = sources.load(name, self.root)
-    with sources.shrunk(name):
-      directory = next((self.root / "tfds").rglob("dataset_info.json")).parent
-      builder = tfds.builder_from_directory(directory)
+    directory = next((self.root / "tfds").rglob("dataset_info.json")).parent
+    builder = tfds.builder_from_directory(directory)
     self.assertEqual(
       {split: info.num_examples for split, info in builder.info.splits.items()},
       sources.SPLITS[name],
@@ -66,19 +73,13 @@ class BuildersTest(parameterized.TestCase):
     self.assertIn("@", builder.info.citation)
     self.assertStartsWith(builder.info.homepage, "http")
     self.assertEqual(builder.info.file_format.value, "array_record")
-    self.assertLen(builder.info.supervised_keys, 2)
-    label = builder.info.supervised_keys[1]
-    # TFDS, decoding by itself, sees the images in the same order.
-    for ours, theirs in zip(splits, sources.SPLITS[name], strict=True):
-      source = builder.as_data_source(split=theirs)
-      for i, example in enumerate(source):
-        self.assertBetween(
-          example[label], 0, builder.info.features[label].num_classes - 1
-        )
-        if name != "celeba":  # of which we take squares
-          np.testing.assert_array_equal(
-            example["image"], splits[ours].images[i]
-          )
+    config = sources.CONFIGS[name].get_config().data
+    for split, count in zip(
+      splits.values(), sources.SPLITS[name].values(), strict=True
+    ):
+      size = config.image_size
+      self.assertEqual(split.images.shape, (count, size, size, config.channels))
+      self.assertEqual(split.images.dtype, np.uint8)
 
   @parameterized.parameters("mnist", "fashion_mnist", "cifar10")
   def test_stock_tfds_reads_it_by_its_name(self, name):
@@ -103,19 +104,21 @@ class BuildersTest(parameterized.TestCase):
       )
 
   @parameterized.parameters(
-    ("mnist", "28 x 28"), ("cifar10", "32 x 32"), ("tiny_imagenet", "64 x 64")
+    ("mnist", {"image_size": 32}, "image_size is 32; images of mnist are 28"),
+    ("cifar10", {"image_size": 36}, "image_size is 36; .* at most 32"),
+    ("cifar10", {"channels": 1}, "channels is 1; images of cifar10 have 3"),
+    ("celeba", {"image_size": 180}, "image_size is 180; .*218 x 178.*most 178"),
+    ("celeba", {"resize_to": 512}, "resize_to is 512; .*218 x 178.*most 178"),
+    (
+      "diabetic_retinopathy",
+      {"resize_to": 64},
+      "image_size is 256; config.data.resize_to is 64, .* at most 64",
+    ),
   )
-  def test_images_smaller_than_the_models(self, name, size):
-    sources.write(name, self.root)
-    wanted = sources.config(name, self.root)
-    wanted.data.image_size = 68
-    with (
-      sources.shrunk(name),
-      self.assertRaisesRegex(
-        UserError, f"image_size is 68; images of {name} are {size}"
-      ),
-    ):
-      sources.data.load(wanted)
+  def test_what_the_images_cannot_be_is_told_first(self, name, fields, message):
+    # There are no archives, but that is not what is told.
+    with self.assertRaisesRegex(UserError, f"config.data.{message}"):
+      sources.load(name, self.root, **fields)
 
   @parameterized.parameters("celeba", "diabetic_retinopathy")
   def test_other_sizes(self, name):
@@ -176,7 +179,7 @@ class CelebaTest(parameterized.TestCase):
 
   def test_the_squares_are_centred(self):
     root = pathlib.Path(self.create_tempdir())
-    expected = sources.write("celeba", root)["all"]
+    expected = [image for image, _ in sources.write("celeba", root)["all"]]
     splits = sources.load("celeba", root, image_size=178)
     squares = {image[20:198].tobytes() for image in expected}
     for split in splits.values():
@@ -233,6 +236,8 @@ class DiabeticRetinopathyTest(parameterized.TestCase):
     ):
       for name in old.namelist():
         new.writestr(f"retina/{name}", old.read(name))
+        folder, file = name.split("/")
+        new.writestr(f"__MACOSX/{folder}/._{file}", b"a Mac's notes")
     again = sources.load("diabetic_retinopathy", other)
     for split in first:
       np.testing.assert_array_equal(first[split].images, again[split].images)

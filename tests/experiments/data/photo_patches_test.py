@@ -10,7 +10,8 @@ from experiments.errors import UserError
 
 
 def load(size=32):
-  return photo_patches.load(ml_collections.ConfigDict({"image_size": size}))
+  config = ml_collections.ConfigDict({"image_size": size, "channels": 3})
+  return photo_patches.load(config)
 
 
 class PhotoPatchesTest(parameterized.TestCase):
@@ -50,6 +51,11 @@ class PhotoPatchesTest(parameterized.TestCase):
     ):
       with self.assertRaisesRegex(UserError, "astronaut.png .*force-reinstall"):
         load()
+
+  def test_grey_ones(self):
+    config = ml_collections.ConfigDict({"image_size": 32, "channels": 1})
+    with self.assertRaisesRegex(UserError, "channels is 1; photographs have 3"):
+      photo_patches.load(config)
 
   def test_patches_too_large(self):
     with self.assertRaisesRegex(

@@ -12,8 +12,6 @@ import sys
 import textwrap
 import time
 from unittest import mock
-import urllib.error
-import urllib.request
 import zipfile
 
 from absl.testing import parameterized
@@ -23,6 +21,8 @@ import pytest
 import requests
 import tensorboardX
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import download_manager
+from tensorflow_datasets.core.download import resource
 from tensorflow_datasets.testing import mocking
 
 from experiments import data
@@ -158,9 +158,9 @@ class BadArchivesTest(_TestCase):
     sources.write(name, self.root)
     path = self.archives / sources.BUILDERS[name].ARCHIVES[0].name
     self._rewrite(path, {member: b"no image"})
-    self.refused(f"image {path}/{member} does not decode", name)
+    self.refused(f"{path} .*image {member} does not decode.*fetch it", name)
     self._rewrite(path, {member: sources.encode(np.zeros((9, 8, 3), np.uint8))})
-    self.refused(f"image {path}/{member} is 8 x 9 pixels", name)
+    self.refused(f"{path} .*image {member} is 8 x 9 pixels.*fetch it", name)
     self._rewrite(path, {member: None})
     self.refused(f"archive .*{path.name} (is damaged|has .* images)", name)
 
@@ -185,9 +185,9 @@ class NoNetworkTest(_TestCase):
     "mnist", "fashion_mnist", "cifar10", "tiny_imagenet", "celeba"
   )
   def test_told_at_once_what_to_fetch(self, name):
-    error = urllib.error.URLError("no route to host")
-    with mock.patch.object(urllib.request, "urlopen", side_effect=error):
-      message = self.refused("cannot download.*no route", name, manual_dir="")
+    error = requests.ConnectionError("no route to host")
+    with mock.patch.object(requests, "head", side_effect=error):
+      message = self.refused("cannot reach http.*fetch", name, manual_dir="")
     for archive in sources.BUILDERS[name].ARCHIVES:
       self.assertIn(archive.name, message)
     self.assertIn(str(self.root / "tfds" / "downloads" / "manual"), message)
@@ -200,17 +200,31 @@ class NoNetworkTest(_TestCase):
     splits = sources.load("cifar10", self.root, manual_dir="")
     self.assertLen(splits["train"], 10)
 
-  @parameterized.parameters(RuntimeError, requests.ConnectionError)
+  def test_what_tfds_has_downloaded_needs_no_network(self):
+    sources.write("tiny_imagenet", self.root)
+    (archive,) = sources.BUILDERS["tiny_imagenet"].ARCHIVES
+    downloads = self.root / "tfds" / "downloads"
+    downloads.mkdir(parents=True)
+    name = resource.get_dl_fname(archive.url, archive.sha256)
+    (self.archives / archive.name).rename(downloads / name)
+    (downloads / f"{name}.INFO").write_text("{}")
+    with mock.patch.object(requests, "head", side_effect=AssertionError):
+      splits = sources.load("tiny_imagenet", self.root, manual_dir="")
+    self.assertLen(splits["train"], 6)
+
+  @parameterized.parameters(
+    download_manager.NonMatchingChecksumError, requests.ConnectionError
+  )
   def test_a_download_that_fails(self, kind):
     def fail(*_, **__):
       raise kind("checksum of\n the download is wrong")
 
     with (
-      mock.patch.object(urllib.request, "urlopen"),
+      mock.patch.object(requests, "head"),
       mock.patch.object(tfds.core.DatasetBuilder, "download_and_prepare", fail),
     ):
       self.refused(
-        "downloading fashion_mnist failed .checksum of the.*fetch train",
+        "downloading fashion_mnist failed .checksum of the.*fetch http",
         "fashion_mnist",
         manual_dir="",
       )
@@ -229,6 +243,17 @@ class DataDirTest(_TestCase):
     error = PermissionError(13, "Permission denied")
     with mock.patch.object(pathlib.Path, "mkdir", side_effect=error):
       self.refused("cannot be written .*Permission denied.*data_dir=DIR")
+
+  def test_the_lock_cannot_be_written(self):
+    (self.root / "tfds").mkdir()
+    error = PermissionError(13, "Permission denied")
+    with mock.patch.object(prepared, "open", side_effect=error, create=True):
+      self.refused("cannot be written .*Permission denied.*data_dir=DIR")
+
+  def test_in_the_home_directory(self):
+    with mock.patch.dict(os.environ, {"HOME": str(self.root)}):
+      sources.load("mnist", self.root, data_dir="~/tfds")
+    self.assertTrue(self.mnist.exists())
 
   def test_of_another_machine(self):
     self.refused("data_dir is 'gs://bucket'", data_dir="gs://bucket")
@@ -335,9 +360,10 @@ class DecodedTest(_TestCase):
   def test_done_without_where_it_cannot_be_written(self):
     for path in self.decoded():
       path.unlink()
-    error = PermissionError(13, "Permission denied")
+    error = OSError(30, "Read-only file system")
     with (
-      mock.patch.object(np, "save", side_effect=error),
+      mock.patch.object(prepared, "open", side_effect=error, create=True),
+      mock.patch.object(pathlib.Path, "unlink", side_effect=error),
       self.assertLogs("absl", "WARNING") as logs,
     ):
       images = sources.load("mnist", self.root)["train"].images
@@ -390,6 +416,11 @@ class DamagedRecordsTest(_TestCase):
   def test_no_description(self):
     (self.mnist / "dataset_info.json").unlink()
     self.damaged("3.0.1 is damaged")
+
+  @parameterized.parameters("", "{", '{"version": "9.9.9"}')
+  def test_a_damaged_description(self, content):
+    (self.mnist / "dataset_info.json").write_text(content)
+    self.damaged("mnist.* is damaged")
 
 
 class PreparedWithTensorFlowTest(_TestCase):
@@ -445,7 +476,7 @@ class MockedTest(_TestCase):
 
     with (
       tfds.testing.mock_data(as_data_source_fn=as_data_source),
-      mock.patch.object(prepared.archives, "find", lambda *_: {}),
+      mock.patch.object(prepared.archives, "find", lambda *_: {"any": "/"}),
       mock.patch.object(builder, "SPLITS", counts),
     ):
       config = sources.config(name, self.root)
@@ -483,16 +514,20 @@ class DebianTest(_TestCase):
         self.assertStartsWith(
           hashlib.sha256(images[i].tobytes()).hexdigest(), digest
         )
-      labels = np.array([example["label"] for example in source])
+      pairs = [(e["image"].tobytes(), int(e["label"])) for e in source]
       np.testing.assert_array_equal(
-        np.bincount(labels), np.full(10, len(images) // 10)
+        np.bincount([label for _, label in pairs]),
+        np.full(10, len(images) // 10),
       )
-      np.testing.assert_array_equal(source[0]["image"], images[0])
-      with gzip.open(_DEBIAN / f"{prefix}-images-idx3-ubyte.gz") as archive:
-        pixels = np.frombuffer(archive.read(), np.uint8, offset=16)
+      self.assertEqual([key for key, _ in pairs], [i.tobytes() for i in images])
+      arrays = []
+      for kind, header in (("images-idx3", 16), ("labels-idx1", 8)):
+        with gzip.open(_DEBIAN / f"{prefix}-{kind}-ubyte.gz") as archive:
+          arrays.append(np.frombuffer(archive.read(), np.uint8, offset=header))
+      pixels, labels = arrays
+      expected = zip(pixels.reshape(-1, 784), labels.tolist(), strict=True)
       self.assertEqual(
-        {image.tobytes() for image in images},
-        {image.tobytes() for image in pixels.reshape(-1, 784)},
+        sorted(pairs), sorted((image.tobytes(), n) for image, n in expected)
       )
     again = self.load("/nowhere")
     np.testing.assert_array_equal(again["train"].images, splits["train"].images)

@@ -98,10 +98,13 @@ def shrunk(name: str) -> Iterator[None]:
     yield
 
 
-def write(name: str, root: pathlib.Path) -> dict[str, list[np.ndarray]]:
-  """Writes the archives, and returns the images of each split, in no order.
+def write(
+  name: str, root: pathlib.Path
+) -> dict[str, list[tuple[np.ndarray, object]]]:
+  """Writes the archives, and returns the images and labels of each split.
 
-  What the builder chooses itself is under the key "all".
+  What the builder splits itself is under the key "all"; labels of CelebA are
+  all that may be right.
   """
   directory = root / "archives"
   directory.mkdir(exist_ok=True)
@@ -136,7 +139,7 @@ def _write_idx(directory):
     header = np.array([2049, count], ">i4").tobytes()
     path = directory / f"{prefix}-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(header + bytes(range(count))))
-    images[split] = [image[..., None] for image in pixels]
+    images[split] = [(image[..., None], i) for i, image in enumerate(pixels)]
   return images
 
 
@@ -148,8 +151,12 @@ def _write_cifar10(directory):
     for name in names:
       count = SPLITS["cifar10"][split] // len(names)
       pixels = rng.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8)
-      files[name] = b"".join(bytes([3]) + image.tobytes() for image in pixels)
-      images[split] += list(pixels.transpose(0, 2, 3, 1))
+      labels = rng.integers(0, 10, count)
+      files[name] = b"".join(
+        bytes([label]) + image.tobytes()
+        for label, image in zip(labels, pixels, strict=True)
+      )
+      images[split] += zip(pixels.transpose(0, 2, 3, 1), labels, strict=True)
   with tarfile.open(directory / "cifar-10-binary.tar.gz", "w:gz") as tar:
     for name, content in files.items():
       member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
@@ -165,11 +172,11 @@ def _write_tiny_imagenet(directory):
   images = {"train": [], "validation": []}
   with zipfile.ZipFile(directory / f"{folder}.zip", "w") as zipped:
 
-    def add(name, split=None):
+    def add(name, split=None, label=None):
       content = encode(picture(rng, 64, 64))
       zipped.writestr(f"{folder}/{name}", content)
       if split:
-        images[split].append(decode(content))
+        images[split].append((decode(content), label))
 
     zipped.writestr(f"{folder}/wnids.txt", "\n".join(classes) + "\n")
     zipped.writestr(f"{folder}/words.txt", "n01443537\tgoldfish\n")
@@ -178,11 +185,12 @@ def _write_tiny_imagenet(directory):
       zipped.writestr(f"{folder}/train/{label}/images/", "")
       zipped.writestr(f"{folder}/train/{label}/{label}_boxes.txt", "")
       for i in range(2):
-        add(f"train/{label}/images/{label}_{i}.JPEG", "train")
+        add(f"train/{label}/images/{label}_{i}.JPEG", "train", label)
     lines = []
     for i in range(4):
-      add(f"val/images/val_{i}.JPEG", "validation")
-      lines.append(f"val_{i}.JPEG\t{classes[i % 3]}\t0\t32\t44\t62\n")
+      label = classes[i % 3]
+      add(f"val/images/val_{i}.JPEG", "validation", label)
+      lines.append(f"val_{i}.JPEG\t{label}\t0\t32\t44\t62\n")
     zipped.writestr(f"{folder}/val/val_annotations.txt", "".join(lines))
     add("test/images/test_0.JPEG")
   return images
@@ -202,7 +210,7 @@ def _write_celeba(directory):
       rows.append(f"{name} {values}\n")
       content = encode(picture(rng, 178, 218))
       zipped.writestr(f"img_align_celeba/{name}", content)
-      images.append(decode(content))
+      images.append((decode(content), has))
   table = directory / "list_attr_celeba.txt"
   heading = " ".join(celeba.ATTRIBUTES)
   table.write_text(f"{len(rows)}\n{heading} \n{''.join(rows)}")
@@ -218,7 +226,7 @@ def _write_retinopathy(directory):
       for i in range(count):
         image = picture(rng, 256, 256)
         zipped.writestr(f"{label}/{label}_{i}.png", encode(image, "PNG"))
-        images.append(image)
+        images.append((image, label))
   return {"all": images}
 
 
