@@ -17,6 +17,7 @@ from adq_jax import checks
 
 _LANES = 128  # codewords compared side by side, each with all points
 _UNROLLED_WIDTH = 64  # numbers in the codewords that a lane takes in one step
+_SORTED_FROM = 4096  # codewords; below, the scan is as fast
 _CHUNK_SIZE = 16  # squares added in one go; keeps the rounding of wide sums low
 
 
@@ -34,14 +35,17 @@ def nearest_codes(
     z: points, floating `[..., D]`.  A point with NaN gets index 0.
     codebook: codewords, floating `[N, D]`.  One with NaN is infinitely far.
     method: `"blocked"`, a scan over blocks of codewords that holds T x 128
-      distances at a time; `"dense"`, the tests' reference, which holds T x N;
-      `"auto"` chooses, today always `"blocked"`.
+      distances at a time; `"sorted"`, for D = 1, which sorts the points and
+      computes two distances for each, in O((T + N) log T); `"dense"`, the
+      tests' reference, which holds T x N; `"auto"` chooses: on a CPU `"sorted"`
+      for D = 1 and 4,096 codewords or more, else `"blocked"`.
 
   Returns:
     int32 `[...]`, each in [0, N).
 
   Raises:
-    ValueError: if a shape or dtype does not fit, or the method is unknown.
+    ValueError: if a shape or dtype does not fit, or the method is unknown or
+      not for that D.
   """
   checks.check_floating("z", z, min_rank=1)
   checks.check_floating("codebook", codebook, rank=2)
@@ -51,10 +55,15 @@ def nearest_codes(
       " of width 1 or more"
     )
   checks.check_width("z", z, codebook.shape[1], "the codebook's width")
-  checks.check_choice("method", method, ("auto", *_METHODS))
+  checks.check_choice("method", method, tuple(_METHODS))
+  if method == "sorted" and codebook.shape[1] != 1:
+    raise ValueError(
+      "method is 'sorted', which is for codewords of width 1; these have width"
+      f" {codebook.shape[1]}"
+    )
   if not z.size:
     return jnp.zeros(z.shape[:-1], jnp.int32)
-  search = _METHODS["blocked" if method == "auto" else method]
+  search = _METHODS[method]
   points = jax.lax.stop_gradient(z).astype(jnp.float32)
   points = points.reshape(-1, z.shape[-1])
   codewords = jax.lax.stop_gradient(codebook).astype(jnp.float32)
@@ -66,6 +75,16 @@ def nearest_codes(
   codewords = jnp.where(jnp.isnan(codewords), jnp.inf, codewords)
   indices = search(points, codewords)
   return jnp.where(is_nan, 0, indices).reshape(z.shape[:-1])
+
+
+def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
+  num_codes, dim = codewords.shape
+  if dim > 1 or num_codes < _SORTED_FROM:
+    return _search_blocked(points, codewords)
+  # Scattering, which is cheap on a CPU, is what accelerators do worst.
+  return jax.lax.platform_dependent(
+    points, codewords, cpu=_search_sorted, default=_search_blocked
+  )
 
 
 def _search_dense(points: jax.Array, codewords: jax.Array) -> jax.Array:
@@ -118,9 +137,56 @@ def _search_blocked(points: jax.Array, codewords: jax.Array) -> jax.Array:
   return indices.min(axis=0)[:num_points]
 
 
+def _search_sorted(points: jax.Array, codewords: jax.Array) -> jax.Array:
+  """Finds each point's neighbours on both sides, for D = 1.
+
+  The sorted points cut the line into T + 1 intervals; interval i ends below
+  point i.  Of the codewords in an interval only the lowest and the highest can
+  be nearest to a point.  A point's neighbours are the highest codeword of the
+  last interval before it that has any, and the lowest of the first after it.
+  """
+  num_points, num_codes = len(points), len(codewords)
+  order = jnp.argsort(points[:, 0])
+  values, codes = points[order, 0], codewords[:, 0]
+  # A codeword that equals a point is in the interval after it.
+  interval = jnp.searchsorted(values, codes, side="right")
+
+  def extremes(reduce):
+    extreme = reduce(codes, interval, num_points + 1)
+    # The lowest index of those that are equal.
+    is_extreme = codes == extreme[interval]
+    index = jax.ops.segment_min(
+      jnp.where(is_extreme, jnp.arange(num_codes), num_codes),
+      interval,
+      num_points + 1,
+    )
+    return extreme, index
+
+  lowest, lowest_index = extremes(jax.ops.segment_min)
+  highest, highest_index = extremes(jax.ops.segment_max)
+  intervals = jnp.arange(num_points + 1)
+  is_filled = lowest_index < num_codes
+  before = jax.lax.cummax(jnp.where(is_filled, intervals, -1))[:-1]
+  after = jax.lax.cummin(
+    jnp.where(is_filled, intervals, num_points + 1), reverse=True
+  )[1:]
+  # Where there is none, index N, infinitely far.
+  below = jnp.where(before < 0, -jnp.inf, highest[before])
+  below_index = jnp.where(before < 0, num_codes, highest_index[before])
+  above = lowest.at[after].get(mode="fill", fill_value=jnp.inf)
+  above_index = lowest_index.at[after].get(mode="fill", fill_value=num_codes)
+  to_below, to_above = values - below, above - values
+  indices = jnp.where(to_below < to_above, below_index, above_index)
+  is_tie = to_below == to_above
+  indices = jnp.where(is_tie, jnp.minimum(below_index, above_index), indices)
+  return jnp.zeros(num_points, jnp.int32).at[order].set(indices)
+
+
 _METHODS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+  "auto": _search_auto,
   "dense": _search_dense,
   "blocked": _search_blocked,
+  "sorted": _search_sorted,
 }
 
 

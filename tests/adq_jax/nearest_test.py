@@ -42,7 +42,10 @@ class NearestCodesTest(parameterized.TestCase):
     indices = np.asarray(nearest_codes(z, codebook, method=method))
     self.assertLessEqual(excess(z, codebook, indices).max(), 8)
 
-  @parameterized.product(method=METHODS, dim=(1, 3, 16, 128))
+  @parameterized.parameters(
+    *((method, dim) for method in METHODS for dim in (1, 3, 16, 128)),
+    ("sorted", 1),
+  )
   def test_is_exact_where_codewords_crowd_far_from_the_origin(
     self, method, dim
   ):
@@ -73,7 +76,9 @@ class NearestCodesTest(parameterized.TestCase):
     indices = nearest_codes(z, codebook, method=method)
     chex.assert_trees_all_equal(indices, jnp.zeros(50, jnp.int32))
 
-  @parameterized.product(method=METHODS, dim=(1, 6))
+  @parameterized.parameters(
+    *((method, dim) for method in METHODS for dim in (1, 6)), ("sorted", 1)
+  )
   def test_no_input_gives_an_index_out_of_range(self, method, dim):
     z, codebook = make_data(20, 70, dim)
     z[1] = np.nan
@@ -85,6 +90,41 @@ class NearestCodesTest(parameterized.TestCase):
       self.assertTrue(((indices >= 0) & (indices < 70)).all())
       self.assertEqual(indices[1], 0)
       self.assertNotIn(7, indices[6:])
+
+  @parameterized.product(
+    num_points=(1, 2, 100, 256),
+    num_codes=(1, 2, 5, 1000, 5000),
+    kind=("normal", "integers", "equal codewords", "equal points", "outliers"),
+  )
+  def test_numbers(self, num_points, num_codes, kind):
+    rng = np.random.default_rng(num_points + num_codes)
+    z, codebook = make_data(num_points, num_codes, 1)
+    if kind == "integers":  # ties and equal codewords
+      z = rng.integers(-9, 9, z.shape).astype(np.float32) / 2
+      codebook = rng.integers(-9, 9, codebook.shape).astype(np.float32)
+    elif kind == "equal codewords":
+      codebook[:] = 0.5
+    elif kind == "equal points":
+      z[:] = 0.5
+    elif kind == "outliers":
+      codebook[::3] *= 1e6
+      codebook[1::7] = -np.inf
+      codebook[2::7] = np.inf
+      z[0] = 1e9
+    for method in ("sorted", "auto"):
+      indices = np.asarray(nearest_codes(z, codebook, method=method))
+      if kind == "outliers":  # from afar, float32 cannot tell codewords apart
+        self.assertLessEqual(excess(z, codebook, indices).max(), 8)
+      else:
+        expected = nearest_codes(z, codebook, method="dense")
+        chex.assert_trees_all_equal(indices, np.asarray(expected))
+
+  def test_numbers_on_a_cpu_are_searched_by_sorting(self):
+    z, codebook = make_data(64, 4096, 1)
+    compiled = jax.jit(nearest_codes).lower(z, codebook).compile()
+    self.assertIn("scatter", compiled.as_text())
+    compiled = jax.jit(nearest_codes).lower(z, codebook[:4095]).compile()
+    self.assertNotIn("scatter", compiled.as_text())
 
   @parameterized.product(method=METHODS, shape=((), (3,), (2, 3, 4), (0,)))
   def test_codes_have_the_leading_shape(self, method, shape):
@@ -102,9 +142,9 @@ class NearestCodesTest(parameterized.TestCase):
       nearest_codes(z, codebook, method="dense"),
     )
 
-  @parameterized.parameters(*METHODS)
-  def test_transformations(self, method):
-    z, codebook = make_data(16, 100, 5)
+  @parameterized.parameters(*((method, 5) for method in METHODS), ("sorted", 1))
+  def test_transformations(self, method, dim):
+    z, codebook = make_data(16, 100, dim)
 
     def search(z, codebook):
       return nearest_codes(z, codebook, method=method)
@@ -113,7 +153,7 @@ class NearestCodesTest(parameterized.TestCase):
     chex.assert_trees_all_equal(jax.jit(search)(z, codebook), expected)
     by_point = jax.vmap(search, (0, None))(z, codebook)
     chex.assert_trees_all_equal(by_point, expected)
-    shards = jax.pmap(search, in_axes=(0, None))(z.reshape(8, 2, 5), codebook)
+    shards = jax.pmap(search, in_axes=(0, None))(z.reshape(8, 2, dim), codebook)
     chex.assert_trees_all_equal(np.asarray(shards).reshape(-1), expected)
     stack = np.stack([codebook, codebook[::-1]])
     both = jax.vmap(search, (None, 0))(z, stack)
@@ -160,5 +200,7 @@ class NearestCodesTest(parameterized.TestCase):
       nearest_codes(z, codebook[:0])
     with self.assertRaisesRegex(ValueError, "method is 'fast'.*'blocked'"):
       nearest_codes(z, codebook, method="fast")
+    with self.assertRaisesRegex(ValueError, "'sorted'.* width 1; .* width 5"):
+      nearest_codes(z, codebook, method="sorted")
     with self.assertRaisesRegex(ValueError, "z is a list"):
       nearest_codes([[1.0]], codebook)
