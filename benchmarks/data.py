@@ -46,6 +46,7 @@ from experiments.configs import base
 from experiments.configs import fashion_mnist
 from experiments.data import archives
 from experiments.data import pipeline
+from experiments.data import preparation
 from experiments.data import prepared
 from experiments.data.builder import ArchiveBuilder
 from experiments.data.builder import Examples
@@ -242,7 +243,7 @@ def _synthetic(
 
 def _prepare_fashion_mnist(config: ml_collections.ConfigDict) -> None:
   builder = data.fashion_mnist.FashionMNIST(data_dir=config.data_dir)
-  prepared.prepare(builder, config.manual_dir)
+  preparation.prepare(builder, config.manual_dir)
 
 
 def _in_new_process(

@@ -1,31 +1,25 @@
-"""Data sets that TFDS has prepared: preparing them once, reading them."""
+"""Reading the data sets that TFDS has prepared, into memory or on demand."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import os
 import pathlib
-import shutil
-import sys
 from typing import Any
 
 from absl import logging
 import grain
 import ml_collections
 import numpy as np
-import requests
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import download_manager
-from tensorflow_datasets.core.download import resource
-from tensorflow_datasets.core.download import util
 import tqdm
 
 from experiments.data import archives
 from experiments.data import images
 from experiments.data import pipeline
+from experiments.data import preparation
 from experiments.data.builder import ArchiveBuilder
 from experiments.data.split import Images
 from experiments.data.split import Split
@@ -34,11 +28,6 @@ from experiments.errors import UserError
 _DECODERS = {"image": tfds.decode.SkipDecoding()}  # `images.decode` does it
 _DECODED_AT_ONCE = 2**23  # bytes
 _TELL_AFTER_SECONDS = 2
-_DOWNLOAD_ERRORS = (
-  requests.RequestException,
-  download_manager.NonMatchingChecksumError,
-  util.DownloadError,
-)
 _REMEDY = (
   "move the directory away, to have it prepared again, or name another with"
   " --config.data.data_dir=DIR"
@@ -75,7 +64,7 @@ def load(
   builder = _make(builder_class, config, builder_config)
   resize_to = _check_sizes(builder, config, is_resizable)
   if not builder.data_path.exists():
-    prepare(builder, config.manual_dir)
+    preparation.prepare(builder, config.manual_dir)
     # One made before cannot read what another process has prepared.
     builder = _make(builder_class, config, builder_config)
   splits = {}
@@ -142,101 +131,6 @@ def _check_sizes(
   return resize_to
 
 
-def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
-  """Makes TFDS prepare a data set that is not there yet.
-
-  Only one process at a time does it; others wait for it.
-
-  Args:
-    builder: of the data set; to read it, make a new one.
-    manual_dir: directory of the archives, see `archives.find`.
-
-  Raises:
-    UserError: if archives are missing or damaged, or cannot be downloaded, or
-      the data directory cannot be written.
-  """
-  root = pathlib.Path(builder.data_dir_root)
-  builder.paths = archives.find(builder.ARCHIVES, manual_dir, root)
-  if not (builder.paths or _is_downloaded(builder, root)):
-    directory = archives.manual_directory(manual_dir, root)
-    archives.check_connection(builder.ARCHIVES, directory)
-  if not sys.stderr.isatty():
-    tfds.disable_progress_bar()
-  try:
-    _check_space(builder, root)
-    with _lock(root, builder.name):
-      if builder.data_path.exists():
-        return  # another process did it
-      builder.download_and_prepare(
-        file_format="array_record",
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-      )
-  except Exception as error:
-    problem = _explain(error, builder, manual_dir, root)
-    if problem is None:
-      raise
-    raise UserError(problem) from error
-
-
-def _is_downloaded(builder: ArchiveBuilder, root: pathlib.Path) -> bool:
-  """Whether TFDS has all archives from before."""
-  names = [
-    resource.get_dl_fname(archive.url, builder.url_infos[archive.url].checksum)
-    for archive in builder.ARCHIVES
-  ]
-  return all(
-    resource.is_locally_cached(root / "downloads" / name) for name in names
-  )
-
-
-def _explain(
-  error: Exception,
-  builder: ArchiveBuilder,
-  manual_dir: str,
-  root: pathlib.Path,
-) -> str | None:
-  """Says in a line what stopped TFDS; None if that is unheard of."""
-  reason = archives.one_line(error)
-  if builder.failure:
-    return builder.failure
-  if isinstance(error, _DOWNLOAD_ERRORS):
-    directory = archives.manual_directory(manual_dir, root)
-    return (
-      f"downloading {builder.name} failed ({reason});"
-      f" {archives.download_remedy(builder.ARCHIVES, directory)}"
-    )
-  if isinstance(error, OSError) or "Failed to finalize" in reason:
-    return (
-      f"data directory {root} cannot be written ({reason}); make room, or name"
-      " another with --config.data.data_dir=DIR"
-    )
-  return None
-
-
-def _check_space(builder: ArchiveBuilder, root: pathlib.Path) -> None:
-  """Raises an OSError if decoded images would not fit on the disk."""
-  image = np.prod(builder.info.features["image"].shape)
-  needed = sum(builder.SPLITS.values()) * image
-  root.mkdir(parents=True, exist_ok=True)
-  free = shutil.disk_usage(root).free
-  if free < needed:
-    raise OSError(
-      f"{needed / _GIB:.2f} GiB are needed, {free / _GIB:.2f} GiB are free"
-    )
-
-
-@contextlib.contextmanager
-def _lock(root: pathlib.Path, name: str) -> Iterator[None]:
-  """Lets one process at a time prepare a data set."""
-  with open(root / f".{name}.lock", "w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      print(f"Waiting for another process that prepares {name}", flush=True)
-      fcntl.flock(lock, fcntl.LOCK_EX)
-    yield
-
-
 class _Records:
   """A split's images, read and decoded when they are asked for."""
 
@@ -256,12 +150,7 @@ class _Records:
         f" have {count}: {_REMEDY}"
       )
     height, width, channels = builder.info.features["image"].shape
-    self.shape = (
-      count,
-      resize_to or height,
-      resize_to or width,
-      channels,
-    )
+    self.shape = (count, resize_to or height, resize_to or width, channels)
 
   def __getitem__(self, indices: np.ndarray) -> np.ndarray:
     with self._reading():
@@ -291,8 +180,6 @@ class _Records:
   def _reading(self) -> Iterator[None]:
     try:
       yield
-    except UserError:
-      raise
     except Exception as error:  # of TFDS, ArrayRecord and PIL
       raise UserError(
         f"{self._directory} is damaged, split {self._split}"

@@ -7,9 +7,11 @@ import gzip
 import io
 import pathlib
 import tarfile
+import time
 from unittest import mock
 import zipfile
 
+from absl.testing import parameterized
 import ml_collections
 import numpy as np
 from PIL import Image
@@ -27,6 +29,7 @@ from experiments.data import diabetic_retinopathy
 from experiments.data import fashion_mnist
 from experiments.data import mnist
 from experiments.data import tiny_imagenet
+from experiments.errors import UserError
 
 CONFIGS = {
   "mnist": mnist_config,
@@ -238,3 +241,22 @@ _WRITERS = {
   "celeba": _write_celeba,
   "diabetic_retinopathy": _write_retinopathy,
 }
+
+
+class TestCase(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+    self.archives = self.root / "archives"
+    self.mnist = self.root / "tfds" / "mnist" / "3.0.1"
+
+  def refused(self, message, name="mnist", **fields):
+    """Loading must say so, in one line, at once, and leave nothing behind."""
+    started = time.monotonic()
+    with self.assertRaisesRegex(UserError, message) as caught:
+      load(name, self.root, **fields)
+    self.assertLess(time.monotonic() - started, 20)
+    self.assertNotIn("\n", str(caught.exception))
+    prepared_sets = list((self.root / "tfds").rglob("dataset_info.json"))
+    self.assertEmpty(prepared_sets)
+    return str(caught.exception)
