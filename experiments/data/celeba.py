@@ -31,10 +31,7 @@ _PER_ATTRIBUTE = {"train": 920, "validation": 80}
 _WIDTH, _HEIGHT = 178, 218
 _FOLDER = "img_align_celeba"
 _SEED = "celeba/0"
-_PAGE = (
-  "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (Align&Cropped Images, and"
-  " Anno)"
-)
+_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
 def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
@@ -82,11 +79,14 @@ class CelebaSubset(ArchiveBuilder, skip_registration=True):
     Archive(
       _URL_INFOS[url].filename,
       url=url,
-      page=_PAGE,
+      page=f"{_PAGE} ({folder})",
       sha256=_URL_INFOS[url].checksum,
       size=_URL_INFOS[url].size,
     )
-    for url in (stock.IMG_ALIGNED_DATA, stock.ATTR_DATA)
+    for url, folder in (
+      (stock.IMG_ALIGNED_DATA, "Img"),
+      (stock.ATTR_DATA, "Anno"),
+    )
   )
   SPLITS = {name: 8 * count for name, count in _PER_ATTRIBUTE.items()}
 
@@ -107,7 +107,7 @@ class CelebaSubset(ArchiveBuilder, skip_registration=True):
         }
       ),
       supervised_keys=("image", "attribute"),
-      homepage="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+      homepage=_PAGE,
       citation=_CITATION,
     )
 
