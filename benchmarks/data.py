@@ -23,7 +23,6 @@ import concurrent.futures
 import contextlib
 import io
 import itertools
-import json
 import multiprocessing
 import pathlib
 import re
@@ -41,6 +40,7 @@ import tensorflow_datasets as tfds
 
 from benchmarks import report
 from experiments import data
+from experiments import logging
 from experiments import train
 from experiments.configs import base
 from experiments.configs import fashion_mnist
@@ -142,8 +142,7 @@ def _train(config: ml_collections.ConfigDict) -> dict[str, float]:
   with tempfile.TemporaryDirectory() as workdir, _synthetic(load):
     with contextlib.redirect_stdout(io.StringIO()):
       train.train_and_evaluate(config, workdir)
-    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
-  logged = [json.loads(line) for line in lines]
+    logged = logging.read_metrics(pathlib.Path(workdir))
   values = [line["values"] for line in logged if line["split"] == "train"]
   # The first line's time has the compilation in it.
   speed = np.median([line["steps_per_second"] for line in values[1:]])

@@ -6,3 +6,8 @@ class UserError(Exception):
 
   The message names the thing, what it got and what to do.
   """
+
+
+def one_line(error: BaseException) -> str:
+  """Returns an error's message without line breaks."""
+  return " ".join(str(error).split()) or type(error).__name__

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
   try:
     name = config.name
   except OSError as error:  # of reading the file, kept for this moment
-    reason = " ".join(str(error).split())
+    reason = errors.one_line(error)
     raise errors.UserError(f"--config cannot be read: {reason}") from error
   workdir = _WORKDIR.value or f"runs/{name}_{config.variant}"
   run = {"train": train.train_and_evaluate, "evaluate": report.evaluate_run}

@@ -1,7 +1,5 @@
 """Checks a config and builds what it describes."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import ml_collections
 import optax
@@ -44,10 +42,8 @@ _MINIMA = {
   "data.image_size": 1,
   "data.channels": 1,
   "data.paper_batch_size": 1,
-  # Of some data sets.
-  "data.memory_budget_gib": 0,
-  "data.resize_to": 0,
 }
+_NOT_NEGATIVE = ("memory_budget_gib", "resize_to")  # data fields of some sets
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -55,8 +51,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   for field, choices in _CHOICES.items():
     if _get(config, field) not in choices:
       raise _error(config, field, f"one of {', '.join(choices)}")
-  for field, minimum in _MINIMA.items():
-    if not _get(config, field, minimum) >= minimum:
+  some = {f"data.{name}": 0 for name in _NOT_NEGATIVE if name in config.data}
+  for field, minimum in (_MINIMA | some).items():
+    if not _get(config, field) >= minimum:
       raise _error(config, field, f"at least {minimum}")
   if not 0 <= config.quantizer.decay < 1:
     raise _error(config, "quantizer.decay", "in [0, 1)")
@@ -176,11 +173,11 @@ def _check_structures(config: ml_collections.ConfigDict) -> None:
       )
 
 
-def _get(config: ml_collections.ConfigDict, field: str, default: Any = None):
-  *parents, name = field.split(".")
-  for parent in parents:
-    config = config[parent]
-  return config.get(name, default)
+def _get(config: ml_collections.ConfigDict, field: str):
+  value = config
+  for part in field.split("."):
+    value = value[part]
+  return value
 
 
 def _error(

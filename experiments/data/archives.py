@@ -14,6 +14,7 @@ import zlib
 
 import requests
 
+from experiments.errors import one_line
 from experiments.errors import UserError
 
 _CONNECT_SECONDS = 10
@@ -133,7 +134,6 @@ def reading(archive: Archive, path: pathlib.Path) -> Iterator[None]:
     EOFError,
     KeyError,
     ValueError,
-    NotImplementedError,
     RuntimeError,
     zlib.error,
     tarfile.TarError,
@@ -187,8 +187,3 @@ def _check(archive: Archive, path: pathlib.Path) -> None:
       f"archive {path} has another content than the published"
       f" {archive.name} (its SHA-256 differs); {remedy(archive)}"
     )
-
-
-def one_line(error: BaseException) -> str:
-  """Returns an error's message without line breaks."""
-  return " ".join(str(error).split()) or type(error).__name__

@@ -4,6 +4,7 @@ import abc
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import pathlib
 from typing import Any
 import zipfile
@@ -63,13 +64,10 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     paths = self.paths or dl_manager.download(
       {archive.name: archive.url for archive in self.ARCHIVES}
     )
-    try:
+    with self._keeping_failure():
       splits = self.read_archives(
         {name: pathlib.Path(path) for name, path in paths.items()}
       )
-    except UserError as error:
-      self.failure = str(error)
-      raise
     return {
       split: self._generate_examples(split, examples)
       for split, examples in splits.items()
@@ -77,7 +75,7 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _generate_examples(self, split: str, examples: Examples) -> Iterator:
     count = 0
-    try:
+    with self._keeping_failure():
       for example in examples:
         yield example
         count += 1
@@ -88,9 +86,34 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           f" images for the split {split}; it must have {self.SPLITS[split]};"
           f" {archives.remedy(archive)}"
         )
+
+  @contextlib.contextmanager
+  def _keeping_failure(self) -> Iterator[None]:
+    try:
+      yield
     except UserError as error:
       self.failure = str(error)
       raise
+
+
+def zipped_features(
+  size: tuple[int, int], feature: str, label: tfds.features.ClassLabel
+) -> tfds.features.FeaturesDict:
+  """Returns the features of `zipped_examples`.
+
+  Args:
+    size: width and height of the images.
+    feature: the label's name.
+    label: what it may be.
+  """
+  width, height = size
+  return tfds.features.FeaturesDict(
+    {
+      "id": tfds.features.Text(),
+      "image": tfds.features.Image(shape=(height, width, 3)),
+      feature: label,
+    }
+  )
 
 
 def zipped_examples(

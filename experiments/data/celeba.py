@@ -22,13 +22,14 @@ from experiments.data.archives import Archive
 from experiments.data.builder import ArchiveBuilder
 from experiments.data.builder import Examples
 from experiments.data.builder import zipped_examples
+from experiments.data.builder import zipped_features
 from experiments.data.split import Split
 from experiments.errors import UserError
 
 ATTRIBUTES = tuple(stock.ATTR_HEADINGS)
 _URL_INFOS = stock.Builder.url_infos
 _PER_ATTRIBUTE = {"train": 920, "validation": 80}
-_WIDTH, _HEIGHT = 178, 218
+_SIZE = (178, 218)  # width and height
 _FOLDER = "img_align_celeba"
 _SEED = "celeba/0"
 _PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -97,14 +98,10 @@ class CelebaSubset(ArchiveBuilder, skip_registration=True):
         "Aligned and cropped images of CelebA, 920 for training and 80 for"
         " validation of each of eight attributes, no image twice."
       ),
-      features=tfds.features.FeaturesDict(
-        {
-          "id": tfds.features.Text(),
-          "image": tfds.features.Image(shape=(_HEIGHT, _WIDTH, 3)),
-          "attribute": tfds.features.ClassLabel(
-            names=list(self.builder_config.attributes)
-          ),
-        }
+      features=zipped_features(
+        _SIZE,
+        "attribute",
+        tfds.features.ClassLabel(names=list(self.builder_config.attributes)),
       ),
       supervised_keys=("image", "attribute"),
       homepage=_PAGE,
@@ -126,7 +123,7 @@ class CelebaSubset(ArchiveBuilder, skip_registration=True):
           name: (f"{_FOLDER}/{name}", attribute)
           for name, attribute in chosen.items()
         },
-        size=(_WIDTH, _HEIGHT),
+        size=_SIZE,
         feature="attribute",
       )
       for split, chosen in _choose(members).items()

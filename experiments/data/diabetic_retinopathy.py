@@ -18,13 +18,14 @@ from experiments.data.archives import Archive
 from experiments.data.builder import ArchiveBuilder
 from experiments.data.builder import Examples
 from experiments.data.builder import zipped_examples
+from experiments.data.builder import zipped_features
 from experiments.data.split import Split
 from experiments.errors import UserError
 
 _PAGE = (
   "https://www.kaggle.com/datasets/sachinkumar413/diabetic-retinopathy-dataset"
 )
-_SIDE = 256
+_SIZE = (256, 256)
 _CLASSES = {  # by folder, with their numbers of images
   "Healthy": 1000,
   "Mild DR": 370,
@@ -75,12 +76,8 @@ class DiabeticRetinopathy(ArchiveBuilder, skip_registration=True):
         "2,750 fundus images at 256 x 256 pixels of healthy eyes and of four"
         " stages of diabetic retinopathy."
       ),
-      features=tfds.features.FeaturesDict(
-        {
-          "id": tfds.features.Text(),
-          "image": tfds.features.Image(shape=(_SIDE, _SIDE, 3)),
-          "label": tfds.features.ClassLabel(names=list(_CLASSES)),
-        }
+      features=zipped_features(
+        _SIZE, "label", tfds.features.ClassLabel(names=list(_CLASSES))
       ),
       supervised_keys=("image", "label"),
       homepage=_PAGE,
@@ -114,9 +111,7 @@ class DiabeticRetinopathy(ArchiveBuilder, skip_registration=True):
         split = "validation" if i < share else "train"
         splits[split][key] = members[label][key]
     return {
-      split: zipped_examples(
-        archive, path, chosen, size=(_SIDE, _SIDE), feature="label"
-      )
+      split: zipped_examples(archive, path, chosen, size=_SIZE, feature="label")
       for split, chosen in splits.items()
     }
 

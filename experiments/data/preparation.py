@@ -16,6 +16,7 @@ from tensorflow_datasets.core.download import util
 
 from experiments.data import archives
 from experiments.data.builder import ArchiveBuilder
+from experiments.errors import one_line
 from experiments.errors import UserError
 
 _DOWNLOAD_ERRORS = (
@@ -40,9 +41,9 @@ def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
       the data directory cannot be written.
   """
   root = pathlib.Path(builder.data_dir_root)
+  directory = archives.manual_directory(manual_dir, root)
   builder.paths = archives.find(builder.ARCHIVES, manual_dir, root)
   if not (builder.paths or _is_downloaded(builder, root)):
-    directory = archives.manual_directory(manual_dir, root)
     archives.check_connection(builder.ARCHIVES, directory)
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
@@ -56,7 +57,7 @@ def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
         download_config=tfds.download.DownloadConfig(try_download_gcs=False),
       )
   except Exception as error:
-    problem = _explain(error, builder, manual_dir, root)
+    problem = _explain(error, builder, directory)
     if problem is None:
       raise
     raise UserError(problem) from error
@@ -74,25 +75,21 @@ def _is_downloaded(builder: ArchiveBuilder, root: pathlib.Path) -> bool:
 
 
 def _explain(
-  error: Exception,
-  builder: ArchiveBuilder,
-  manual_dir: str,
-  root: pathlib.Path,
+  error: Exception, builder: ArchiveBuilder, directory: pathlib.Path
 ) -> str | None:
   """Says in a line what stopped TFDS; None if that is unheard of."""
-  reason = archives.one_line(error)
+  reason = one_line(error)
   if builder.failure:
     return builder.failure
   if isinstance(error, _DOWNLOAD_ERRORS):
-    directory = archives.manual_directory(manual_dir, root)
     return (
       f"downloading {builder.name} failed ({reason});"
       f" {archives.download_remedy(builder.ARCHIVES, directory)}"
     )
   if isinstance(error, OSError) or "Failed to finalize" in reason:
     return (
-      f"data directory {root} cannot be written ({reason}); make room, or name"
-      " another with --config.data.data_dir=DIR"
+      f"data directory {builder.data_dir_root} cannot be written ({reason});"
+      " make room, or name another with --config.data.data_dir=DIR"
     )
   return None
 

@@ -16,13 +16,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from experiments.data import archives
 from experiments.data import images
 from experiments.data import pipeline
 from experiments.data import preparation
 from experiments.data.builder import ArchiveBuilder
 from experiments.data.split import Images
 from experiments.data.split import Split
+from experiments.errors import one_line
 from experiments.errors import UserError
 
 _DECODERS = {"image": tfds.decode.SkipDecoding()}  # `images.decode` does it
@@ -95,7 +95,7 @@ def _make(
   except Exception as error:  # it reads what is prepared
     raise UserError(
       f"{data_dir or tfds.core.constants.DATA_DIR}/{builder_class.name} is"
-      f" damaged ({archives.one_line(error)}); {_REMEDY}"
+      f" damaged ({one_line(error)}); {_REMEDY}"
     ) from error
 
 
@@ -183,7 +183,7 @@ class _Records:
     except Exception as error:  # of TFDS, ArrayRecord and PIL
       raise UserError(
         f"{self._directory} is damaged, split {self._split}"
-        f" ({archives.one_line(error)}); {_REMEDY}"
+        f" ({one_line(error)}); {_REMEDY}"
       ) from error
 
 
@@ -255,7 +255,7 @@ def _keep(decoded: np.ndarray, path: pathlib.Path) -> None:
     logging.warning(
       "Decoded images cannot be kept in %s (%s); the next run decodes again",
       path,
-      archives.one_line(error),
+      one_line(error),
     )
   # What is left of other states of the records, or of a write that failed.
   kind = path.name.rpartition("_")[0]

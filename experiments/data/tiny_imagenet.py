@@ -13,11 +13,12 @@ from experiments.data.archives import Archive
 from experiments.data.builder import ArchiveBuilder
 from experiments.data.builder import Examples
 from experiments.data.builder import zipped_examples
+from experiments.data.builder import zipped_features
 from experiments.data.split import Split
 from experiments.errors import UserError
 
 _URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-_SIDE = 64
+_SIZE = (64, 64)
 _CLASSES = 200
 _FOLDER = "tiny-imagenet-200"
 
@@ -57,12 +58,8 @@ class TinyImagenet(ArchiveBuilder, skip_registration=True):
         "200 classes of ImageNet at 64 x 64 pixels, with 500 training and 50"
         " validation images each."
       ),
-      features=tfds.features.FeaturesDict(
-        {
-          "id": tfds.features.Text(),
-          "image": tfds.features.Image(shape=(_SIDE, _SIDE, 3)),
-          "label": tfds.features.ClassLabel(num_classes=_CLASSES),
-        }
+      features=zipped_features(
+        _SIZE, "label", tfds.features.ClassLabel(num_classes=_CLASSES)
       ),
       supervised_keys=("image", "label"),
       homepage="http://cs231n.stanford.edu/",
@@ -109,7 +106,7 @@ class TinyImagenet(ArchiveBuilder, skip_registration=True):
         )
     return {
       split: zipped_examples(
-        archive, path, members, size=(_SIDE, _SIDE), feature="label"
+        archive, path, members, size=_SIZE, feature="label"
       )
       for split, members in splits.items()
     }
