@@ -10,6 +10,7 @@ from adq_jax.metrics import nominal_rate
 from adq_jax.metrics import perplexity
 from adq_jax.metrics import psnr
 from adq_jax.metrics import usage
+from adq_jax.nearest import index_codebook
 from adq_jax.nearest import nearest_codes
 from adq_jax.quantizers.adaptive import AdaptiveCodes
 from adq_jax.quantizers.adaptive import AdaptiveQuantizer
@@ -34,6 +35,7 @@ __all__ = [
   "coded_rate",
   "entropy_bits",
   "gradient_gap",
+  "index_codebook",
   "nearest_codes",
   "nominal_rate",
   "optimal_codebook_size",

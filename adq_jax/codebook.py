@@ -6,6 +6,7 @@ over whose devices a batch is spread.
 """
 
 from collections.abc import Sequence
+import functools
 
 import flax
 import jax
@@ -126,8 +127,41 @@ def code_sums(
   if mask is not None:
     # Not a product: padding may hold NaN.
     points = jnp.where(mask[:, None] > 0, points, 0.0)
-  sums = jax.ops.segment_sum(points, codes, codebook_size)
+  # On a GPU a scatter adds in whatever order it comes to.
+  sums = jax.lax.platform_dependent(
+    points,
+    codes,
+    cuda=functools.partial(_sorted_sums, codebook_size=codebook_size),
+    default=functools.partial(_scattered_sums, codebook_size=codebook_size),
+  )
   return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+
+def _scattered_sums(
+  points: jax.Array, codes: jax.Array, codebook_size: int
+) -> jax.Array:
+  return jax.ops.segment_sum(points, codes, codebook_size)
+
+
+def _sorted_sums(
+  points: jax.Array, codes: jax.Array, codebook_size: int
+) -> jax.Array:
+  """The same, in an order that depends on the codes alone."""
+  order = jnp.argsort(codes)
+  codes, points = codes[order], points[order]
+  begins = jnp.diff(codes, prepend=-1) > 0
+
+  def add(left, right):
+    sums, _ = left
+    values, begins = right
+    total = jnp.where(begins[..., None], values, sums + values)
+    return total, left[1] | begins
+
+  sums, _ = jax.lax.associative_scan(add, (points, begins))
+  ends = jnp.diff(codes, append=codebook_size) > 0
+  at = jnp.where(ends, codes, codebook_size)
+  result = jnp.zeros((codebook_size, points.shape[1]), points.dtype)
+  return result.at[at].set(sums, mode="drop")
 
 
 def ema_update(

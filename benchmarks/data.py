@@ -25,9 +25,7 @@ import io
 import itertools
 import multiprocessing
 import pathlib
-import re
 import tempfile
-import time
 from typing import Any
 from unittest import mock
 
@@ -39,6 +37,7 @@ from PIL import Image
 import tensorflow_datasets as tfds
 
 from benchmarks import report
+from benchmarks import timing
 from experiments import data
 from experiments import logging
 from experiments import train
@@ -79,7 +78,7 @@ def main(argv: list[str]) -> None:
       config = fashion_mnist.get_config()
       config.data.manual_dir = _FASHION_MNIST.value
       config.data.data_dir = root
-      _, seconds = _timed(lambda: _prepare_fashion_mnist(config.data))
+      _, seconds = timing.timed(lambda: _prepare_fashion_mnist(config.data))
       print(f"Preparing Fashion-MNIST from its archives: {seconds:.1f} s\n")
   rows = []
   for name in _SHAPES:
@@ -116,19 +115,21 @@ def _measure(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def _start(config: ml_collections.ConfigDict) -> dict[str, float]:
   """Loads the data as a run does, and reads batches as fast as it can."""
   with _synthetic():
-    splits, seconds = _timed(lambda: data.load(config))
+    splits, seconds = timing.timed(lambda: data.load(config))
   batches = pipeline.TrainBatches(
     splits["train"].images,
     seed=0,
     batch_size=config.batch_size,
     num_steps=_BATCHES,
   )
-  count, reading = _timed(lambda: sum(1 for _ in pipeline.iterate(batches)))
+  count, reading = timing.timed(
+    lambda: sum(1 for _ in pipeline.iterate(batches))
+  )
   decoded = sum(np.prod(split.images.shape) for split in splits.values())
   return {
     "seconds": seconds,
     "images_per_second": count * config.batch_size / reading,
-    "overhead": _peak_memory() - float(decoded),
+    "overhead": timing.peak_memory() - float(decoded),
   }
 
 
@@ -253,18 +254,6 @@ def _in_new_process(
     1, mp_context=multiprocessing.get_context("spawn")
   ) as pool:
     return pool.submit(function, config).result()
-
-
-def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
-  started = time.perf_counter()
-  result = function()
-  return result, time.perf_counter() - started
-
-
-def _peak_memory() -> int:
-  """Returns the most memory in bytes that this process ever had."""
-  status = pathlib.Path("/proc/self/status").read_text()
-  return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -21,17 +21,41 @@ def show(
     rows: all with the same columns, by name.
     json_file: where to; None for nowhere.
   """
+  _print(title, rows)
+  _write({"title": title, "rows": rows}, json_file)
+
+
+def show_all(
+  tables: Mapping[str, Sequence[Mapping[str, Any]]], json_file: str | None
+) -> None:
+  """The same for several tables, which go into one file.
+
+  Args:
+    tables: the rows, by title.
+    json_file: where to; None for nowhere.
+  """
+  for title, rows in tables.items():
+    _print(title, rows)
+    print()
+  records = [{"title": title, "rows": rows} for title, rows in tables.items()]
+  _write({"tables": records}, json_file)
+
+
+def _print(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
   cells = [list(rows[0]), ["---"] * len(rows[0])]
   cells += [[str(value) for value in row.values()] for row in rows]
   print(f"{title}\n")
   for row in cells:
     print(f"| {' | '.join(row)} |")
-  if json_file:
-    record = {
-      "title": title,
-      "machine": f"{os.cpu_count()} x {platform.machine()}",
-      "jax": jax.__version__,
-      "backend": jax.default_backend(),
-      "rows": rows,
-    }
-    pathlib.Path(json_file).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _write(figures: Mapping[str, Any], json_file: str | None) -> None:
+  if json_file is None:
+    return
+  record = {
+    "machine": f"{os.cpu_count()} x {platform.machine()}",
+    "jax": jax.__version__,
+    "backend": jax.default_backend(),
+    **figures,
+  }
+  pathlib.Path(json_file).write_text(json.dumps(record, indent=2) + "\n")

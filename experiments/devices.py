@@ -47,8 +47,11 @@ def shard(batch: np.ndarray, num_devices: int) -> np.ndarray:
 
 
 def prefetch(
-  batches: Iterable[np.ndarray], devices: Sequence[jax.Device]
+  batches: Iterable[np.ndarray],
+  devices: Sequence[jax.Device],
+  steps_per_call: int = 1,
 ) -> Iterator[jax.Array]:
-  """Yields the batches, cut for the devices and two ahead on them."""
+  """Yields the batches, cut for the devices and two calls ahead on them."""
   shards = (shard(batch, len(devices)) for batch in batches)
-  return flax.jax_utils.prefetch_to_device(shards, 2, devices, AXIS)
+  ahead = 2 * steps_per_call
+  return flax.jax_utils.prefetch_to_device(shards, ahead, devices, AXIS)

@@ -88,8 +88,8 @@ class Progress:
     self._step, self._time = first_step, time.perf_counter()
     self._waited = 0.0
 
-  def advance(self) -> None:
-    self._bar.update()
+  def advance(self, num_steps: int) -> None:
+    self._bar.update(num_steps)
 
   @contextlib.contextmanager
   def waiting(self) -> Iterator[None]:

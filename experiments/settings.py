@@ -29,6 +29,7 @@ _MINIMA = {
   "batch_size": 1,
   "learning_rate": 0,
   "warmup_steps": 0,
+  "steps_per_call": 1,
   "log_every": 1,
   "eval_every": 1,
   "checkpoint_every": 1,
@@ -55,6 +56,13 @@ def check(config: ml_collections.ConfigDict) -> None:
   for field, minimum in (_MINIMA | some).items():
     if not _get(config, field) >= minimum:
       raise _error(config, field, f"at least {minimum}")
+  for field in ("log_every", "eval_every", "checkpoint_every"):
+    if config[field] % config.steps_per_call:
+      raise _error(
+        config,
+        field,
+        f"a multiple of config.steps_per_call, {config.steps_per_call}",
+      )
   if not 0 <= config.quantizer.decay < 1:
     raise _error(config, "quantizer.decay", "in [0, 1)")
   factor = config.model.downsampling

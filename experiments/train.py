@@ -96,20 +96,25 @@ def _train(
     batch_size=config.batch_size,
     num_steps=config.num_steps,
   )
-  batches = prefetch(pipeline.iterate(batches, first=step), devices)
+  batches = prefetch(
+    pipeline.iterate(batches, first=step), devices, config.steps_per_call
+  )
   started = time.perf_counter() - seconds
   metrics, result = None, None
 
   try:
     while step < config.num_steps:
-      previous = (step, metrics)
+      previous = metrics
+      # Up to the next multiple, where logs and checkpoints are due.
+      count = config.steps_per_call - step % config.steps_per_call
+      count = min(count, config.num_steps - step)
       with progress.waiting():
-        batch = next(batches)
-      state, metrics = train_step(state, batch)
-      # The device computes this step while the host looks at the one before.
-      _check_finite(workdir, *previous)
-      step += 1
-      progress.advance()
+        next_batches = [next(batches) for _ in range(count)]
+      state, metrics = train_step(state, *next_batches)
+      # The device computes these steps while the host looks at those before.
+      _check_finite(workdir, previous)
+      step += count
+      progress.advance(count)
       to_log, to_evaluate, to_save = (
         step == config.num_steps or step % every == 0
         for every in (
@@ -119,10 +124,10 @@ def _train(
         )
       )
       if to_log or to_evaluate or to_save:
-        _check_finite(workdir, step, metrics)
+        _check_finite(workdir, metrics)
       if to_log:
         values = jax.device_get(unreplicate(metrics))
-        values.pop("is_finite")
+        del values["is_finite"], values["step"]
         speed = progress.report(step, float(values["loss"]))
         log.write(step, "train", {**values, **speed})
       if not (to_evaluate or to_save):
@@ -156,13 +161,14 @@ def make_train_step(
   config: ml_collections.ConfigDict,
   model: VQVAE,
   devices: Sequence[jax.Device],
-) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
-  """Returns one step of training, mapped over devices.
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns steps of training, one for each batch, mapped over devices.
 
-  It takes a replicated state, which it consumes, and images uint8
-  `[devices, B, H, W, C]`; it returns the next state and metrics, both
-  replicated.  Where loss or gradient is not finite, the state stays as it was
-  and `metrics["is_finite"]` is false.
+  It takes a replicated state, which it consumes, and batches, each of them
+  images uint8 `[devices, B, H, W, C]`; it returns the next state and the
+  metrics of the last step, both replicated.  A step whose loss or gradient is
+  not finite is the last: the state stays as it was before it, and
+  `metrics["is_finite"]` is false.
 
   Args:
     config: of the experiment.
@@ -226,6 +232,7 @@ def make_train_step(
       functools.partial(jnp.where, is_finite), new_state, state
     )
     return new_state, {
+      "step": state.step + 1,
       "is_finite": is_finite,
       "loss": loss,
       "mse": mse,
@@ -234,11 +241,31 @@ def make_train_step(
       **result.quantized.metrics,
     }
 
-  return jax.pmap(train_step, axis_name=AXIS, devices=devices, donate_argnums=0)
+  def train_steps(state: TrainState, *batches: jax.Array):
+    def go_on(carry, images: jax.Array):
+      state, is_finite = carry
+      new_state, metrics = train_step(state, images)
+      new_state = jax.tree.map(
+        functools.partial(jnp.where, is_finite), new_state, state
+      )
+      is_finite &= metrics["is_finite"]
+      return (new_state, is_finite), {**metrics, "is_finite": is_finite}
+
+    (state, is_finite), metrics = jax.lax.scan(
+      go_on, (state, jnp.array(True)), jnp.stack(batches)
+    )
+    last = jnp.where(
+      is_finite, len(batches) - 1, jnp.argmin(metrics["is_finite"])
+    )
+    return state, jax.tree.map(lambda values: values[last], metrics)
+
+  return jax.pmap(
+    train_steps, axis_name=AXIS, devices=devices, donate_argnums=0
+  )
 
 
 def _check_finite(
-  workdir: pathlib.Path, step: int, metrics: dict[str, jax.Array] | None
+  workdir: pathlib.Path, metrics: dict[str, jax.Array] | None
 ) -> None:
   """Raises a UserError if the step that gave the metrics was not finite."""
   if metrics is None or unreplicate(metrics["is_finite"]):
@@ -249,7 +276,8 @@ def _check_finite(
     for name in ("loss", "mse", "quantizer_loss")
   )
   raise UserError(
-    f"loss or gradient is not finite at step {step} ({terms}); checkpoints in"
+    f"loss or gradient is not finite at step {int(values['step'])} ({terms});"
+    " checkpoints in"
     f" {workdir} are from before it; start anew, with a smaller"
     " config.learning_rate for one"
   )

@@ -24,6 +24,7 @@ _LOCK = "lock"
 MAY_CHANGE = frozenset(
   {
     "num_steps",
+    "steps_per_call",
     "log_every",
     "eval_every",
     "checkpoint_every",

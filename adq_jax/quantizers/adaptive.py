@@ -12,8 +12,12 @@ from adq_jax import checks
 from adq_jax import metrics
 from adq_jax import selection
 from adq_jax.codebook import code_counts
+from adq_jax.nearest import nearest_codes
+from adq_jax.parts import for_each_part
 from adq_jax.quantizers import base
 from adq_jax.quantizers.vector import VectorQuantizer
+
+_PART = 256  # points that are searched together, at least
 
 
 @flax.struct.dataclass
@@ -150,10 +154,24 @@ class AdaptiveQuantizer(nn.Module):
   def encode(self, z: jax.Array) -> AdaptiveCodes:
     """Returns the codes that evaluation chooses for z `[..., C]`."""
     base.check_inputs(z, None, self.features, "the quantizer's features")
-    logits = self.selector(z.astype(jnp.float32))
+    z = z.astype(jnp.float32)
+    logits = self.selector(z)
     _, book = selection.straight_through_choice(logits, 1.0)
-    indices = [codebook.encode(z) for codebook in self.codebooks]
-    return AdaptiveCodes(book, _pick(book, indices))
+    flat_book = book.reshape(-1)
+    # Each codebook searches for those alone that chose it, in parts: how many
+    # they are is not known beforehand.
+    size = max(flat_book.size // 4, min(flat_book.size, _PART))
+    index = jnp.zeros(flat_book.shape, jnp.int32)
+    for i, codebook in enumerate(self.codebooks):
+      points, codewords = codebook.search_space(z)
+
+      def search(index, which, points=points, codewords=codewords):
+        some = points.at[which].get(mode="clip")
+        codes = nearest_codes(some, codewords)
+        return index.at[which].set(codes, mode="drop")
+
+      index = for_each_part(flat_book == i, index, search, size)
+    return AdaptiveCodes(book, index.reshape(book.shape))
 
   def decode(self, codes: AdaptiveCodes) -> jax.Array:
     """Returns the values float32 `[..., C]` of codes.

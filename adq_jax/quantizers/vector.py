@@ -174,9 +174,16 @@ class VectorQuantizer(nn.Module):
 
   def encode(self, z: jax.Array) -> jax.Array:
     """Returns the codes of z `[..., C]`, int32 `[...]`."""
-    self._check_z(z, None)
-    codes = nearest_codes(self._to_points(z), self._codewords())
+    codes = nearest_codes(*self.search_space(z))
     return codes.reshape(z.shape[:-1])
+
+  def search_space(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns what the search compares, for z `[..., C]`.
+
+    Points float32 `[T, D]`, and codewords float32 `[N, D]`.
+    """
+    self._check_z(z, None)
+    return self._to_points(z), self._codewords()
 
   def decode(self, codes: jax.Array) -> jax.Array:
     """Returns the values float32 `[..., C]` of integer codes `[...]`.

@@ -1,13 +1,55 @@
+import functools
+from unittest import mock
+
 from absl.testing import parameterized
 import chex
+import hypothesis
+from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from adq_jax import codebook_structures
+from adq_jax import nearest_cells
 from adq_jax import nearest_codes
+from adq_jax import nearest_scan
+from adq_jax import parts
+from adq_jax.nearest import index_codebook
 
-METHODS = ("auto", "blocked", "dense")
+METHODS = ("auto", "blocked", "screened", "dense")  # for any D
+SCANS = ("blocked", "screened")  # what "auto" takes at these small sizes
 EPSILON = np.finfo(np.float32).eps
+# Marks of the points that a fallback had: no index.
+WENT_ON, NOTHING = -1, -2
+
+# Compiling takes nearly all of the time here.  So properties hold for a few
+# shapes [T, N, D] only, each with the methods that it is worth trying with.
+SHAPES = (
+  (0, 3, 1, ("auto", "sorted", "index")),
+  (1, 1, 1, ("blocked", "screened", "sorted", "index")),
+  (130, 257, 1, ("blocked", "screened", "sorted", "index")),
+  (64, 4097, 1, ("auto", "blocked", "sorted", "index")),
+  (1, 2, 2, ("auto", "screened", "cells", "index")),
+  (257, 1025, 2, ("blocked", "screened", "cells", "index")),
+  (71, 133, 3, ("blocked", "screened", "index")),
+  (33, 517, 4, ("auto", "blocked", "cells")),
+  (3, 1, 5, ("blocked", "screened", "cells")),
+  (130, 301, 8, ("blocked", "screened", "index")),
+  (40, 129, 16, ("blocked", "screened")),
+  (150, 261, 40, ("auto", "blocked", "screened")),
+)
+KINDS = (
+  "normal",
+  "integers",
+  "duplicates",
+  "equal points",
+  "equal codewords",
+  "clusters",
+  "outliers",
+  "far points",
+  "not finite",
+)
 
 
 def make_data(num_points, num_codes, dim, seed=0):
@@ -25,26 +67,117 @@ def excess(z, codebook, indices):
   norms = np.linalg.norm(z, axis=-1) + np.linalg.norm(
     codebook[indices], axis=-1
   )
-  return (chosen - distances.min(axis=1)) / (EPSILON * norms)
+  beyond = chosen - distances.min(axis=1)
+  # Both norms may be 0; then the distance is.
+  return beyond / np.maximum(EPSILON * norms, np.finfo(np.float64).tiny)
+
+
+def make_kind(kind, num_points, num_codes, dim, seed):
+  """Data of a kind that some method could have trouble with."""
+  rng = np.random.default_rng(seed)
+  z, codebook = make_data(num_points, num_codes, dim, seed)
+  if kind == "integers":  # distances are exact and ties are many
+    z = rng.integers(-3, 4, z.shape).astype(np.float32)
+    codebook = rng.integers(-3, 4, codebook.shape).astype(np.float32)
+    z[::5] *= -1  # some zeros become negative
+    codebook[::3] *= -1
+  elif kind == "duplicates":
+    codebook = codebook[rng.integers(0, 1 + num_codes // 3, num_codes)]
+  elif kind == "equal points":
+    z[:] = z[:1]
+  elif kind == "equal codewords":
+    codebook[:] = codebook[:1]
+  elif kind == "clusters":
+    crowded = rng.random(num_codes) < 0.5
+    codebook[crowded] = codebook[0] + 1e-3 * codebook[crowded]
+    z[::2] = codebook[0] + 1e-3 * z[::2]
+  elif kind == "outliers":
+    codebook[rng.random(num_codes) < 0.1] *= 1e9
+    z[rng.random(num_points) < 0.1] *= 1e9
+  elif kind == "far points":
+    z *= 300 / (np.linalg.norm(z, axis=1, keepdims=True) + 1e-9)
+  elif kind == "not finite":
+    for array in (z, codebook):
+      bad = rng.random(array.shape) < 0.3 / dim
+      array[bad] = rng.choice((np.nan, np.inf, -np.inf), bad.sum())
+  return z, codebook
+
+
+@functools.cache
+def program(method):
+  """`nearest_codes`, compiled once for each shape.
+
+  Method "index" is the way round by `index_codebook`.
+  """
+  if method == "index":
+    return _quickly_compiled(
+      lambda z, codebook: nearest_codes(z, index_codebook(codebook))
+    )
+  search = functools.partial(nearest_codes, method=method)
+  return _quickly_compiled(search) if method == "cells" else jax.jit(search)
+
+
+def _quickly_compiled(function):
+  # Of a search in cells, which is long, optimizing takes several seconds.
+  options = {"xla_backend_optimization_level": 0}
+  return jax.jit(function, compiler_options=options)
+
+
+def find(z, codebook, method):
+  return np.asarray(program(method)(z, codebook))
+
+
+def first_of_equal(codebook):
+  """The lowest index of the codewords that equal each codeword."""
+  _, first, which = np.unique(
+    codebook + 0.0,  # no negative zeros
+    axis=0,
+    return_index=True,
+    return_inverse=True,
+  )
+  return first[which.reshape(-1)]
+
+
+def nothing_found(points, codewords):
+  """In place of the scan: marks the points that it is asked for."""
+  del codewords
+  return jnp.full(len(points), NOTHING, jnp.int32)
+
+
+def temporary_memory(num_points, num_codes, dim):
+  shapes = (
+    jax.ShapeDtypeStruct((num_points, dim), jnp.float32),
+    jax.ShapeDtypeStruct((num_codes, dim), jnp.float32),
+  )
+  compiled = jax.jit(nearest_codes).lower(*shapes).compile()
+  return compiled.memory_analysis().temp_size_in_bytes
 
 
 class NearestCodesTest(parameterized.TestCase):
-  @parameterized.product(
-    method=METHODS,
-    structure=((512, 128), (513, 20), (1000, 5), (4096, 3), (8191, 2), (9, 1)),
-    offset=(0.0, 1000.0),
+  @parameterized.parameters(
+    *(
+      (method, num_codes, dim)
+      for num_codes, dim in (
+        *((512, 128), (513, 20), (1000, 5), (4096, 3), (8191, 2), (9, 1)),
+      )
+      for method in SCANS
+    ),
+    ("cells", 8191, 2),
+    ("index", 1000, 5),
+    ("sorted", 9, 1),
   )
-  def test_chosen_codeword_is_nearest_in_float64(
-    self, method, structure, offset
-  ):
-    z, codebook = make_data(200, *structure)
-    z, codebook = z + np.float32(offset), codebook + np.float32(offset)
-    indices = np.asarray(nearest_codes(z, codebook, method=method))
-    self.assertLessEqual(excess(z, codebook, indices).max(), 8)
+  def test_chosen_codeword_is_nearest_in_float64(self, method, num_codes, dim):
+    z, codebook = make_data(200, num_codes, dim)
+    for offset in (np.float32(0), np.float32(1000)):
+      indices = find(z + offset, codebook + offset, method)
+      self.assertLessEqual(
+        excess(z + offset, codebook + offset, indices).max(), 8
+      )
 
   @parameterized.parameters(
-    *((method, dim) for method in METHODS for dim in (1, 3, 16, 128)),
+    *((method, dim) for method in SCANS for dim in (1, 3, 16, 128)),
     ("sorted", 1),
+    ("cells", 3),
   )
   def test_is_exact_where_codewords_crowd_far_from_the_origin(
     self, method, dim
@@ -54,7 +187,7 @@ class NearestCodesTest(parameterized.TestCase):
     z, codebook = make_data(100, 700, dim)
     z = (centre + 1e-4 * z).astype(np.float32)
     codebook = (centre + 1e-4 * codebook).astype(np.float32)
-    indices = np.asarray(nearest_codes(z, codebook, method=method))
+    indices = find(z, codebook, method)
     self.assertLessEqual(excess(z, codebook, indices).max(), 8)
 
   @parameterized.product(method=METHODS, dim=(1, 2, 8), num_codes=(5, 64, 333))
@@ -65,7 +198,7 @@ class NearestCodesTest(parameterized.TestCase):
     codebook = rng.integers(-2, 3, (num_codes, dim)).astype(np.float32)
     squares = np.square(z[:, None] - codebook[None]).sum(axis=-1)
     chex.assert_trees_all_equal(
-      np.asarray(nearest_codes(z, codebook, method=method)),
+      find(z, codebook, method),
       squares.argmin(axis=1).astype(np.int32),
     )
 
@@ -73,8 +206,8 @@ class NearestCodesTest(parameterized.TestCase):
   def test_equal_codewords_give_index_zero(self, method):
     z, _ = make_data(50, 1, 4)
     codebook = np.ones((1000, 4), np.float32)
-    indices = nearest_codes(z, codebook, method=method)
-    chex.assert_trees_all_equal(indices, jnp.zeros(50, jnp.int32))
+    indices = find(z, codebook, method)
+    chex.assert_trees_all_equal(indices, np.zeros(50, np.int32))
 
   @parameterized.parameters(
     *((method, dim) for method in METHODS for dim in (1, 6)), ("sorted", 1)
@@ -86,38 +219,41 @@ class NearestCodesTest(parameterized.TestCase):
     z[5, 0] = np.inf
     for bad in (np.nan, np.inf, -np.inf):
       codebook[7] = bad
-      indices = np.asarray(nearest_codes(z, codebook, method=method))
+      indices = find(z, codebook, method)
       self.assertTrue(((indices >= 0) & (indices < 70)).all())
       self.assertEqual(indices[1], 0)
       self.assertNotIn(7, indices[6:])
 
   @parameterized.product(
-    num_points=(1, 2, 100, 256),
-    num_codes=(1, 2, 5, 1000, 5000),
-    kind=("normal", "integers", "equal codewords", "equal points", "outliers"),
+    num_points=(1, 2, 100, 256), num_codes=(1, 2, 5, 1000, 5000)
   )
-  def test_numbers(self, num_points, num_codes, kind):
+  def test_numbers(self, num_points, num_codes):
     rng = np.random.default_rng(num_points + num_codes)
-    z, codebook = make_data(num_points, num_codes, 1)
-    if kind == "integers":  # ties and equal codewords
-      z = rng.integers(-9, 9, z.shape).astype(np.float32) / 2
-      codebook = rng.integers(-9, 9, codebook.shape).astype(np.float32)
-    elif kind == "equal codewords":
-      codebook[:] = 0.5
-    elif kind == "equal points":
-      z[:] = 0.5
-    elif kind == "outliers":
-      codebook[::3] *= 1e6
-      codebook[1::7] = -np.inf
-      codebook[2::7] = np.inf
-      z[0] = 1e9
+    shape = (num_points, num_codes, 1)
+    equal_codewords, equal_points = make_data(*shape), make_data(*shape)
+    equal_codewords[1][:] = 0.5
+    equal_points[0][:] = 0.5
+    halves = rng.integers(-9, 9, (num_points, 1)).astype(np.float32) / 2
+    wholes = rng.integers(-9, 9, (num_codes, 1)).astype(np.float32)
+    for z, codebook in (
+      make_data(*shape),
+      (halves, wholes),  # ties and equal codewords
+      equal_codewords,
+      equal_points,
+    ):
+      expected = find(z, codebook, "dense")
+      for method in ("sorted", "auto"):
+        chex.assert_trees_all_equal(find(z, codebook, method), expected)
+
+    # From afar, float32 cannot tell codewords apart.
+    z, codebook = make_data(*shape)
+    codebook[::3] *= 1e6
+    codebook[1::7] = -np.inf
+    codebook[2::7] = np.inf
+    z[0] = 1e9
     for method in ("sorted", "auto"):
-      indices = np.asarray(nearest_codes(z, codebook, method=method))
-      if kind == "outliers":  # from afar, float32 cannot tell codewords apart
-        self.assertLessEqual(excess(z, codebook, indices).max(), 8)
-      else:
-        expected = nearest_codes(z, codebook, method="dense")
-        chex.assert_trees_all_equal(indices, np.asarray(expected))
+      indices = find(z, codebook, method)
+      self.assertLessEqual(excess(z, codebook, indices).max(), 8)
 
   def test_numbers_on_a_cpu_are_searched_by_sorting(self):
     z, codebook = make_data(64, 4096, 1)
@@ -126,11 +262,24 @@ class NearestCodesTest(parameterized.TestCase):
     compiled = jax.jit(nearest_codes).lower(z, codebook[:4095]).compile()
     self.assertNotIn("scatter", compiled.as_text())
 
+  def test_many_narrow_codewords_on_a_cpu_are_searched_in_cells(self):
+    for num_codes, num_points, is_searched_so in (
+      (2**15, 256, True),
+      (2**15, 255, False),
+      (2**15 - 1, 256, False),
+    ):
+      z, codebook = np.zeros((num_points, 2)), np.zeros((num_codes, 2))
+      with mock.patch.object(
+        nearest_cells, "search", return_value=jnp.zeros(num_points, jnp.int32)
+      ) as search:
+        jax.eval_shape(lambda *args: nearest_codes(*args), z, codebook)
+      self.assertEqual(search.called, is_searched_so)
+
   @parameterized.product(method=METHODS, shape=((), (3,), (2, 3, 4), (0,)))
   def test_codes_have_the_leading_shape(self, method, shape):
     z, codebook = make_data(24, 10, 4)
     z = z[: int(np.prod(shape))].reshape(*shape, 4)
-    indices = nearest_codes(z, codebook, method=method)
+    indices = program(method)(z, codebook)
     chex.assert_shape(indices, shape)
     chex.assert_type(indices, jnp.int32)
 
@@ -138,8 +287,7 @@ class NearestCodesTest(parameterized.TestCase):
   def test_any_number_of_codewords(self, method, num_codes):
     z, codebook = make_data(256, num_codes, 3)
     chex.assert_trees_all_equal(
-      nearest_codes(z, codebook, method=method),
-      nearest_codes(z, codebook, method="dense"),
+      find(z, codebook, method), find(z, codebook, "dense")
     )
 
   @parameterized.parameters(*((method, 5) for method in METHODS), ("sorted", 1))
@@ -151,13 +299,23 @@ class NearestCodesTest(parameterized.TestCase):
 
     expected = search(z, codebook)
     chex.assert_trees_all_equal(jax.jit(search)(z, codebook), expected)
-    by_point = jax.vmap(search, (0, None))(z, codebook)
+    by_point = jax.jit(jax.vmap(search, (0, None)))(z, codebook)
     chex.assert_trees_all_equal(by_point, expected)
     shards = jax.pmap(search, in_axes=(0, None))(z.reshape(8, 2, dim), codebook)
     chex.assert_trees_all_equal(np.asarray(shards).reshape(-1), expected)
     stack = np.stack([codebook, codebook[::-1]])
-    both = jax.vmap(search, (None, 0))(z, stack)
+    both = jax.jit(jax.vmap(search, (None, 0)))(z, stack)
     chex.assert_trees_all_equal(both, jnp.stack([expected, 99 - expected]))
+
+  def test_transformations_of_an_index(self):
+    z, codebook = make_data(16, 100, 2)
+    z[:3] *= 100  # so that some need every phase of the search
+    expected = find(z, codebook, "dense")
+    stack = jax.vmap(index_codebook)(np.stack([codebook, codebook[::-1]]))
+    search = _quickly_compiled(jax.vmap(nearest_codes, (None, 0)))
+    chex.assert_trees_all_equal(
+      np.asarray(search(z, stack)), np.stack([expected, 99 - expected])
+    )
 
   @parameterized.parameters(*METHODS)
   def test_no_gradient_flows(self, method):
@@ -172,19 +330,41 @@ class NearestCodesTest(parameterized.TestCase):
     self.assertEqual(jnp.abs(z_gradient).max(), 0)
     self.assertEqual(gradient.sum(), 16 * 5)
 
+  @parameterized.parameters("cells", "index")
+  def test_cells_need_no_gradient(self, method):
+    z, codebook = make_data(16, 10, 5)
+
+    def loss(z, codebook):
+      if method == "index":
+        indices = nearest_codes(z, index_codebook(codebook))
+      else:
+        indices = nearest_codes(z, codebook, method=method)
+      return jnp.take(codebook, indices, 0).sum()
+
+    # Nothing but tracing could fail: loops of unknown length have no gradient.
+    gradients = jax.eval_shape(jax.grad(loss, (0, 1)), z, codebook)
+    chex.assert_shape(gradients, [(16, 5), (10, 5)])
+
   def test_half_precision_points_are_searched_in_float32(self):
     z, codebook = make_data(64, 300, 8)
     z = jnp.asarray(z, jnp.bfloat16)
     chex.assert_trees_all_equal(
-      nearest_codes(z, codebook), nearest_codes(z.astype("float32"), codebook)
+      find(z, codebook, "auto"), find(z.astype("float32"), codebook, "auto")
     )
 
   @parameterized.parameters(1, 4, 64)
   def test_memory_stays_far_below_all_distances(self, dim):
-    z, codebook = make_data(1024, 8192, dim)
-    compiled = jax.jit(nearest_codes).lower(z, codebook).compile()
-    temporary = compiled.memory_analysis().temp_size_in_bytes
-    self.assertLess(temporary, 1024 * 8192 * 4 // 4)
+    self.assertLess(temporary_memory(4096, 8192, dim), 4096 * 8192 * 4 // 4)
+
+  @parameterized.parameters(*codebook_structures(65_536))
+  @pytest.mark.slow  # to compile
+  def test_memory_for_the_paper_structures(self, num_codes, dim):
+    self.assertLess(temporary_memory(8192, num_codes, dim), 32 * 2**20)
+
+  @parameterized.parameters((1_048_576, 1), (524_288, 2), (262_144, 4))
+  @pytest.mark.slow
+  def test_memory_for_large_codebooks(self, num_codes, dim):
+    self.assertLess(temporary_memory(8192, num_codes, dim), 32 * 2**20)
 
   def test_bad_arguments_are_named(self):
     z, codebook = make_data(4, 10, 5)
@@ -202,5 +382,117 @@ class NearestCodesTest(parameterized.TestCase):
       nearest_codes(z, codebook, method="fast")
     with self.assertRaisesRegex(ValueError, "'sorted'.* width 1; .* width 5"):
       nearest_codes(z, codebook, method="sorted")
+    with self.assertRaisesRegex(ValueError, "'cells'.* width 2 to 8; .* 1"):
+      nearest_codes(z[:, :1], codebook[:, :1], method="cells")
+    with self.assertRaisesRegex(ValueError, "'cells'.* width 2 to 8; .* 9"):
+      nearest_codes(np.ones((4, 9)), np.ones((5, 9)), method="cells")
+    for dim in (1, 2):
+      index = index_codebook(codebook[:, :dim])
+      with self.assertRaisesRegex(ValueError, rf"z has .*\(4, 5\).* {dim}"):
+        nearest_codes(z, index)
+      with self.assertRaisesRegex(ValueError, "method is 'fast'"):
+        nearest_codes(z[:, :dim], index, method="fast")
+    with self.assertRaisesRegex(ValueError, r"\(5, 9\).* width 1 to 8"):
+      index_codebook(np.ones((5, 9)))
+    with self.assertRaisesRegex(ValueError, "codebook .*2 axes"):
+      index_codebook(codebook[0])
+    with self.assertRaisesRegex(ValueError, "at least one codeword"):
+      index_codebook(codebook[:0])
+    with self.assertRaisesRegex(ValueError, "codebook has dtype int32"):
+      index_codebook(codebook.astype(np.int32))
     with self.assertRaisesRegex(ValueError, "z is a list"):
       nearest_codes([[1.0]], codebook)
+
+
+class PropertiesTest(parameterized.TestCase):
+  @parameterized.parameters(*SHAPES)
+  @hypothesis.settings(deadline=None, derandomize=True, max_examples=30)
+  @hypothesis.given(
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 2**32 - 1),
+    offset=st.just(0) | st.just(1000) | st.integers(-4096, 4096),
+    scale=st.just(0) | st.integers(-20, 20),
+  )
+  def test_all_methods_keep_the_contract(
+    self, num_points, num_codes, dim, methods, kind, seed, offset, scale
+  ):
+    z, codebook = make_kind(kind, num_points, num_codes, dim, seed)
+    # Exact for integers: a power of two.
+    z = (z + np.float32(offset)) * np.float32(2.0**scale)
+    codebook = (codebook + np.float32(offset)) * np.float32(2.0**scale)
+    # What is not finite leaves float64's nearest codeword undefined.
+    is_finite = np.isfinite(z).all(axis=1)
+    infinite = ~np.isfinite(codebook).all(axis=1)
+    far_codebook = np.where(infinite[:, None], np.inf, codebook)
+    first = first_of_equal(np.nan_to_num(codebook))
+    for method in methods:
+      indices = find(z, codebook, method)
+      chex.assert_shape(indices, (num_points,))
+      self.assertTrue(((indices >= 0) & (indices < num_codes)).all(), method)
+      self.assertFalse(indices[np.isnan(z).any(axis=1)].any(), method)
+      if infinite.all() or not is_finite.any():
+        continue
+      chosen = indices[is_finite]
+      worst = excess(z[is_finite], far_codebook, chosen).max()
+      self.assertLessEqual(worst, 8, method)
+      # The lowest of equal codewords.
+      np.testing.assert_array_equal(chosen, first[chosen], method)
+      if kind == "integers":
+        differences = z[:, None].astype(np.float64) - codebook
+        expected = np.square(differences).sum(axis=-1).argmin(axis=1)
+        np.testing.assert_array_equal(indices, expected, method)
+
+  @parameterized.product(dim=(1, 2), dtype=("float32", "bfloat16"))
+  def test_an_index_finds_what_its_codebook_finds(self, dim, dtype):
+    z, codebook = make_data(257, 1025, dim)
+    codebook[7] = np.nan
+    z, codebook = jnp.asarray(z, dtype), jnp.asarray(codebook, dtype)
+    chex.assert_trees_all_equal(
+      find(z, codebook, "index"), find(z, codebook, "dense")
+    )
+
+  @parameterized.parameters(
+    # method, D, kind, the least and the largest part in doubt
+    ("screened", 4, "normal", 0, 0.1),
+    ("screened", 16, "normal", 0, 0.01),
+    ("screened", 40, "normal", 0, 0.01),
+    ("screened", 16, "integers", 0.01, 1),
+    ("screened", 16, "duplicates", 0.1, 1),
+    ("screened", 16, "clusters", 0.2, 1),
+    ("screened", 40, "outliers", 0, 1),
+    ("screened", 40, "equal codewords", 1, 1),
+  )
+  def test_what_products_leave_in_doubt_is_scanned(
+    self, method, dim, kind, least, most
+  ):
+    z, codebook = make_kind(kind, 300, 261, dim, seed=0)
+    with mock.patch.object(nearest_scan, "search_blocked", nothing_found):
+      indices = nearest_codes(z, codebook, method=method)
+    part = np.mean(np.asarray(indices) == NOTHING)
+    self.assertGreaterEqual(part, least)
+    self.assertLessEqual(part, most)
+
+  def test_what_cells_leave_open_goes_on_and_is_then_scanned(self):
+    def go_on(where, carry, function, size):
+      best, index, is_open = parts.for_each_part(where, carry, function, size)
+      return best, jnp.where(where, WENT_ON, index), is_open
+
+    # The jit traces, and so must compile, while the fallbacks are replaced.
+    search = _quickly_compiled(functools.partial(nearest_codes, method="cells"))
+    for kind, went_on, scanned in (
+      ("normal", True, False),
+      ("clusters", True, False),
+      ("far points", False, True),
+      ("equal codewords", False, True),
+      ("some far points", True, True),
+    ):
+      z, codebook = make_kind(kind, 300, 2048, 2, seed=0)
+      if kind == "some far points":
+        z[::10] *= 30
+      with (
+        mock.patch.object(nearest_cells, "for_each_part", go_on),
+        mock.patch.object(nearest_scan, "search_blocked", nothing_found),
+      ):
+        indices = np.asarray(search(z, codebook))
+      self.assertEqual((indices == WENT_ON).any(), went_on, kind)
+      self.assertEqual((indices == NOTHING).any(), scanned, kind)

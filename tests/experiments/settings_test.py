@@ -32,6 +32,16 @@ class CheckTest(parameterized.TestCase):
     ):
       photo_patches.get_config(variant)
 
+  @parameterized.parameters("log_every", "eval_every", "checkpoint_every")
+  def test_what_steps_started_together_do_not_divide(self, field):
+    config = photo_patches.get_config()
+    config.log_every = config.eval_every = config.checkpoint_every = 20
+    config.steps_per_call = 10
+    settings.check(config)
+    config[field] = 25
+    with self.assertRaisesRegex(UserError, f"config.{field} is 25.*_call, 10"):
+      settings.check(config)
+
   @parameterized.parameters(
     ("data.image_size", 30, "a multiple of config.model.downsampling, 4"),
     ("model.downsampling", 3, "a power of two"),
@@ -39,6 +49,8 @@ class CheckTest(parameterized.TestCase):
     ("dtype", "float16", "one of float32, bfloat16"),
     ("batch_size", 0, "at least 1"),
     ("num_steps", 0, "at least 1"),
+    ("steps_per_call", 0, "at least 1"),
+    ("log_every", 0, "at least 1"),
     ("learning_rate", -1.0, "at least 0"),
     ("learning_rate", float("nan"), "at least 0"),
     ("schedule", "step", "one of constant, cosine"),

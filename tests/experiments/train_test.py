@@ -161,6 +161,24 @@ class TrainTest(parameterized.TestCase):
     for a, b in zip(one, eight, strict=True):
       np.testing.assert_allclose(a["mse"], b["mse"], rtol=1e-3)
 
+  def test_steps_started_together_are_the_same_steps(self):
+    run(self.root / "one", checkpoint_every=4)
+    fields = {"steps_per_call": 2, "log_every": 2, "checkpoint_every": 4}
+    # Goes on at a step that is no multiple: the first call is shorter.
+    run(self.root / "two", num_steps=3)
+    run(self.root / "two", **fields)
+    one, two = logged(self.root / "one"), logged(self.root / "two")
+    one = [line for line in one if line["step"] in {x["step"] for x in two}]
+    self.assertEqual(
+      [(line["step"], line["split"]) for line in one if line["step"] > 3],
+      [(line["step"], line["split"]) for line in two if line["step"] > 3],
+    )
+    for a, b in zip(one, two, strict=False):
+      if a["split"] == b["split"] == "train":
+        np.testing.assert_allclose(
+          a["values"]["mse"], b["values"]["mse"], rtol=1e-3
+        )
+
   def test_images_in_memory_and_in_records_train_alike(self):
     sources.write("mnist", self.root)
     for name, budget in (("memory", 4.0), ("records", 0.0)):
@@ -211,6 +229,11 @@ class TrainTest(parameterized.TestCase):
         UserError, r"not finite at step 4 \(loss (nan|inf), mse"
       ):
         run(self.root / "run")
+    # In steps that the host starts together, it is the same one.
+    fields = {"steps_per_call": 6, "log_every": 6, "eval_every": 6}
+    with mock.patch.object(settings, "learning_rate", explode):
+      with self.assertRaisesRegex(UserError, "not finite at step 4 "):
+        run(self.root / "together", checkpoint_every=6, **fields)
     # Saved before, and kept: the steps until 2.
     model, variables = load_model(self.root / "run")
     images = np.zeros((1, 16, 16, 3), np.float32)

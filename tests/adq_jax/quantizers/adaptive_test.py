@@ -1,3 +1,5 @@
+from unittest import mock
+
 from absl.testing import parameterized
 import chex
 import jax
@@ -6,6 +8,7 @@ import numpy as np
 
 from adq_jax import AdaptiveCodes
 from adq_jax import AdaptiveQuantizer
+from adq_jax import selection
 
 STRUCTURES = ((16, 4), (32, 2), (64, 1))
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
@@ -38,6 +41,21 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
     )
     # All three codebooks take part.
     self.assertLen(set(np.asarray(codes.book).reshape(-1).tolist()), 3)
+
+  @parameterized.parameters(0, 1, 2)
+  def test_codes_where_all_choose_one_codebook(self, book):
+    # More points than are searched in one part.
+    quantizer, variables, z = make((9, 8, 8))
+    choose = jnp.zeros(3).at[book].set(1e3)
+    with mock.patch.object(
+      selection.AttentionSelector,
+      "__call__",
+      lambda self, z: jnp.broadcast_to(choose, (*z.shape[:-1], 3)),
+    ):
+      codes = quantizer.apply(variables, z, method="encode")
+      expected = quantizer.apply(variables, z).codes
+    self.assertEqual(set(np.asarray(codes.book).reshape(-1).tolist()), {book})
+    chex.assert_trees_all_equal(codes, expected)
 
   def test_a_draw_decodes_too(self):
     quantizer, variables, z = make()

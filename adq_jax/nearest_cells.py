@@ -1,0 +1,258 @@
+"""Exact search that skips codewords, for codewords of width 2 to 8.
+
+Shapes: T points, N codewords, D their width.
+
+Quantiles of the codewords cut every axis into levels, and so space into cells;
+the codewords are sorted by cell, the last axis fastest.  The cells that differ
+in that axis alone are a column: what a column holds within some distance of a
+point stands in one piece.  A point starts from codewords near its own cell; the
+nearest of them bounds how far away a better one can be, so which columns, and
+what of them, are left to look at.
+"""
+
+import math
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from adq_jax import nearest_scan
+from adq_jax.parts import for_each_part
+
+MAX_WIDTH = 8
+_SAMPLE = 1024  # codewords that the quantiles are taken of
+_PER_CELL = 2  # codewords, for each axis a factor
+_WINDOW = 16  # neighbours in the order that are looked at together
+_SLACK = 1e-6  # relative; more than bounds and distances are rounded by
+
+
+@flax.struct.dataclass
+class Cells:
+  """Codewords in the order of their cells.
+
+  Attributes:
+    codewords: as they were, float32 `[N, D]`.
+    edges: for each axis, where its levels 1, 2, ... begin, ascending.
+    columns: the codewords in their new order, D times float32 `[N]`.
+    order: their indices, int32 `[N]`.
+    starts: where each cell begins, and N, int32 `[cells + 1]`.
+  """
+
+  codewords: jax.Array
+  edges: tuple[jax.Array, ...]
+  columns: tuple[jax.Array, ...]
+  order: jax.Array
+  starts: jax.Array
+
+  @property
+  def width(self) -> int:
+    return len(self.columns)
+
+
+def build(codewords: jax.Array) -> Cells:
+  """Sorts codewords float32 `[N, D]`, none of them NaN, into cells."""
+  num_codes, dim = codewords.shape
+  levels = _levels(num_codes, dim)
+  size = min(_SAMPLE, num_codes)
+  sample = _sort(codewords[:: num_codes // size][:size].T)
+  edges, cell = [], jnp.zeros(num_codes, jnp.int32)
+  for d, count in enumerate(levels):
+    edges.append(sample[d][jnp.arange(1, count) * size // count])
+    cell = cell * count + _level(edges[d], codewords[:, d])
+  order = _argsort(cell, math.prod(levels))
+  starts = jnp.searchsorted(cell[order], jnp.arange(math.prod(levels) + 1))
+  return Cells(
+    codewords=codewords,
+    edges=tuple(edges),
+    columns=tuple(codewords[:, d][order] for d in range(dim)),
+    order=order,
+    starts=starts.astype(jnp.int32),
+  )
+
+
+def search(points: jax.Array, cells: Cells) -> jax.Array:
+  """Returns the indices int32 `[T]` of the codewords nearest to points.
+
+  Most points are done after a few windows.  The few that need more go on
+  among themselves, and what then still has columns to look at, as points far
+  from all codewords have, is left to the scan.
+
+  Args:
+    points: finite float32 `[T, D]`.
+    cells: of the codewords.
+  """
+  num_points, num_codes = len(points), len(cells.order)
+  few = max(num_points // 8, 1)
+  patience = max(num_codes // (256 * _WINDOW), 4)
+  best, index = _first_window(points, cells)
+  best, index, is_open = _visit(points, best, index, cells, patience, few)
+
+  def go_on(found, which):
+    best, index, is_open = found
+    subset = [
+      array.at[which].get(mode="clip") for array in (points, best, index)
+    ]
+    results = _visit(*subset, cells, max(patience // 2, 16), 0)
+    return tuple(
+      array.at[which].set(result, mode="drop")
+      for array, result in zip(found, results, strict=True)
+    )
+
+  # Many of them would be slower than the scan is.
+  is_few = is_open.sum() <= few
+  found = for_each_part(is_open & is_few, (best, index, is_open), go_on, few)
+  _, index, is_open = found
+  return nearest_scan.search_doubtful(points, cells.codewords, index, is_open)
+
+
+def _visit(
+  points: jax.Array,
+  best: jax.Array,
+  index: jax.Array,
+  cells: Cells,
+  max_windows: int,
+  max_open: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Looks at the columns in reach of each point, window after window.
+
+  Args:
+    points: float32 `[T, D]`.
+    best: squared distance to the nearest codeword so far, `[T]`.
+    index: which that is, `[T]`.
+    cells: of the codewords.
+    max_windows: of each point.
+    max_open: stops when no more than so many points need more windows.
+
+  Returns:
+    best and index, and whether columns were left, bool `[T]`.
+  """
+  num_crossed = points.shape[1] - 1  # axes that tell columns apart
+  crossed = range(num_crossed)
+  counts = [len(edges) + 1 for edges in cells.edges]
+  below = [jnp.pad(e, (1, 0), constant_values=-jnp.inf) for e in cells.edges]
+  above = [jnp.pad(e, (0, 1), constant_values=jnp.inf) for e in cells.edges]
+  coordinates = points.T
+
+  def reach(best, d):
+    radius = jnp.sqrt(best) * (1 + _SLACK)
+    x = coordinates[d]
+    edges = cells.edges[d]
+    return _level(edges, x - radius), _level(edges, x + radius)
+
+  def span(best, column):
+    """From where to where a column may hold something as near as best."""
+    bound, cell = 0.0, 0
+    for d in crossed:
+      x = coordinates[d]
+      gap = jnp.maximum(below[d][column[d]] - x, x - above[d][column[d]])
+      bound += jnp.square(jnp.maximum(gap, 0.0))
+      cell = cell * counts[d] + column[d]
+    low, high = reach(best, num_crossed)
+    cell = cell * counts[-1]
+    start = cells.starts[cell + low]
+    end = cells.starts[cell + high + 1]
+    return start, jnp.where(bound * (1 - _SLACK) <= best, end, start)
+
+  first, last = zip(*[reach(best, d) for d in crossed], strict=True)
+
+  def needs_more(state):
+    step, *_, is_open = state
+    return (step < max_windows) & (is_open.sum() > max_open)
+
+  def look(state):
+    step, best, index, column, position, end, is_open = state
+    best, index = _window(points, best, index, cells, position)
+    position += _WINDOW
+    is_done = position >= end
+    # The next column: like an odometer, the last axis turns first.
+    carry, turned = is_done, list(column)
+    for d in reversed(crossed):
+      level = jnp.where(carry, column[d] + 1, column[d])
+      carry = level > last[d]
+      turned[d] = jnp.where(carry, first[d], level)
+    start, stop = span(best, turned)
+    position = jnp.where(is_done, start, position)
+    end = jnp.where(is_done, stop, end)
+    is_open &= ~carry
+    return step + 1, best, index, tuple(turned), position, end, is_open
+
+  position, end = span(best, first)
+  is_open = jnp.ones(len(points), bool)
+  state = (0, best, index, first, position, end, is_open)
+  _, best, index, *_, is_open = jax.lax.while_loop(needs_more, look, state)
+  return best, index, is_open
+
+
+def _first_window(
+  points: jax.Array, cells: Cells
+) -> tuple[jax.Array, jax.Array]:
+  """Looks at codewords around each point's own cell."""
+  cell = 0
+  for d, edges in enumerate(cells.edges):
+    cell = cell * (len(edges) + 1) + _level(edges, points[:, d])
+  middle = (cells.starts[cell] + cells.starts[cell + 1]) // 2
+  best = jnp.full(len(points), jnp.inf)
+  index = jnp.zeros(len(points), jnp.int32)
+  return _window(points, best, index, cells, middle - _WINDOW // 2)
+
+
+def _window(
+  points: jax.Array,
+  best: jax.Array,
+  index: jax.Array,
+  cells: Cells,
+  position: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Compares each point with the codewords from `position` `[T]` on."""
+  last = len(cells.order) - 1
+  for i in range(_WINDOW):
+    at = jnp.clip(position + i, 0, last)
+    square = nearest_scan.sum_of_squares(
+      points.shape[1], lambda d, at=at: cells.columns[d][at] - points[:, d]
+    )
+    candidate = cells.order[at]
+    is_better = (square < best) | ((square == best) & (candidate < index))
+    best = jnp.where(is_better, square, best)
+    index = jnp.where(is_better, candidate, index)
+  return best, index
+
+
+def _level(edges: jax.Array, x: jax.Array) -> jax.Array:
+  return jnp.searchsorted(edges, x, side="right").astype(jnp.int32)
+
+
+def _levels(num_codes: int, dim: int) -> list[int]:
+  """How many levels each axis has."""
+  bits = max(num_codes // _PER_CELL**dim, 1).bit_length() - 1
+  # More along columns, which are searched, than across them, which is walked.
+  along = min(bits, -(-bits // dim) + (1 if dim == 2 else 0))
+  each, extra = divmod(bits - along, dim - 1)
+  return [1 << (each + (d < extra)) for d in range(dim - 1)] + [1 << along]
+
+
+def _argsort(keys: jax.Array, limit: int) -> jax.Array:
+  """The stable order of keys int32 `[N]` in [0, limit).
+
+  XLA sorts integers many times faster than pairs, so key and place share one
+  of 32 bits; where they do not fit, first the lower part of the keys sorts,
+  then the upper.
+  """
+  place_bits = max((len(keys) - 1).bit_length(), 1)
+  places = jnp.arange(len(keys), dtype=jnp.uint32)
+  order = places
+  for done in range(0, (limit - 1).bit_length(), 32 - place_bits):
+    digit = keys.astype(jnp.uint32)[order] >> done
+    packed = jnp.sort((digit << place_bits) | places)
+    order = order[packed & ((1 << place_bits) - 1)]
+  return order.astype(jnp.int32)
+
+
+def _sort(x: jax.Array) -> jax.Array:
+  """Sorts the last axis, as integers in the same order: that is faster."""
+
+  def swap(bits):
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+  bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+  ordered = jnp.sort(swap(bits), axis=-1)
+  return jax.lax.bitcast_convert_type(swap(ordered), jnp.float32)

@@ -1,0 +1,259 @@
+"""Exact search for the nearest codeword as one fused kernel.
+
+Shapes: T points, N codewords, D their width.
+
+For TPUs (Mosaic) and GPUs (Triton).  Codewords stream past a tile of points
+whose smallest distances, and their codewords' indices, stay in fast memory.
+Nothing of size T x N is ever in the main memory, and a distance is float32 from
+its first square to the last comparison: compilers of the plain form demote the
+minimum that an argmin leaves unused to bfloat16.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.experimental.pallas import triton as pltriton
+import jax.numpy as jnp
+
+from adq_jax import checks
+
+MAX_WIDTH = 512  # beyond, a TPU's tiles would not fit its vector memory
+
+_CHUNK_SIZE = 16  # squares added in one go; keeps the rounding of wide sums low
+
+# Of a TPU's vector registers, the size:
+_LANES = 128
+_SUBLANES = 8
+_TPU_POINTS = 1024  # of one tile: minima and indices fill a fourth of registers
+_TPU_WORDS = 2**18  # numbers in one tile of the codebook
+_TPU_UNROLLED_WIDTH = 64  # numbers that a sublane takes in one step
+
+_GPU_POINTS = 32  # of one tile; with 64 codewords, 16 distances a thread
+_GPU_CODES = 64
+
+
+def search(
+  points: jax.Array,
+  codewords: jax.Array,
+  *,
+  platform: str,
+  interpret: Any = False,
+) -> jax.Array:
+  """Returns the index of the codeword nearest to every point.
+
+  By squared differences, like the methods of `adq_jax.nearest`; the lowest
+  index wins a tie, and index 0 where every distance is infinite.
+
+  Args:
+    points: float32 `[T, D]`, T >= 1, D <= `MAX_WIDTH`, finite.
+    codewords: float32 `[N, D]`, N >= 1, without NaN; those with an infinity are
+      infinitely far.
+    platform: `"tpu"` or `"gpu"`, what the kernel is written for.
+    interpret: as in `pallas_call`: True, or `pltpu.InterpretParams` for a TPU's
+      kernel, runs it on a CPU.
+
+  Returns:
+    int32 `[T]`, each in [0, N).
+
+  Raises:
+    ValueError: if the platform is unknown or D is too large.
+  """
+  checks.check_choice("platform", platform, tuple(_PLATFORMS))
+  if points.shape[1] > MAX_WIDTH:
+    raise ValueError(
+      f"points have shape {points.shape}; the kernel needs a width of at most"
+      f" {MAX_WIDTH}"
+    )
+  return _PLATFORMS[platform](points, codewords, interpret)
+
+
+def _search_tpu(
+  points: jax.Array, codewords: jax.Array, interpret: Any
+) -> jax.Array:
+  """Points lie side by side on the lanes, codewords on the sublanes.
+
+  Codewords are cut into eight runs of neighbours, a sublane each.  A row holds
+  the next codeword of every run.  All is elementwise then, with no reduction
+  before the last row, and along a run the earlier codeword keeps a tie.
+  """
+  (num_points, dim), num_codes = points.shape, len(codewords)
+  tile = min(_TPU_POINTS, _round_up(num_points, _LANES))
+  points_t = _pad(points, _round_up(num_points, tile)).T
+  # Rows that are unrolled start at a multiple of their number, so that all of
+  # them are in the same register.
+  unrolled = max(_TPU_UNROLLED_WIDTH // pl.next_power_of_2(dim), 4)
+  rows = _round_up(pl.cdiv(num_codes, _SUBLANES), unrolled)
+  block = max(_TPU_WORDS // (_SUBLANES * dim) // _LANES, 1) * _LANES
+  block = min(block, _round_up(rows, _LANES))
+  codewords_t = _pad(codewords, _SUBLANES * rows, jnp.inf).T
+  runs = codewords_t.reshape(dim, _SUBLANES, rows)
+  # The kernel stops at the last row: it never computes with these.
+  runs = jnp.pad(runs, ((0, 0), (0, 0), (0, _round_up(rows, block) - rows)))
+  indices = pl.pallas_call(
+    functools.partial(_tpu_kernel, num_rows=rows, unrolled=unrolled),
+    grid=(points_t.shape[1] // tile, runs.shape[2] // block),
+    in_specs=[
+      pl.BlockSpec((dim, tile), lambda i, j: (0, i)),
+      pl.BlockSpec((dim, _SUBLANES, block), lambda i, j: (0, 0, j)),
+    ],
+    out_specs=pl.BlockSpec((1, tile), lambda i, j: (0, i)),
+    out_shape=jax.ShapeDtypeStruct((1, points_t.shape[1]), jnp.int32),
+    scratch_shapes=[
+      pltpu.VMEM((_SUBLANES, tile), jnp.float32),
+      pltpu.VMEM((_SUBLANES, tile), jnp.int32),
+    ],
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=("parallel", "arbitrary")
+    ),
+    interpret=interpret,
+    name="nearest_codes",
+  )(points_t, runs)
+  return indices[0, :num_points]
+
+
+def _tpu_kernel(
+  points, runs, indices, smallest, row_index, *, num_rows, unrolled
+):
+  dim, _, block = runs.shape
+  first_row = pl.program_id(1) * block
+
+  @pl.when(first_row == 0)
+  def _():
+    smallest[...] = jnp.full(smallest.shape, jnp.inf, jnp.float32)
+    row_index[...] = jnp.zeros(row_index.shape, jnp.int32)
+
+  def step(i, best):
+    start = i * unrolled
+    lane = jax.lax.rem(start, _LANES)
+    shift = jax.lax.rem(_LANES - lane, _LANES)
+    register = pl.ds(pl.multiple_of(start - lane, _LANES), _LANES)
+
+    def add_squares(first, size, totals):
+      chunks = [None] * unrolled
+      for d in range(size):
+        # A register's lanes are told apart by constants only.
+        row = pltpu.roll(runs[first + d, :, register], shift, axis=1)
+        values = points[pl.ds(first + d, 1), :]
+        for k in range(unrolled):
+          square = jnp.square(row[:, k : k + 1] - values)
+          chunks[k] = square if d == 0 else chunks[k] + square
+      if totals is None:
+        return chunks
+      return [a + b for a, b in zip(totals, chunks, strict=True)]
+
+    # The last chunk is the one that may not be full.
+    num_full = (dim - 1) // _CHUNK_SIZE
+    first = num_full * _CHUNK_SIZE
+    totals = add_squares(first, dim - first, None)
+    if num_full:
+      totals = jax.lax.fori_loop(
+        0,
+        num_full,
+        lambda c, totals: add_squares(c * _CHUNK_SIZE, _CHUNK_SIZE, totals),
+        totals,
+      )
+    best_square, best_row = best
+    for k, total in enumerate(totals):
+      is_better = total < best_square
+      best_square = jnp.where(is_better, total, best_square)
+      best_row = jnp.where(is_better, first_row + start + k, best_row)
+    return best_square, best_row
+
+  num_steps = jax.lax.div(jnp.minimum(block, num_rows - first_row), unrolled)
+  smallest[...], row_index[...] = jax.lax.fori_loop(
+    0, num_steps, step, (smallest[...], row_index[...])
+  )
+
+  @pl.when(pl.program_id(1) == pl.num_programs(1) - 1)
+  def _():
+    squares = smallest[...]
+    run = jax.lax.broadcasted_iota(jnp.int32, squares.shape, 0)
+    codes = run * num_rows + row_index[...]
+    is_smallest = squares == squares.min(axis=0, keepdims=True)
+    codes = jnp.where(is_smallest, codes, _SUBLANES * num_rows)
+    indices[...] = codes.min(axis=0, keepdims=True)
+
+
+def _search_gpu(
+  points: jax.Array, codewords: jax.Array, interpret: Any
+) -> jax.Array:
+  """A program for every tile of points goes through all codewords."""
+  num_points, dim = points.shape
+  points_t = _pad(points, _round_up(num_points, _GPU_POINTS)).T
+  codewords_t = _pad(
+    codewords, _round_up(len(codewords), _GPU_CODES), jnp.inf
+  ).T
+  indices = pl.pallas_call(
+    _gpu_kernel,
+    grid=(points_t.shape[1] // _GPU_POINTS,),
+    in_specs=[
+      pl.BlockSpec((dim, _GPU_POINTS), lambda i: (0, i)),
+      pl.BlockSpec(codewords_t.shape, lambda i: (0, 0)),
+    ],
+    out_specs=pl.BlockSpec((_GPU_POINTS,), lambda i: (i,)),
+    out_shape=jax.ShapeDtypeStruct(points_t.shape[1:], jnp.int32),
+    compiler_params=pltriton.CompilerParams(num_warps=4, num_stages=2),
+    interpret=interpret,
+    name="nearest_codes",
+  )(points_t, codewords_t)
+  return indices[:num_points]
+
+
+def _gpu_kernel(points, codewords, indices):
+  dim, num_codes = codewords.shape
+  shape = (_GPU_POINTS, _GPU_CODES)
+
+  def step(i, best):
+    codes = pl.ds(i * _GPU_CODES, _GPU_CODES)
+
+    def add_squares(first, size, total):
+      chunk = None
+      for d in range(size):
+        difference = points[first + d, :][:, None] - codewords[first + d, codes]
+        square = jnp.square(difference)
+        chunk = square if chunk is None else chunk + square
+      return chunk if total is None else total + chunk
+
+    # The last chunk is the one that may not be full.
+    num_full = (dim - 1) // _CHUNK_SIZE
+    first = num_full * _CHUNK_SIZE
+    total = add_squares(first, dim - first, None)
+    if num_full:
+      total = jax.lax.fori_loop(
+        0,
+        num_full,
+        lambda c, total: add_squares(c * _CHUNK_SIZE, _CHUNK_SIZE, total),
+        total,
+      )
+    smallest, step_index = best
+    is_better = total < smallest  # the earlier codeword keeps a tie
+    smallest = jnp.where(is_better, total, smallest)
+    return smallest, jnp.where(is_better, i, step_index)
+
+  start = jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
+  smallest, step_index = jax.lax.fori_loop(
+    0, num_codes // _GPU_CODES, step, start
+  )
+  codes = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
+  codes += step_index * _GPU_CODES
+  is_smallest = smallest == smallest.min(axis=1, keepdims=True)
+  indices[...] = jnp.where(is_smallest, codes, num_codes).min(axis=1)
+
+
+_PLATFORMS: dict[str, Callable[[jax.Array, jax.Array, Any], jax.Array]] = {
+  "tpu": _search_tpu,
+  "gpu": _search_gpu,
+}
+
+
+def _pad(rows: jax.Array, size: int, value: float = 0.0) -> jax.Array:
+  padding = (0, size - len(rows)), (0, 0)
+  return jnp.pad(rows, padding, constant_values=value)
+
+
+def _round_up(size: int, multiple: int) -> int:
+  return pl.cdiv(size, multiple) * multiple

@@ -1,0 +1,110 @@
+"""Exact search on the line, for codewords of width 1.
+
+Shapes: T points, N codewords.
+"""
+
+import flax
+import jax
+import jax.numpy as jnp
+
+
+@flax.struct.dataclass
+class SortedCodes:
+  """Codewords in ascending order.
+
+  Attributes:
+    values: float32 `[N]`.
+    order: their indices, int32 `[N]`; of equal values the lowest comes first.
+  """
+
+  values: jax.Array
+  order: jax.Array
+
+  @property
+  def width(self) -> int:
+    return 1
+
+
+def build(codewords: jax.Array) -> SortedCodes:
+  """Sorts codewords float32 `[N, 1]`, none of them NaN."""
+  order = jnp.argsort(codewords[:, 0]).astype(jnp.int32)
+  return SortedCodes(codewords[order, 0], order)
+
+
+def search(points: jax.Array, codes: SortedCodes) -> jax.Array:
+  """Returns the indices int32 `[T]` of the codewords nearest to points.
+
+  Args:
+    points: finite float32 `[T, 1]`.
+    codes: the codewords.
+  """
+  x = points[:, 0]
+  # Where the first codeword from x on stands, and the first of those that
+  # equal the last one before x.
+  above = jnp.searchsorted(codes.values, x)
+  highest = codes.values[jnp.maximum(above - 1, 0)]
+  below = jnp.searchsorted(codes.values, highest)
+  last = len(codes.values) - 1
+  return _nearer(
+    x,
+    jnp.where(above > 0, highest, -jnp.inf),
+    codes.order[below],
+    codes.values.at[above].get(mode="fill", fill_value=jnp.inf),
+    codes.order[jnp.minimum(above, last)],
+  )
+
+
+def search_unsorted(points: jax.Array, codewords: jax.Array) -> jax.Array:
+  """The same for codewords `[N, 1]` in any order: sorts the points instead.
+
+  The sorted points cut the line into T + 1 intervals; interval i ends below
+  point i.  Of the codewords in an interval only the lowest and the highest can
+  be nearest to a point.  A point's neighbours are the highest codeword of the
+  last interval before it that has any, and the lowest of the first after it.
+  """
+  num_points, num_codes = len(points), len(codewords)
+  order = jnp.argsort(points[:, 0])
+  values, codes = points[order, 0], codewords[:, 0]
+  # A codeword that equals a point is in the interval after it.
+  interval = jnp.searchsorted(values, codes, side="right")
+
+  def extremes(reduce):
+    extreme = reduce(codes, interval, num_points + 1)
+    # The lowest index of those that are equal.
+    is_extreme = codes == extreme[interval]
+    index = jax.ops.segment_min(
+      jnp.where(is_extreme, jnp.arange(num_codes), num_codes),
+      interval,
+      num_points + 1,
+    )
+    return extreme, index
+
+  lowest, lowest_index = extremes(jax.ops.segment_min)
+  highest, highest_index = extremes(jax.ops.segment_max)
+  intervals = jnp.arange(num_points + 1)
+  is_filled = lowest_index < num_codes
+  before = jax.lax.cummax(jnp.where(is_filled, intervals, -1))[:-1]
+  after = jax.lax.cummin(
+    jnp.where(is_filled, intervals, num_points + 1), reverse=True
+  )[1:]
+  # Where there is none, index N, infinitely far.
+  below = jnp.where(before < 0, -jnp.inf, highest[before])
+  below_index = jnp.where(before < 0, num_codes, highest_index[before])
+  above = lowest.at[after].get(mode="fill", fill_value=jnp.inf)
+  above_index = lowest_index.at[after].get(mode="fill", fill_value=num_codes)
+  nearest = _nearer(values, below, below_index, above, above_index)
+  return jnp.zeros(num_points, jnp.int32).at[order].set(nearest)
+
+
+def _nearer(
+  x: jax.Array,
+  below: jax.Array,
+  below_index: jax.Array,
+  above: jax.Array,
+  above_index: jax.Array,
+) -> jax.Array:
+  """The index of the nearer of two neighbours, the lower of equally near."""
+  to_below, to_above = x - below, above - x
+  nearer = jnp.where(to_below < to_above, below_index, above_index)
+  lower = jnp.minimum(below_index, above_index)
+  return jnp.where(to_below == to_above, lower, nearer)

@@ -1,0 +1,137 @@
+"""Codes of images and back: what does computing the chosen codebook alone save?
+
+python -m benchmarks.encode
+
+`VQVAE.encode` lets each point choose its codebook first, and searches only
+that; the alternative searches all eight for every point and keeps one index.
+How much it saves depends on what is chosen, so points are made to choose evenly
+among the codebooks, or all the same one.
+"""
+
+from collections.abc import Callable
+import functools
+from unittest import mock
+
+from absl import app
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import AdaptiveCodes
+from adq_jax import selection
+from adq_jax import VQVAE
+from benchmarks import report
+from benchmarks import timing
+from experiments import settings
+from experiments.configs import fashion_mnist
+from experiments.state import create_state
+
+_JSON = flags.DEFINE_string("json", None, "File for the figures.")
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Calls of each program.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images of 28 x 28.")
+
+_CHOICES = {
+  "evenly among eight": None,
+  "[512,128] alone": 0,
+  "[8192,8] alone": 4,
+  "[65536,1] alone": 7,
+}
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  timing.two_threads()
+  config = fashion_mnist.get_config()
+  model = settings.create_model(config)
+  variables = create_state(config, model).variables
+  rng = np.random.default_rng(0)
+  images = rng.uniform(-0.5, 0.5, (_BATCH_SIZE.value, 28, 28, 1))
+  images = jnp.asarray(images, jnp.float32)
+  rows = []
+  for title, book in _CHOICES.items():
+    # The choice is made while a program is traced.
+    with mock.patch.object(
+      selection.AttentionSelector,
+      "__call__",
+      functools.partialmethod(_choose, book=book),
+    ):
+      encode, encode_seconds = _compile(
+        lambda v, x: model.apply(v, x, method="encode"), variables, images
+      )
+      encode_all, _ = _compile(
+        lambda v, x: model.apply(v, x, method=_encode_all), variables, images
+      )
+    codes = encode()
+    decode, decode_seconds = _compile(
+      lambda v, codes: model.apply(v, codes, method="decode"), variables, codes
+    )
+    networks, _ = _compile(
+      lambda v, x: model.apply(v, x, method=lambda m, x: m.encoder(x)),
+      variables,
+      images,
+    )
+    for ours, theirs in zip(
+      jax.tree.leaves(codes), jax.tree.leaves(encode_all()), strict=True
+    ):
+      np.testing.assert_array_equal(ours, theirs)
+    times = timing.medians(
+      timing.in_turn(
+        {
+          "encode": encode,
+          "all": encode_all,
+          "encoder": networks,
+          "decode": decode,
+        },
+        _ROUNDS.value,
+      )
+    )
+    rows.append(
+      {
+        "points choose": title,
+        "encode ms": round(1e3 * times["encode"], 1),
+        "searching all eight ms": round(1e3 * times["all"], 1),
+        "times faster": round(times["all"] / times["encode"], 2),
+        "the encoder network in it ms": round(1e3 * times["encoder"], 1),
+        "decode ms": round(1e3 * times["decode"], 1),
+        "compiling encode s": round(encode_seconds, 1),
+        "decode s": round(decode_seconds, 1),
+      }
+    )
+  report.show(
+    f"Encoding and decoding {_BATCH_SIZE.value} images", rows, _JSON.value
+  )
+
+
+def _choose(
+  selector: selection.AttentionSelector, z: jax.Array, book: int | None
+) -> jax.Array:
+  """Logits `[..., m]` that make points choose `book`, or evenly."""
+  num_books = selector.num_codebooks
+  shape = z.shape[:-1]
+  if book is None:
+    chosen = jnp.arange(np.prod(shape)).reshape(shape) % num_books
+  else:
+    chosen = jnp.full(shape, book)
+  return jax.nn.one_hot(chosen, num_books)
+
+
+def _encode_all(model: VQVAE, images: jax.Array):
+  """Codes, by searching every codebook for every point."""
+  quantizer, z = model.quantizer, model.encoder(images)
+  _, book = selection.straight_through_choice(quantizer.selector(z), 1.0)
+  indices = [codebook.encode(z) for codebook in quantizer.codebooks]
+  index = jnp.choose(book, indices, mode="clip")
+  return AdaptiveCodes(book, index)
+
+
+def _compile(
+  function: Callable[..., object], *arguments
+) -> tuple[Callable[[], object], float]:
+  """Returns a call of the compiled function, and the seconds it took."""
+  compiled, seconds = timing.timed(jax.jit(function).lower(*arguments).compile)
+  return lambda: jax.block_until_ready(compiled(*arguments)), seconds
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,84 @@
+"""The memory that compiled programs need beside their inputs and outputs.
+
+python -m benchmarks.memory
+
+Of the search for the nearest codewords, beside the argmin of all expanded
+distances that XLA makes when left alone, and of a whole step of training with
+the paper's settings.  Programs are compiled for this machine; none is run.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from absl import app
+from absl import flags
+import jax
+import jax.numpy as jnp
+
+from adq_jax import codebook_structures
+from adq_jax import nearest_codes
+from benchmarks import report
+from experiments import devices
+from experiments import settings
+from experiments import train
+from experiments.configs import fashion_mnist
+from experiments.state import create_state
+
+_JSON = flags.DEFINE_string("json", None, "File for the figures.")
+_POINTS = flags.DEFINE_integer("points", 8192, "Points that are searched for.")
+
+_STRUCTURES = (  # (N, D): the paper's, and sixteen times their size
+  *codebook_structures(65_536),
+  (262_144, 4),
+  (524_288, 2),
+  (1_048_576, 1),
+)
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  rows = [_search(*structure) for structure in _STRUCTURES]
+  rows += [_train_step(variant) for variant in ("fixed_512x128", "adaptive")]
+  report.show("Temporary memory in MiB", rows, _JSON.value)
+
+
+def _search(codebook_size: int, embedding_dim: int) -> dict[str, Any]:
+  shapes = (
+    jax.ShapeDtypeStruct((_POINTS.value, embedding_dim), jnp.float32),
+    jax.ShapeDtypeStruct((codebook_size, embedding_dim), jnp.float32),
+  )
+  return {
+    "what": f"{_POINTS.value} points, [{codebook_size}, {embedding_dim}]",
+    "here": _temporary(jax.jit(nearest_codes), *shapes),
+    "argmin of all distances": _temporary(jax.jit(_plain_argmin), *shapes),
+  }
+
+
+def _plain_argmin(z: jax.Array, codebook: jax.Array) -> jax.Array:
+  """The usual search for the codewords `[N, D]` nearest to z `[T, D]`."""
+  return jnp.argmin(jnp.square(codebook).sum(axis=1) - 2 * z @ codebook.T, 1)
+
+
+def _train_step(variant: str) -> dict[str, Any]:
+  config = fashion_mnist.get_config(variant)
+  model = settings.create_model(config, axis_name=devices.AXIS)
+  used = jax.devices()[:1]
+  size, channels = config.data.image_size, config.data.channels
+  images = jnp.zeros((1, config.batch_size, size, size, channels), jnp.uint8)
+  state = devices.replicate(create_state(config, model), used)
+  return {
+    "what": f"training step, {variant}, batch {config.batch_size}",
+    "here": _temporary(
+      train.make_train_step(config, model, used), state, images
+    ),
+    "argmin of all distances": "",
+  }
+
+
+def _temporary(function: Callable[..., Any], *arguments: Any) -> float:
+  memory = function.lower(*arguments).compile().memory_analysis()
+  return round(memory.temp_size_in_bytes / 2**20, 1)
+
+
+if __name__ == "__main__":
+  app.run(main)

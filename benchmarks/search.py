@@ -1,0 +1,257 @@
+"""Search for the nearest codewords, beside FAISS, PyTorch and plain XLA.
+
+python -m benchmarks.search
+
+In float32 on two threads, for normal points and codewords: first the paper's
+structures, then codebooks of sixteen times their size, for which an index pays
+most.  The peers need `pip install -r benchmarks/requirements.txt`.
+
+What is found is checked before it is timed.  Everything is timed in turn in one
+process; every figure is a median.  FAISS has its index built beforehand, which
+for IndexFlatL2 is a copy of the codewords.  A point is "wrong" where the chosen
+codeword is farther, in float64, than the contract of `nearest_codes` allows.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import functools
+import importlib.util
+from typing import Any
+
+from absl import app
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import codebook_structures
+from adq_jax import nearest
+from benchmarks import report
+from benchmarks import timing
+
+_JSON = flags.DEFINE_string("json", None, "File for the figures.")
+_POINTS = flags.DEFINE_integer("points", 3136, "Points that are searched for.")
+_ROUNDS = flags.DEFINE_integer("rounds", 9, "Calls of each program.")
+
+_CAPACITY = 65_536  # N x D of the paper's structures
+_LARGE = ((1_048_576, 1), (524_288, 2), (262_144, 4))
+_INDEXED_WIDTH = 4  # wider codewords are faster scanned
+_ALLOWED = 8 * np.finfo(np.float32).eps  # of |z| + |c|: the contract
+
+# Takes nothing, and returns indices when they are ready.
+_Run = Callable[[], np.ndarray]
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  timing.two_threads()
+  jax.block_until_ready(jnp.zeros(1) + 1)  # JAX starts: no part of compiling
+  peers = {"torch": _torch, "faiss": _faiss}
+  if not all(importlib.util.find_spec(name) for name in peers):
+    peers = {}
+    print("Without peers: pip install -r benchmarks/requirements.txt\n")
+  makers = {_PEERS[name]: peers[name] for name in _PEERS if name in peers}
+  makers["XLA argmin"] = _xla
+  measured = [
+    _measure(structure, makers) for structure in codebook_structures(_CAPACITY)
+  ]
+  large = [_measure_large(structure) for structure in _LARGE]
+  report.show_all(
+    {
+      f"Search for {_POINTS.value} points, milliseconds": [
+        *map(_row, measured),
+        _row(_total(measured)),
+      ],
+      f"Large codebooks, {_POINTS.value} points, milliseconds": large,
+    },
+    _JSON.value,
+  )
+
+
+def _measure(
+  structure: tuple[int, int], makers: Mapping[str, Callable[..., _Run]]
+) -> dict[str, Any]:
+  """What one row of the first table is made of."""
+  z, codebook = _data(*structure)
+  blocked = _compiled(_nearest("blocked"), z, codebook)
+  auto, compile_time = timing.timed(
+    lambda: _compiled(_nearest("auto"), z, codebook)
+  )
+  runs = {"auto": auto, "blocked": blocked}
+  if codebook.shape[1] <= _INDEXED_WIDTH:
+    index = jax.jit(nearest.index_codebook)(codebook)
+    runs["indexed"] = _compiled(_nearest("auto"), z, index)
+  expected = blocked()
+  for name, run in runs.items():
+    _check(name, z, codebook, run(), expected)
+  peers = {name: make(z, codebook) for name, make in makers.items()}
+  wrong = {
+    name: int(_farther(z, codebook, run(), expected).sum())
+    for name, run in peers.items()
+  }
+  return {
+    "structure": list(structure),
+    "auto is": _method(*structure),
+    "ms": _milliseconds(runs | peers),
+    "wrong": wrong,
+    "compile": compile_time,
+  }
+
+
+def _total(measured: list[dict[str, Any]]) -> dict[str, Any]:
+  def add(key: str) -> dict[str, Any]:
+    # What was not measured for all of them has no sum.
+    names = set.intersection(*(set(each[key]) for each in measured))
+    return {name: sum(each[key][name] for each in measured) for name in names}
+
+  return {
+    "structure": "all",
+    "auto is": "",
+    "ms": add("ms"),
+    "wrong": add("wrong"),
+    "compile": sum(each["compile"] for each in measured),
+  }
+
+
+def _row(measured: Mapping[str, Any]) -> dict[str, Any]:
+  ms, wrong = measured["ms"], measured["wrong"]
+  row = {
+    "[N, D]": measured["structure"],
+    "auto is": measured["auto is"],
+    "auto": _rounded(ms["auto"]),
+    "blocked": _rounded(ms["blocked"]),
+    "indexed": _rounded(ms["indexed"]) if "indexed" in ms else "",
+  }
+  row |= {name: _rounded(ms[name]) for name in _NAMES if name in wrong}
+  row["compile auto (s)"] = round(measured["compile"], 1)
+  row |= {
+    f"x {name}": _rounded(ms[name] / ms["auto"])
+    for name in ("blocked", *_NAMES)
+    if name in ms
+  }
+  return row | {
+    f"{name} wrong": wrong[name] for name in _NAMES if name in wrong
+  }
+
+
+def _measure_large(structure: tuple[int, int]) -> dict[str, Any]:
+  """One row of the second table."""
+  z, codebook = _data(*structure)
+  index = jax.jit(nearest.index_codebook)(codebook)
+  runs = {
+    "blocked": _compiled(_nearest("blocked"), z, codebook),
+    "auto": _compiled(_nearest("auto"), z, codebook),
+    "indexed": _compiled(_nearest("auto"), z, index),
+  }
+  expected = runs["blocked"]()
+  for name, run in runs.items():
+    _check(name, z, codebook, run(), expected)
+  build = _compiled(nearest.index_codebook, codebook)
+  ms = _milliseconds(runs | {"build": build})
+  return {
+    "[N, D]": list(structure),
+    "auto is": _method(*structure),
+    "blocked": _rounded(ms["blocked"]),
+    "auto": _rounded(ms["auto"]),
+    "build index": _rounded(ms["build"]),
+    "indexed": _rounded(ms["indexed"]),
+    "auto x blocked": _rounded(ms["blocked"] / ms["auto"]),
+    "indexed x blocked": _rounded(ms["blocked"] / ms["indexed"]),
+  }
+
+
+def _data(num_codes: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+  rng = np.random.default_rng(0)
+  z = rng.normal(size=(_POINTS.value, dim)).astype(np.float32)
+  return z, rng.normal(size=(num_codes, dim)).astype(np.float32)
+
+
+def _nearest(method: str) -> Callable[..., jax.Array]:
+  return functools.partial(nearest.nearest_codes, method=method)
+
+
+def _method(num_codes: int, dim: int) -> str:
+  """The method that "auto" takes."""
+  if jax.default_backend() != "cpu":
+    return "blocked"
+  names = {search: name for name, search in nearest._METHODS.items()}
+  return names[nearest._best_on_cpu(_POINTS.value, num_codes, dim)]
+
+
+def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable:
+  compiled = jax.jit(function).lower(*arguments).compile()
+  arguments = jax.device_put(arguments)
+  return lambda: jax.block_until_ready(compiled(*arguments))
+
+
+def _xla(z: np.ndarray, codebook: np.ndarray) -> _Run:
+  def search(z, codebook):
+    squares = jnp.square(codebook).sum(axis=1)
+    return jnp.argmin(squares - 2 * z @ codebook.T, axis=1)
+
+  return _compiled(search, z, codebook)
+
+
+def _torch(z: np.ndarray, codebook: np.ndarray) -> _Run:
+  import torch
+
+  points, codewords = torch.from_numpy(z), torch.from_numpy(codebook)
+
+  @torch.inference_mode()
+  def search():
+    squares = codewords.square().sum(dim=1)
+    return (squares - 2 * points @ codewords.T).argmin(dim=1).numpy()
+
+  return search
+
+
+def _faiss(z: np.ndarray, codebook: np.ndarray) -> _Run:
+  import faiss
+
+  index = faiss.IndexFlatL2(codebook.shape[1])
+  index.add(codebook)
+  return lambda: index.search(z, 1)[1][:, 0]
+
+
+def _check(
+  name: str,
+  z: np.ndarray,
+  codebook: np.ndarray,
+  found: np.ndarray,
+  expected: np.ndarray,
+) -> None:
+  """Lets "blocked" and another method of ours differ only in equally near."""
+  for one, other in ((found, expected), (expected, found)):
+    count = _farther(z, codebook, one, other).sum()
+    if count:
+      raise AssertionError(
+        f"[{len(codebook)}, {codebook.shape[1]}]: {name} and blocked disagree"
+        f" about {count} points"
+      )
+
+
+def _farther(
+  z: np.ndarray, codebook: np.ndarray, found: np.ndarray, other: np.ndarray
+) -> np.ndarray:
+  """Where codewords found `[T]` are farther than others, beyond rounding."""
+  z, chosen = z.astype(np.float64), codebook[found].astype(np.float64)
+  distance = np.linalg.norm(z - chosen, axis=1)
+  other_distance = np.linalg.norm(z - codebook[other], axis=1)
+  norms = np.linalg.norm(z, axis=1) + np.linalg.norm(chosen, axis=1)
+  return distance - other_distance > _ALLOWED * norms
+
+
+def _milliseconds(runs: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+  seconds = timing.medians(timing.in_turn(runs, _ROUNDS.value))
+  return {name: 1e3 * value for name, value in seconds.items()}
+
+
+def _rounded(value: float) -> float:
+  return round(value, 1)
+
+
+_PEERS = {"faiss": "FAISS", "torch": "torch"}
+_NAMES = (*_PEERS.values(), "XLA argmin")
+
+if __name__ == "__main__":
+  app.run(main)

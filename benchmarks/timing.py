@@ -1,0 +1,71 @@
+"""How the benchmarks measure time and memory (on Linux).
+
+Machines are noisy: times are compared where they were measured in turn, in one
+run, and then by their medians.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import os
+import pathlib
+import re
+import statistics
+import sys
+import time
+from typing import Any
+
+# Seconds.  When a call has returned, its threads spin on for up to 30 ms, in
+# wait of more work, on the CPUs of what is timed next.  (Not to let them,
+# OMP_WAIT_POLICY=passive, makes PyTorch slower by a third.)
+_PAUSE = 0.1
+
+
+def two_threads() -> None:
+  """Lets whatever computes in this process use two CPUs, one thread on each.
+
+  To be called before JAX computes anything and before torch and faiss are
+  imported: they look at this when they start.
+  """
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+  os.environ["OMP_NUM_THREADS"] = "2"
+  libraries = {"torch", "faiss"} & sys.modules.keys()
+  if libraries:
+    raise RuntimeError(f"{', '.join(sorted(libraries))} started before")
+
+
+def in_turn(
+  functions: Mapping[str, Callable[[], Any]], rounds: int
+) -> dict[str, list[float]]:
+  """Calls functions in turn, round after round.
+
+  Args:
+    functions: by name; each returns when its result is ready.
+    rounds: how often each is called.
+
+  Returns:
+    The seconds of every call, by name.
+  """
+  seconds = {name: [] for name in functions}
+  for _ in range(rounds):
+    for name, function in functions.items():
+      time.sleep(_PAUSE)
+      seconds[name].append(timed(function)[1])
+  return seconds
+
+
+def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
+  """Returns the median of each name's seconds."""
+  return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+  """Calls a function; returns its result and the seconds that it took."""
+  started = time.perf_counter()
+  result = function()
+  return result, time.perf_counter() - started
+
+
+def peak_memory() -> int:
+  """Returns the most memory in bytes that this process ever had."""
+  status = pathlib.Path("/proc/self/status").read_text()
+  return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024

@@ -1,0 +1,200 @@
+"""A whole step of training, beside the same model in PyTorch.
+
+python -m benchmarks.train_step
+
+Encoder, quantizer, decoder, loss, gradient, Adam and the codebooks' moving
+averages, in float32 on two threads, with the paper's settings.  JAX is the step
+that `experiments.main` runs.  PyTorch is `benchmarks.peers`, which needs
+`pip install -r benchmarks/requirements.txt`.
+
+Each program has a process of its own.  All of them take their first step, which
+compiles; then they take steps in turn, while the others wait.  Together they
+hold about 10 GiB.
+"""
+
+from collections.abc import Callable
+import functools
+import importlib.util
+import multiprocessing
+from multiprocessing.connection import Connection
+
+from absl import app
+from absl import flags
+import numpy as np
+
+from benchmarks import timing
+
+# What a program alone needs is imported where it starts: all processes import
+# this file, and their memory is measured.
+
+_JSON = flags.DEFINE_string("json", None, "File for the figures.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a step.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 28, "Their height and width.")
+_CHANNELS = flags.DEFINE_integer("channels", 1, "Their channels.")
+
+_TURN = 1.0  # seconds that a program computes before the next has its turn
+_MIB = 2**20
+
+# Takes a number of steps, and returns when they are done.
+_Run = Callable[[int], object]
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  from benchmarks import report
+
+  size = _IMAGE_SIZE.value
+  shape = (_BATCH_SIZE.value, size, size, _CHANNELS.value)
+  programs = dict(_JAX)
+  peers = ("torch", "vector_quantize_pytorch")
+  if all(importlib.util.find_spec(name) for name in peers):
+    programs |= _TORCH
+  else:
+    print("Without PyTorch: pip install -r benchmarks/requirements.txt\n")
+  processes = {name: _Process(run, shape) for name, run in programs.items()}
+  seconds = timing.medians(
+    timing.in_turn(
+      {name: process.turn for name, process in processes.items()},
+      _ROUNDS.value,
+    )
+  )
+  step = {name: seconds[name] / processes[name].steps for name in programs}
+  rows = [
+    {
+      "program": name,
+      "ms a step": round(1e3 * step[name], 1),
+      "x JAX without quantizer": round(step[name] / step[_BASE], 2),
+      "x JAX adaptive": round(step[name] / step[_ADAPTIVE], 2),
+      "first step (s)": round(processes[name].first_step, 1),
+      "peak memory (MiB)": round(processes[name].finish() / _MIB),
+    }
+    for name in programs
+  ]
+  batch = " x ".join(map(str, shape))
+  report.show(f"Training step, batch {batch}", rows, _JSON.value)
+
+
+class _Process:
+  """A program in a process of its own, which computes only when it is asked to.
+
+  Attributes:
+    first_step: seconds that it took.
+    steps: how many make a turn.
+  """
+
+  def __init__(self, start: Callable[..., _Run], shape: tuple[int, ...]):
+    context = multiprocessing.get_context("spawn")
+    self._pipe, theirs = context.Pipe()
+    self._process = context.Process(
+      target=_serve, args=(theirs, start, shape), daemon=True
+    )
+    self._process.start()
+    theirs.close()  # so that a process that fails ends the wait for it
+    self.first_step, step = self._pipe.recv()
+    self.steps = max(1, round(_TURN / step))
+
+  def turn(self) -> None:
+    self._pipe.send(self.steps)
+    self._pipe.recv()
+
+  def finish(self) -> int:
+    """Ends the process; returns the most memory in bytes that it had."""
+    self._pipe.send(0)
+    memory = self._pipe.recv()
+    self._process.join()
+    return memory
+
+
+def _serve(
+  pipe: Connection, start: Callable[..., _Run], shape: tuple[int, ...]
+) -> None:
+  timing.two_threads()
+  pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+  run = start(pixels)
+  _, first_step = timing.timed(lambda: run(1))
+  _, step = timing.timed(lambda: run(1))
+  pipe.send((first_step, step))
+  while steps := pipe.recv():
+    run(steps)
+    pipe.send(None)
+  pipe.send(timing.peak_memory())
+
+
+def _start_jax(images: np.ndarray, *, variant: str) -> _Run:
+  import flax.linen as nn
+  import jax
+  import jax.numpy as jnp
+
+  from adq_jax.quantizers.base import Quantized
+  from experiments import devices
+  from experiments import settings
+  from experiments import state as states
+  from experiments import train
+  from experiments.configs import fashion_mnist
+
+  class NoQuantizer(nn.Module):
+    axis_name: str | None = devices.AXIS
+
+    @nn.compact
+    def __call__(self, z, *, train=False, mask=None):
+      self.variable("codebook", "nothing", jnp.zeros, ())  # a step expects one
+      return Quantized(values=z, codes=None, loss=jnp.float32(0), metrics={})
+
+  config = fashion_mnist.get_config(variant)
+  config.batch_size, config.data.image_size, _, config.data.channels = (
+    images.shape
+  )
+  model = settings.create_model(config, axis_name=devices.AXIS)
+  if variant == _NO_QUANTIZER:
+    model = model.clone(quantizer=NoQuantizer())
+  used = jax.devices()[:1]
+  state = devices.replicate(states.create_state(config, model), used)
+  step = train.make_train_step(config, model, used)
+  (batch,) = devices.prefetch([images], used)
+
+  def run(steps: int) -> None:
+    nonlocal state
+    for _ in range(steps):
+      state, _ = step(state, batch)
+    jax.block_until_ready(state)
+
+  return run
+
+
+def _start_torch(images: np.ndarray, *, quantizer: str) -> _Run:
+  import torch
+
+  from benchmarks import peers
+
+  step = peers.make_train_step(quantizer, channels=images.shape[-1])
+  batch = torch.from_numpy(images)
+
+  def run(steps: int) -> None:
+    for _ in range(steps):
+      step(batch)
+
+  return run
+
+
+_BASE, _ADAPTIVE = "JAX, no quantizer", "JAX, adaptive"
+_NO_QUANTIZER = "fixed_2x1"  # the variant whose quantizer is left out
+_JAX = {
+  _BASE: functools.partial(_start_jax, variant=_NO_QUANTIZER),
+  "JAX, fixed [512, 128]": functools.partial(
+    _start_jax, variant="fixed_512x128"
+  ),
+  _ADAPTIVE: functools.partial(_start_jax, variant="adaptive"),
+}
+_TORCH = {
+  "PyTorch, no quantizer": functools.partial(_start_torch, quantizer="none"),
+  "PyTorch, adaptive, one-hot codes": functools.partial(
+    _start_torch, quantizer="one-hot"
+  ),
+  "PyTorch, adaptive, vector-quantize-pytorch": functools.partial(
+    _start_torch, quantizer="library"
+  ),
+}
+
+if __name__ == "__main__":
+  app.run(main)

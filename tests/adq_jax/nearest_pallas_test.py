@@ -1,0 +1,139 @@
+from unittest import mock
+
+from absl.testing import parameterized
+import chex
+import jax
+from jax._src.pallas.mosaic.interpret import interpret_pallas_call
+from jax.experimental.pallas import tpu as pltpu
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import nearest_codes
+from adq_jax import nearest_pallas
+
+PLATFORMS = ("tpu", "gpu")
+EPSILON = np.finfo(np.float32).eps
+
+
+def search(platform, z, codebook):
+  """Runs on a CPU; of a TPU, the memories and copies are simulated."""
+  if platform == "gpu":
+    interpret = True
+  else:
+    interpret = pltpu.InterpretParams(detect_races=True)
+  indices = nearest_pallas.search(
+    jnp.asarray(z),
+    jnp.asarray(codebook),
+    platform=platform,
+    interpret=interpret,
+  )
+  indices = np.asarray(indices)
+  if platform == "tpu":  # JAX has no public name for what was found
+    assert not interpret_pallas_call.races.races_found
+  return indices
+
+
+def make_integers(num_points, num_codes, dim):
+  """Small ones: distances are exact and ties are many."""
+  rng = np.random.default_rng(num_points + num_codes + dim)
+  z = rng.integers(-2, 3, (num_points, dim)).astype(np.float32)
+  return z, rng.integers(-2, 3, (num_codes, dim)).astype(np.float32)
+
+
+def excess(z, codebook, indices):
+  """How far the choice is beyond the nearest, in the contract's unit."""
+  z, codebook = z.astype(np.float64), codebook.astype(np.float64)
+  distances = np.linalg.norm(z[:, None] - codebook[None], axis=-1)
+  chosen = np.take_along_axis(distances, indices[:, None], axis=1)[:, 0]
+  norms = np.linalg.norm(z, axis=-1) + np.linalg.norm(
+    codebook[indices], axis=-1
+  )
+  return (chosen - distances.min(axis=1)) / (EPSILON * norms)
+
+
+class NearestPallasTest(parameterized.TestCase):
+  def assert_agrees(self, platform, z, codebook):
+    expected = nearest_codes(z, codebook, method="dense")
+    indices = search(platform, z, codebook)
+    chex.assert_type(indices, jnp.int32)
+    chex.assert_trees_all_equal(indices, np.asarray(expected))
+
+  @parameterized.product(platform=PLATFORMS, dim=(1, 2, 3, 4, 8, 16, 35, 128))
+  def test_lowest_index_wins_ties(self, platform, dim):
+    self.assert_agrees(platform, *make_integers(130, 100 + 1000 // dim, dim))
+
+  @parameterized.product(
+    platform=PLATFORMS, num_points=(1, 129), num_codes=(1, 7, 525)
+  )
+  def test_any_number_of_points_and_codewords(
+    self, platform, num_points, num_codes
+  ):
+    self.assert_agrees(platform, *make_integers(num_points, num_codes, 2))
+
+  def test_several_tiles(self):
+    # A TPU's; a GPU's are so small that there are always several.
+    with (
+      mock.patch.object(nearest_pallas, "_TPU_POINTS", 128),
+      mock.patch.object(nearest_pallas, "_TPU_WORDS", 1),
+    ):
+      self.assert_agrees("tpu", *make_integers(140, 1100, 2))
+
+  @parameterized.product(platform=PLATFORMS, dim=(1, 16, 128))
+  def test_is_exact_where_codewords_crowd_far_from_the_origin(
+    self, platform, dim
+  ):
+    rng = np.random.default_rng(1)
+    centre = rng.normal(size=(1, dim)) * 10
+    z = centre + 1e-4 * rng.normal(size=(60, dim))
+    codebook = centre + 1e-4 * rng.normal(size=(200, dim))
+    z, codebook = z.astype(np.float32), codebook.astype(np.float32)
+    indices = search(platform, z, codebook)
+    self.assertLessEqual(excess(z, codebook, indices).max(), 8)
+
+  @parameterized.parameters(*PLATFORMS)
+  def test_infinite_codewords_are_infinitely_far(self, platform):
+    z, codebook = make_integers(50, 70, 3)
+    codebook[::2] = np.inf
+    codebook[1::4, 1] = -np.inf
+    self.assert_agrees(platform, z, codebook)
+    codebook[:, 2] = np.inf
+    indices = search(platform, z, codebook)
+    chex.assert_trees_all_equal(indices, np.zeros(50, np.int32))
+
+  @parameterized.parameters(*PLATFORMS)
+  def test_equal_codewords_give_index_zero(self, platform):
+    z, _ = make_integers(50, 1, 4)
+    indices = search(platform, z, np.full((200, 4), 0.5, np.float32))
+    chex.assert_trees_all_equal(indices, np.zeros(50, np.int32))
+
+  @parameterized.parameters(*PLATFORMS)
+  def test_transformations(self, platform):
+    z, codebook = make_integers(16, 30, 2)
+
+    def interpreted(z, codebook):
+      return nearest_pallas.search(
+        z, codebook, platform=platform, interpret=True
+      )
+
+    expected = np.asarray(nearest_codes(z, codebook, method="dense"))
+    chex.assert_trees_all_equal(
+      np.asarray(jax.jit(interpreted)(z, codebook)), expected
+    )
+    shards = jax.pmap(interpreted, in_axes=(0, None))(
+      z.reshape(8, 2, 2), codebook
+    )
+    chex.assert_trees_all_equal(np.asarray(shards).reshape(-1), expected)
+    points = jax.vmap(interpreted, (0, None))(z.reshape(4, 4, 2), codebook)
+    chex.assert_trees_all_equal(np.asarray(points).reshape(-1), expected)
+    stack = np.stack([codebook, codebook + 1])
+    both = jax.vmap(interpreted, (None, 0))(z, stack)
+    shifted = nearest_codes(z, stack[1], method="dense")
+    chex.assert_trees_all_equal(both, jnp.stack([expected, shifted]))
+
+  def test_bad_arguments_are_named(self):
+    z, codebook = make_integers(4, 10, 2)
+    with self.assertRaisesRegex(ValueError, "platform is 'cpu'.*'tpu'"):
+      nearest_pallas.search(z, codebook, platform="cpu")
+    wide = np.zeros((4, nearest_pallas.MAX_WIDTH + 1), np.float32)
+    with self.assertRaisesRegex(ValueError, r"\(4, 513\).* 512"):
+      nearest_pallas.search(wide, wide, platform="tpu")
