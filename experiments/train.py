@@ -242,6 +242,10 @@ def make_train_step(
     }
 
   def train_steps(state: TrainState, *batches: jax.Array):
+    if len(batches) == 1:
+      # A CPU computes convolutions many times slower inside a loop.
+      return train_step(state, *batches)
+
     def go_on(carry, images: jax.Array):
       state, is_finite = carry
       new_state, metrics = train_step(state, images)

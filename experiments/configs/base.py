@@ -43,7 +43,8 @@ def get_config(name: str, variant: str) -> ml_collections.ConfigDict:
   config.dtype = "float32"  # of encoder and decoder, or "bfloat16"
 
   # Steps that the host starts at once.  More of them keep an accelerator busy
-  # whose steps are short; the three numbers below must be multiples of it.
+  # whose steps are short, and slow a CPU down; the three numbers below must be
+  # multiples of it.
   config.steps_per_call = 1
   # Steps between two lines of the log, two evaluations of the whole validation
   # split, two checkpoints.  All three happen at the last step too.
