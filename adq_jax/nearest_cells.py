@@ -204,17 +204,31 @@ def _window(
   position: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """Compares each point with the codewords from `position` `[T]` on."""
-  last = len(cells.order) - 1
-  for i in range(_WINDOW):
-    at = jnp.clip(position + i, 0, last)
-    square = nearest_scan.sum_of_squares(
-      points.shape[1], lambda d, at=at: cells.columns[d][at] - points[:, d]
-    )
-    candidate = cells.order[at]
-    is_better = (square < best) | ((square == best) & (candidate < index))
-    best = jnp.where(is_better, square, best)
-    index = jnp.where(is_better, candidate, index)
-  return best, index
+  offsets = jnp.arange(_WINDOW, dtype=jnp.int32)[:, None]
+  at = jnp.clip(position + offsets, 0, len(cells.order) - 1)
+  squares = nearest_scan.sum_of_squares(
+    points.shape[1], lambda d: cells.columns[d][at] - points[:, d]
+  )
+  # Distances, once computed, are what is compared, here and below: computed
+  # twice, they may be rounded in two ways, and equal ones differ.
+  found = jax.lax.reduce(
+    (squares, cells.order[at]),
+    (jnp.float32(jnp.inf), jnp.int32(len(cells.order))),
+    _nearer,
+    dimensions=(0,),
+  )
+  return _nearer((best, index), found)
+
+
+def _nearer(
+  one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """Of two pairs of squared distance and index the nearer, then the lower."""
+  is_other = (other[0] < one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
+  return (
+    jnp.where(is_other, other[0], one[0]),
+    jnp.where(is_other, other[1], one[1]),
+  )
 
 
 def _level(edges: jax.Array, x: jax.Array) -> jax.Array:
