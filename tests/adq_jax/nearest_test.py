@@ -458,7 +458,7 @@ class PropertiesTest(parameterized.TestCase):
     ("screened", 40, "normal", 0, 0.01),
     ("screened", 16, "integers", 0.01, 1),
     ("screened", 16, "duplicates", 0.1, 1),
-    ("screened", 16, "clusters", 0.2, 1),
+    ("screened", 16, "clusters", 0, 1),
     ("screened", 40, "outliers", 0, 1),
     ("screened", 40, "equal codewords", 1, 1),
   )
