@@ -30,10 +30,10 @@ SHAPES = (
   (1, 1, 1, ("blocked", "screened", "sorted", "index")),
   (130, 257, 1, ("blocked", "screened", "sorted", "index")),
   (64, 4097, 1, ("auto", "blocked", "sorted", "index")),
-  (1, 2, 2, ("auto", "screened", "cells", "index")),
-  (257, 1025, 2, ("blocked", "screened", "cells", "index")),
-  (71, 133, 3, ("blocked", "screened", "index")),
-  (33, 517, 4, ("auto", "blocked", "cells")),
+  (1, 2, 2, ("auto", "screened", "index")),
+  (257, 1025, 2, ("blocked", "screened", "index")),
+  (71, 133, 3, ("blocked", "screened", "cells")),
+  (33, 517, 4, ("auto", "blocked")),
   (3, 1, 5, ("blocked", "screened", "cells")),
   (130, 301, 8, ("blocked", "screened", "index")),
   (40, 129, 16, ("blocked", "screened")),
@@ -162,7 +162,6 @@ class NearestCodesTest(parameterized.TestCase):
       )
       for method in SCANS
     ),
-    ("cells", 8191, 2),
     ("index", 1000, 5),
     ("sorted", 9, 1),
   )
@@ -177,7 +176,6 @@ class NearestCodesTest(parameterized.TestCase):
   @parameterized.parameters(
     *((method, dim) for method in SCANS for dim in (1, 3, 16, 128)),
     ("sorted", 1),
-    ("cells", 3),
   )
   def test_is_exact_where_codewords_crowd_far_from_the_origin(
     self, method, dim
@@ -190,7 +188,7 @@ class NearestCodesTest(parameterized.TestCase):
     indices = find(z, codebook, method)
     self.assertLessEqual(excess(z, codebook, indices).max(), 8)
 
-  @parameterized.product(method=METHODS, dim=(1, 2, 8), num_codes=(5, 64, 333))
+  @parameterized.product(method=SCANS, dim=(1, 2, 8), num_codes=(5, 64, 333))
   def test_lowest_index_wins_ties(self, method, dim, num_codes):
     rng = np.random.default_rng(0)
     # Small integers: distances are exact and ties are many.
@@ -225,7 +223,7 @@ class NearestCodesTest(parameterized.TestCase):
       self.assertNotIn(7, indices[6:])
 
   @parameterized.product(
-    num_points=(1, 2, 100, 256), num_codes=(1, 2, 5, 1000, 5000)
+    num_points=(1, 2, 100, 256), num_codes=(1, 2, 1000, 5000)
   )
   def test_numbers(self, num_points, num_codes):
     rng = np.random.default_rng(num_points + num_codes)
@@ -275,7 +273,9 @@ class NearestCodesTest(parameterized.TestCase):
         jax.eval_shape(lambda *args: nearest_codes(*args), z, codebook)
       self.assertEqual(search.called, is_searched_so)
 
-  @parameterized.product(method=METHODS, shape=((), (3,), (2, 3, 4), (0,)))
+  @parameterized.product(
+    method=("auto", "dense"), shape=((), (3,), (2, 3, 4), (0,))
+  )
   def test_codes_have_the_leading_shape(self, method, shape):
     z, codebook = make_data(24, 10, 4)
     z = z[: int(np.prod(shape))].reshape(*shape, 4)
@@ -283,22 +283,21 @@ class NearestCodesTest(parameterized.TestCase):
     chex.assert_shape(indices, shape)
     chex.assert_type(indices, jnp.int32)
 
-  @parameterized.product(method=METHODS, num_codes=(1, 2, 63, 65, 129))
+  @parameterized.product(method=SCANS, num_codes=(1, 2, 63, 65, 129))
   def test_any_number_of_codewords(self, method, num_codes):
     z, codebook = make_data(256, num_codes, 3)
     chex.assert_trees_all_equal(
       find(z, codebook, method), find(z, codebook, "dense")
     )
 
-  @parameterized.parameters(*((method, 5) for method in METHODS), ("sorted", 1))
+  @parameterized.parameters(("auto", 5), ("blocked", 5), ("sorted", 1))
   def test_transformations(self, method, dim):
     z, codebook = make_data(16, 100, dim)
 
     def search(z, codebook):
       return nearest_codes(z, codebook, method=method)
 
-    expected = search(z, codebook)
-    chex.assert_trees_all_equal(jax.jit(search)(z, codebook), expected)
+    expected = jax.jit(search)(z, codebook)
     by_point = jax.jit(jax.vmap(search, (0, None)))(z, codebook)
     chex.assert_trees_all_equal(by_point, expected)
     shards = jax.pmap(search, in_axes=(0, None))(z.reshape(8, 2, dim), codebook)
@@ -326,7 +325,7 @@ class NearestCodesTest(parameterized.TestCase):
         jnp.take(codebook, nearest_codes(z, codebook, method=method), 0)
       )
 
-    z_gradient, gradient = jax.grad(loss, (0, 1))(z, codebook)
+    z_gradient, gradient = jax.jit(jax.grad(loss, (0, 1)))(z, codebook)
     self.assertEqual(jnp.abs(z_gradient).max(), 0)
     self.assertEqual(gradient.sum(), 16 * 5)
 
@@ -406,7 +405,7 @@ class NearestCodesTest(parameterized.TestCase):
 
 class PropertiesTest(parameterized.TestCase):
   @parameterized.parameters(*SHAPES)
-  @hypothesis.settings(deadline=None, derandomize=True, max_examples=30)
+  @hypothesis.settings(deadline=None, derandomize=True, max_examples=25)
   @hypothesis.given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 2**32 - 1),
@@ -452,25 +451,25 @@ class PropertiesTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    # method, D, kind, the least and the largest part in doubt
-    ("screened", 4, "normal", 0, 0.1),
-    ("screened", 16, "normal", 0, 0.01),
-    ("screened", 40, "normal", 0, 0.01),
-    ("screened", 16, "integers", 0.01, 1),
-    ("screened", 16, "duplicates", 0.1, 1),
-    ("screened", 16, "clusters", 0, 1),
-    ("screened", 40, "outliers", 0, 1),
-    ("screened", 40, "equal codewords", 1, 1),
+    # What part of the points is in doubt: at least, and at most.
+    ("normal", 0, 0.01),
+    ("integers", 0.01, 1),
+    ("duplicates", 0.5, 1),
+    ("crowded far away", 0.5, 1),
+    ("equal codewords", 1, 1),
   )
-  def test_what_products_leave_in_doubt_is_scanned(
-    self, method, dim, kind, least, most
-  ):
-    z, codebook = make_kind(kind, 300, 261, dim, seed=0)
-    with mock.patch.object(nearest_scan, "search_blocked", nothing_found):
-      indices = nearest_codes(z, codebook, method=method)
-    part = np.mean(np.asarray(indices) == NOTHING)
-    self.assertGreaterEqual(part, least)
-    self.assertLessEqual(part, most)
+  def test_what_products_leave_in_doubt_is_scanned(self, kind, least, most):
+    # An own jit, since it traces while there is no scan.
+    search = jax.jit(functools.partial(nearest_codes, method="screened"))
+    for dim in (4, 40):
+      z, codebook = make_kind(kind, 300, 261, dim, seed=0)
+      if kind == "crowded far away":  # from what the products are centred at
+        z, codebook = 1e-4 * z + 10, 1e-4 * codebook + 10
+        codebook[::2] -= 20
+      with mock.patch.object(nearest_scan, "search_blocked", nothing_found):
+        part = np.mean(np.asarray(search(z, codebook)) == NOTHING)
+      self.assertGreaterEqual(part, least)
+      self.assertLessEqual(part, most)
 
   def test_what_cells_leave_open_goes_on_and_is_then_scanned(self):
     def go_on(where, carry, function, size):
