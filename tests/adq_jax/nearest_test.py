@@ -188,7 +188,7 @@ class NearestCodesTest(parameterized.TestCase):
     indices = find(z, codebook, method)
     self.assertLessEqual(excess(z, codebook, indices).max(), 8)
 
-  @parameterized.product(method=SCANS, dim=(1, 2, 8), num_codes=(5, 64, 333))
+  @parameterized.product(method=SCANS, dim=(1, 2, 8), num_codes=(5, 333))
   def test_lowest_index_wins_ties(self, method, dim, num_codes):
     rng = np.random.default_rng(0)
     # Small integers: distances are exact and ties are many.
@@ -222,9 +222,7 @@ class NearestCodesTest(parameterized.TestCase):
       self.assertEqual(indices[1], 0)
       self.assertNotIn(7, indices[6:])
 
-  @parameterized.product(
-    num_points=(1, 2, 100, 256), num_codes=(1, 2, 1000, 5000)
-  )
+  @parameterized.product(num_points=(1, 2, 256), num_codes=(1, 2, 5000))
   def test_numbers(self, num_points, num_codes):
     rng = np.random.default_rng(num_points + num_codes)
     shape = (num_points, num_codes, 1)
@@ -283,7 +281,7 @@ class NearestCodesTest(parameterized.TestCase):
     chex.assert_shape(indices, shape)
     chex.assert_type(indices, jnp.int32)
 
-  @parameterized.product(method=SCANS, num_codes=(1, 2, 63, 65, 129))
+  @parameterized.product(method=SCANS, num_codes=(1, 63, 129))
   def test_any_number_of_codewords(self, method, num_codes):
     z, codebook = make_data(256, num_codes, 3)
     chex.assert_trees_all_equal(
