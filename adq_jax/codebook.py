@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 _PLACEMENT_NOISE = 0.01  # in standard deviations of the encodings
+_SMOOTHING = 1e-5  # points added to every codeword's count
 
 
 @flax.struct.dataclass
@@ -80,6 +81,23 @@ def init_codebook(
     cluster_size=jnp.ones((codebook_size,), jnp.float32),
     embedding_sum=embedding,
     initialized=jnp.array(initialized),
+  )
+
+
+def init_smoothed_codebook(
+  key: jax.Array, codebook_size: int, embedding_dim: int
+) -> Codebook:
+  """Returns the state that `smoothed_ema_update` starts from.
+
+  Codewords and sums are drawn apart, and no point is counted.  The arguments
+  are those of `init_codebook`.
+  """
+  codebook = init_codebook(key, codebook_size, embedding_dim)
+  sums = init_codebook(
+    jax.random.fold_in(key, 1), codebook_size, embedding_dim
+  ).embedding
+  return codebook.replace(
+    cluster_size=jnp.zeros_like(codebook.cluster_size), embedding_sum=sums
   )
 
 
@@ -191,6 +209,29 @@ def ema_update(
   return codebook.replace(
     embedding=embedding,
     cluster_size=cluster_size,
+    embedding_sum=embedding_sum,
+  )
+
+
+def smoothed_ema_update(
+  codebook: Codebook, counts: jax.Array, sums: jax.Array, decay: float
+) -> Codebook:
+  """Moves all codewords to means with Laplace-smoothed counts.
+
+  As in the code of the paper's authors, and much of PyTorch: with n the sum of
+  the averaged counts, (count + e) / (n + N e) n is stored as the count, and
+  every codeword is the averaged sum over it.  From `init_smoothed_codebook`,
+  the first update throws codewords that nobody chose out to about 1e5.
+
+  The arguments are those of `ema_update`.
+  """
+  size = decay * codebook.cluster_size + (1 - decay) * counts
+  total = size.sum()
+  size = (size + _SMOOTHING) / (total + len(size) * _SMOOTHING) * total
+  embedding_sum = decay * codebook.embedding_sum + (1 - decay) * sums
+  return codebook.replace(
+    embedding=embedding_sum / size[:, None],
+    cluster_size=size,
     embedding_sum=embedding_sum,
   )
 

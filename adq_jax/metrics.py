@@ -10,6 +10,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from adq_jax import checks
+
+GAP_KINDS = ("norm", "mean_absolute")
+
 
 def psnr(mse: jax.Array | float, peak: float = 1.0) -> jax.Array:
   """Returns the peak signal-to-noise ratio, 10 log10(peak^2 / mse), in dB.
@@ -42,7 +46,9 @@ def usage(counts: jax.Array) -> jax.Array:
 
 
 def nominal_rate(
-  selection: jax.Array, codebook_sizes: Sequence[int]
+  selection: jax.Array,
+  codebook_sizes: Sequence[int],
+  sent: jax.Array | None = None,
 ) -> jax.Array:
   """Returns the bits a position takes when indices are sent as they are.
 
@@ -52,15 +58,21 @@ def nominal_rate(
   Args:
     selection: how many points chose each codebook, `[m]`.
     codebook_sizes: N of each codebook, m of them.
+    sent: how many indices of each codebook are sent, `[m]`; by default one for
+      each choice.
   """
   selection = jnp.asarray(selection, jnp.float32)
-  shares = selection / jnp.maximum(selection.sum(), 1.0)
+  sent = selection if sent is None else jnp.asarray(sent, jnp.float32)
   bits = jnp.log2(jnp.asarray(codebook_sizes, jnp.float32))
-  return jnp.sum(shares * bits) + entropy_bits(selection)
+  per_choice = jnp.sum(sent * bits) / jnp.maximum(selection.sum(), 1.0)
+  return per_choice + entropy_bits(selection)
 
 
 def coded_rate(
-  counts: Sequence[jax.Array], reference_counts: Sequence[jax.Array]
+  counts: Sequence[jax.Array],
+  reference_counts: Sequence[jax.Array],
+  selection: jax.Array | None = None,
+  reference_selection: jax.Array | None = None,
 ) -> jax.Array:
   """Returns the bits a position takes with a code made for other data.
 
@@ -69,9 +81,12 @@ def coded_rate(
   then of the codeword within it.
 
   Args:
-    counts: how many points chose each codeword, `[N_i]` for each of the m
+    counts: how often each codeword is sent, `[N_i]` for each of the m
       codebooks.
     reference_counts: the same of the reference.
+    selection: how many points chose each codebook, `[m]`; by default as many
+      as there are codewords sent.
+    reference_selection: the same of the reference.
   """
 
   def cross_entropy(histogram, reference):
@@ -79,12 +94,15 @@ def coded_rate(
     bits = -jnp.log2(smoothed / smoothed.sum())
     return jnp.sum(jnp.asarray(histogram, jnp.float32) * bits)
 
-  selection = jnp.stack([jnp.sum(c) for c in counts])
-  references = jnp.stack([jnp.sum(c) for c in reference_counts])
+  if selection is None:
+    selection = jnp.stack([jnp.sum(c) for c in counts])
+  if reference_selection is None:
+    reference_selection = jnp.stack([jnp.sum(c) for c in reference_counts])
+  selection = jnp.asarray(selection, jnp.float32)
   pairs = zip(counts, reference_counts, strict=True)
   total = sum(cross_entropy(*pair) for pair in pairs)
   if len(counts) > 1:
-    total += cross_entropy(selection, references)
+    total += cross_entropy(selection, reference_selection)
   return total / jnp.maximum(selection.sum(), 1.0)
 
 
@@ -93,8 +111,9 @@ def gradient_gap(
   quantize: Callable[[jax.Array], jax.Array],
   z: jax.Array,
   axis_name: str | None = None,
+  kind: str = "norm",
 ) -> jax.Array:
-  """Returns the norm of the gradient that quantization changes (eq. 5).
+  """Returns how much quantization changes the gradient (eq. 5).
 
   || d loss(z) / dz - d loss(quantize(z)) / dz ||_2, over the whole batch.
 
@@ -105,14 +124,22 @@ def gradient_gap(
     z: the encoder's output, `[B, ...]`.
     axis_name: the mapped axis over which the batch is spread, in equal parts;
       `loss` is then the mean over this device's part.
+    kind: `"norm"`, or `"mean_absolute"`, the mean of absolute differences.
+
+  Raises:
+    ValueError: if there is no such kind.
   """
+  checks.check_choice("kind", kind, GAP_KINDS)
   unquantized = jax.grad(loss)(z)
   quantized = jax.grad(lambda z: loss(quantize(z)))(z)
   difference = (unquantized - quantized).astype(jnp.float32)
+  if axis_name is not None:
+    # The mean over the batch divides each device's gradient once more.
+    difference /= jax.lax.axis_size(axis_name)
+  if kind == "mean_absolute":
+    mean = jnp.abs(difference).mean()
+    return mean if axis_name is None else jax.lax.pmean(mean, axis_name)
   square = jnp.sum(jnp.square(difference))
-  if axis_name is None:
-    return jnp.sqrt(square)
-  # The mean over the batch divides each device's gradient once more.
-  return jnp.sqrt(jax.lax.psum(square, axis_name)) / jax.lax.axis_size(
-    axis_name
+  return jnp.sqrt(
+    square if axis_name is None else jax.lax.psum(square, axis_name)
   )

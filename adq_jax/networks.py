@@ -57,17 +57,22 @@ class Decoder(nn.Module):
     network, downsampling, dtype: as in `Encoder`.
     channels: of the images.
     features: width of all but the last hidden layer, which has half.
+    first_convolution: whether there is the 3x3 convolution; the code of the
+      paper's authors has none.
   """
 
   channels: int
   network: str = "cnn_resnet"
   features: int = 128
   downsampling: int = 4
+  first_convolution: bool = True
   dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
-    x = nn.Conv(self.features, (3, 3), dtype=self.dtype)(z.astype(self.dtype))
+    x = z.astype(self.dtype)
+    if self.first_convolution:
+      x = nn.Conv(self.features, (3, 3), dtype=self.dtype)(x)
     x = BLOCKS[self.network](self.features, self.dtype)(x)
     num_strided = self.downsampling.bit_length() - 1
     for _ in range(num_strided - 1):

@@ -9,6 +9,10 @@ import jax.numpy as jnp
 
 from adq_jax.quantizers import base
 
+SELECTIONS = ("attention", "distortion")
+UNITS = ("position", "channels")
+LOGITS = ("log_weights", "weights")
+
 
 class AttentionSelector(nn.Module):
   """Multi-head attention of points to one learned key for each codebook.

@@ -43,6 +43,7 @@ class VQVAE(nn.Module):
     features: width of the encoder's output and the decoder's input.
     downsampling: f, a power of two from 2.
     quantization_weight: beta of eq. 3.
+    decoder_first_convolution: of `networks.Decoder`.
     dtype: what encoder and decoder compute in; the quantizer's arithmetic,
       the parameters and the losses are float32.
   """
@@ -53,6 +54,7 @@ class VQVAE(nn.Module):
   features: int = 128
   downsampling: int = 4
   quantization_weight: float = 1.0
+  decoder_first_convolution: bool = True
   dtype: networks.Dtype = jnp.float32
 
   def setup(self):
@@ -71,7 +73,11 @@ class VQVAE(nn.Module):
       "dtype": self.dtype,
     }
     self.encoder = networks.Encoder(**common)
-    self.decoder = networks.Decoder(channels=self.channels, **common)
+    self.decoder = networks.Decoder(
+      channels=self.channels,
+      first_convolution=self.decoder_first_convolution,
+      **common,
+    )
 
   def __call__(
     self,

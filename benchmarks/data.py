@@ -205,7 +205,7 @@ class _SyntheticConfig(tfds.core.BuilderConfig):
 
 def _config(name: str, root: str) -> ml_collections.ConfigDict:
   side, channels, count, batch_size = _SHAPES[name]
-  config = base.get_config("synthetic", "adaptive")
+  config = base.get_config("synthetic")
   base.add_tfds_fields(config)
   config.num_steps = _STEPS.value
   config.batch_size = batch_size

@@ -20,7 +20,7 @@ from adq_jax import nearest_codes
 from benchmarks import report
 from experiments import devices
 from experiments import settings
-from experiments import train
+from experiments import step
 from experiments.configs import fashion_mnist
 from experiments.state import create_state
 
@@ -69,7 +69,7 @@ def _train_step(variant: str) -> dict[str, Any]:
   return {
     "what": f"training step, {variant}, batch {config.batch_size}",
     "here": _temporary(
-      train.make_train_step(config, model, used), state, images
+      step.make_train_step(config, model, used), state, images
     ),
     "argmin of all distances": "",
   }

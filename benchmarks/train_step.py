@@ -130,7 +130,7 @@ def _start_jax(images: np.ndarray, *, variant: str) -> _Run:
   from experiments import devices
   from experiments import settings
   from experiments import state as states
-  from experiments import train
+  from experiments import step as steps
   from experiments.configs import fashion_mnist
 
   class NoQuantizer(nn.Module):
@@ -150,7 +150,7 @@ def _start_jax(images: np.ndarray, *, variant: str) -> _Run:
     model = model.clone(quantizer=NoQuantizer())
   used = jax.devices()[:1]
   state = devices.replicate(states.create_state(config, model), used)
-  step = train.make_train_step(config, model, used)
+  step = steps.make_train_step(config, model, used)
   (batch,) = devices.prefetch([images], used)
 
   def run(steps: int) -> None:

@@ -32,12 +32,15 @@ class Evaluation:
 
   Attributes:
     squared_error: mean over each image's pixels, float32 `[n]`.
-    counts: for each codebook, how many points chose each codeword, float64
-      `[N_i]`.
+    counts: for each codebook, how often decoding takes each codeword, float64
+      `[N_i]`: once for each point that chose it, except where a point takes
+      several (see `AdaptiveQuantizer.sent_codes`).
+    selection: how many points chose each codebook, float64 `[m]`.
   """
 
   squared_error: np.ndarray
   counts: tuple[np.ndarray, ...]
+  selection: np.ndarray
 
 
 class Evaluator:
@@ -50,7 +53,6 @@ class Evaluator:
     devices: Sequence[jax.Device],
   ):
     sizes = [codebook_size for codebook_size, _ in settings.structures(config)]
-    starts = np.cumsum([0, *sizes])
     is_adaptive = config.quantizer.kind == "adaptive"
     key = jax.random.key(config.seed)
 
@@ -60,46 +62,57 @@ class Evaluator:
         variables, augment.to_float(images), rngs={"gumbel": key}, **choice
       )
       codes = result.quantized.codes
-      book = codes.book if is_adaptive else jnp.zeros_like(codes)
-      index = codes.index if is_adaptive else codes
-      counts = code_counts(
-        jnp.asarray(starts)[book] + index,
-        int(starts[-1]),
-        mask=jnp.broadcast_to(mask[:, None, None], book.shape),
-        axis_name=AXIS,
-      )
+      if is_adaptive:
+        book = codes.book
+        index, is_sent = model.quantizer.sent_codes(codes)
+      else:
+        book, index = jnp.zeros_like(codes), codes[..., None]
+        is_sent = jnp.ones_like(index, bool)
+      real = jnp.broadcast_to(mask[:, None, None], book.shape)
+      counted = is_sent & (real > 0)[..., None]
       return {
         "squared_error": result.squared_error,
         "images": result.images,
         "book": book,
-        "counts": counts,
+        "counts": [
+          code_counts(
+            index[..., i],
+            size,
+            mask=counted[..., i],
+            axis_name=AXIS,
+          )
+          for i, size in enumerate(sizes)
+        ],
+        "selection": code_counts(book, len(sizes), mask=real, axis_name=AXIS),
       }
 
     self._step = jax.pmap(
       step, AXIS, devices=devices, in_axes=(0, 0, 0, 0, None)
     )
-    self._starts = starts
+    self._draw = config.quantizer.draw_in_evaluation
     self._num_devices = len(devices)
     self._batch_size = config.batch_size
     self._image_size = config.data.image_size
 
   def evaluate(
-    self, variables: Any, split: Split, *, draw: bool = False
+    self, variables: Any, split: Split, *, draw: bool | None = None
   ) -> Evaluation:
     """Evaluates every image of a split once.
 
     Args:
       variables: of the model, replicated.
       split: the images; of larger ones, the centre.
-      draw: whether an adaptive model draws its choice, at temperature 1.
+      draw: whether an adaptive model draws its choice, at temperature 1; by
+        default as the config says.
     """
-    errors, total = [], np.zeros(self._starts[-1])
+    errors, total = [], None
     for result, mask in self._run(variables, split, draw):
       errors.append(_unshard(result["squared_error"], mask))
-      total += np.asarray(unreplicate(result["counts"]))
-    return Evaluation(
-      np.concatenate(errors), tuple(np.split(total, self._starts[1:-1]))
-    )
+      counts = unreplicate((result["counts"], result["selection"]))
+      counts = jax.tree.map(lambda x: np.asarray(x, np.float64), counts)
+      total = jax.tree.map(np.add, total, counts) if total else counts
+    counts, selection = total
+    return Evaluation(np.concatenate(errors), tuple(counts), selection)
 
   def reconstruct(
     self, variables: Any, split: Split
@@ -115,15 +128,16 @@ class Evaluator:
       there is one.
     """
     images, books = [], []
-    for result, mask in self._run(variables, split, False):
+    for result, mask in self._run(variables, split):
       images.append(_unshard(result["images"], mask))
       books.append(_unshard(result["book"], mask))
     return np.concatenate(images), np.concatenate(books)
 
   def _run(
-    self, variables: Any, split: Split, draw: bool
+    self, variables: Any, split: Split, draw: bool | None = None
   ) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
     """Yields the results of every batch, on the devices, and its mask."""
+    draw = self._draw if draw is None else draw
     batches = pipeline.EvalBatches(split.images, self._batch_size)
     for images, indices, mask in pipeline.iterate(batches):
       batch = (crop_centre(images, self._image_size), indices, mask)
@@ -154,8 +168,9 @@ def describe(
   """
   structures = settings.structures(config)
   mse = float(evaluation.squared_error.mean(dtype=np.float64))
-  selection = np.array([counts.sum() for counts in evaluation.counts])
-  rate = float(nominal_rate(selection, [n for n, _ in structures]))
+  selection = evaluation.selection
+  sent = np.array([counts.sum() for counts in evaluation.counts])
+  rate = float(nominal_rate(selection, [n for n, _ in structures], sent))
   figures = {
     "recon_loss_sum": mse * len(split) / config.data.paper_batch_size,
     "mse": mse,
@@ -167,11 +182,13 @@ def describe(
     "codebooks": [
       {
         "structure": list(structure),
-        "selection": float(counts.sum() / selection.sum()),
+        "selection": float(chosen / selection.sum()),
         "usage": float(usage(counts)),
         "perplexity": float(perplexity(counts)),
       }
-      for structure, counts in zip(structures, evaluation.counts, strict=True)
+      for structure, chosen, counts in zip(
+        structures, selection, evaluation.counts, strict=True
+      )
     ],
   }
   if split.source_names:
@@ -187,7 +204,14 @@ def describe_coded_rate(
   reference: Evaluation,
 ) -> dict[str, float]:
   """Returns the rate under code frequencies of the training split."""
-  rate = float(coded_rate(evaluation.counts, reference.counts))
+  rate = float(
+    coded_rate(
+      evaluation.counts,
+      reference.counts,
+      evaluation.selection,
+      reference.selection,
+    )
+  )
   return {
     "rate_coded": rate,
     "rate_coded_per_pixel": rate / config.model.downsampling**2,

@@ -1,6 +1,7 @@
 """What a run leaves behind when it is done, and what it says."""
 
 from collections.abc import Mapping
+import importlib.metadata
 import json
 import pathlib
 from typing import Any
@@ -60,6 +61,7 @@ def finish(
   summary = {
     "name": config.name,
     "variant": config.variant,
+    "version": importlib.metadata.version("adq_jax"),
     **run,
     **evaluate_fully(config, evaluator, state, splits, validation),
   }
@@ -110,9 +112,10 @@ def evaluate_fully(
 ) -> dict[str, Any]:
   """Returns every figure of a replicated state.
 
-  Those of `describe`, the coded rate, the same with drawn codebooks for a
-  pool, and the baselines.  `result` is that of the validation split, where it
-  is known.
+  Those of `describe`, the coded rate, for a pool that draws in training the
+  same with drawn codebooks (`drawn`) and with the most probable ones
+  (`not_drawn`), whichever the config does not ask for, and the baselines.
+  `result` is that of the validation split, where it is known.
   """
   variables, validation = state.variables, splits["validation"]
   if result is None:
@@ -122,9 +125,12 @@ def evaluate_fully(
     sample = splits["train"].spread(config.rate_examples)
     reference = evaluator.evaluate(variables, sample)
     figures |= describe_coded_rate(config, result, reference)
-  if config.quantizer.kind == "adaptive":
-    drawn = evaluator.evaluate(variables, validation, draw=True)
-    figures["drawn"] = describe(config, drawn, validation)
+  quantizer = config.quantizer
+  if quantizer.kind == "adaptive" and quantizer.selection == "attention":
+    draw = not quantizer.draw_in_evaluation
+    other = evaluator.evaluate(variables, validation, draw=draw)
+    name = "drawn" if draw else "not_drawn"
+    figures[name] = describe(config, other, validation)
   figures["baselines"] = baselines(config, validation)
   return figures
 

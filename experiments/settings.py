@@ -6,9 +6,12 @@ import optax
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import codebook_structures
+from adq_jax import selection
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
+from adq_jax.metrics import GAP_KINDS
 from adq_jax.networks import BLOCKS
+from adq_jax.quantizers.vector import UPDATES
 from experiments import data
 from experiments.errors import UserError
 
@@ -20,7 +23,11 @@ _CHOICES = {
   "dtype": tuple(_DTYPES),
   "model.network": tuple(BLOCKS),
   "quantizer.kind": ("adaptive", "fixed"),
-  "quantizer.update_rule": ("ema", "gradient"),
+  "gradient_gap": GAP_KINDS,
+  "quantizer.selection": selection.SELECTIONS,
+  "quantizer.selection_unit": selection.UNITS,
+  "quantizer.selection_logits": selection.LOGITS,
+  "quantizer.update_rule": UPDATES,
   "quantizer.codebook_init": ("normal", "data"),
 }
 _MINIMA = {
@@ -33,11 +40,14 @@ _MINIMA = {
   "log_every": 1,
   "eval_every": 1,
   "checkpoint_every": 1,
+  "gradient_gap_every": 0,
   "rate_examples": 0,
   "model.features": 4,
   "model.downsampling": 2,
   "model.quantization_weight": 0,
   "quantizer.num_heads": 1,
+  "quantizer.rate_weight": 0,
+  "quantizer.output_kernel": 1,
   "quantizer.commitment_cost": 0,
   "quantizer.revive_below": 0,
   "data.image_size": 1,
@@ -56,7 +66,12 @@ def check(config: ml_collections.ConfigDict) -> None:
   for field, minimum in (_MINIMA | some).items():
     if not _get(config, field) >= minimum:
       raise _error(config, field, f"at least {minimum}")
-  for field in ("log_every", "eval_every", "checkpoint_every"):
+  for field in (
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "gradient_gap_every",
+  ):
     if config[field] % config.steps_per_call:
       raise _error(
         config,
@@ -81,7 +96,9 @@ def check(config: ml_collections.ConfigDict) -> None:
       f"a divisor of config.model.features, {config.model.features}",
     )
   quantizer = config.quantizer
-  if quantizer.update_rule == "gradient" and (
+  if quantizer.output_kernel % 2 == 0:
+    raise _error(config, "quantizer.output_kernel", "an odd number")
+  if quantizer.update_rule != "ema" and (
     quantizer.codebook_init == "data" or quantizer.revive_below > 0
   ):
     raise _error(
@@ -121,11 +138,18 @@ def create_model(
     "update": config.quantizer.update_rule,
     "codebook_init": config.quantizer.codebook_init,
     "revive_below": config.quantizer.revive_below,
+    "output_kernel": config.quantizer.output_kernel,
     "axis_name": axis_name,
   }
   if config.quantizer.kind == "adaptive":
     quantizer = AdaptiveQuantizer(
-      structures(config), num_heads=config.quantizer.num_heads, **common
+      structures(config),
+      selection=config.quantizer.selection,
+      rate_weight=config.quantizer.rate_weight,
+      selection_unit=config.quantizer.selection_unit,
+      selection_logits=config.quantizer.selection_logits,
+      num_heads=config.quantizer.num_heads,
+      **common,
     )
   else:
     quantizer = VectorQuantizer(*structures(config)[0], **common)
@@ -136,6 +160,7 @@ def create_model(
     features=config.model.features,
     downsampling=config.model.downsampling,
     quantization_weight=config.model.quantization_weight,
+    decoder_first_convolution=config.model.decoder_first_convolution,
     dtype=_DTYPES[config.dtype],
   )
 

@@ -1,20 +1,13 @@
 """Training, readable top to bottom from `train_and_evaluate`."""
 
-from collections.abc import Callable
-from collections.abc import Sequence
-import functools
 import pathlib
 import time
 from typing import Any
 
 from clu import parameter_overview
 import jax
-import jax.numpy as jnp
 import ml_collections
-import optax
 
-from adq_jax import VQVAE
-from experiments import augment
 from experiments import data
 from experiments import report
 from experiments import settings
@@ -31,9 +24,9 @@ from experiments.evaluate import describe
 from experiments.evaluate import Evaluator
 from experiments.logging import MetricLog
 from experiments.logging import Progress
-from experiments.state import create_optimizer
 from experiments.state import create_state
-from experiments.state import TrainState
+from experiments.step import make_gradient_gap
+from experiments.step import make_train_step
 
 
 def train_and_evaluate(
@@ -89,6 +82,7 @@ def _train(
   progress = Progress(config.num_steps, step, config.batch_size)
   state = replicate(state, devices)
   train_step = make_train_step(config, model, devices)
+  gradient_gap = make_gradient_gap(config, model, devices)
   evaluator = Evaluator(config, model, devices)
   batches = pipeline.TrainBatches(
     splits["train"].images,
@@ -110,7 +104,15 @@ def _train(
       count = min(count, config.num_steps - step)
       with progress.waiting():
         next_batches = [next(batches) for _ in range(count)]
+      gap_every = config.gradient_gap_every
+      gap_is_due = gap_every > 0 and step % gap_every == 0
+      if gap_is_due and config.gradient_gap == "norm":
+        gap_step, gap = step + 1, gradient_gap(state, next_batches[0])
       state, metrics = train_step(state, *next_batches)
+      if gap_is_due and config.gradient_gap == "mean_absolute":
+        gap_step, gap = step + count, gradient_gap(state, next_batches[-1])
+      if gap_is_due:
+        log.write(gap_step, "train", {"gradient_gap": unreplicate(gap)})
       # The device computes these steps while the host looks at those before.
       _check_finite(workdir, previous)
       step += count
@@ -155,117 +157,6 @@ def _train(
     "devices": f"{len(devices)} x {devices[0].device_kind}",
   }
   return report.finish(config, workdir, state, evaluator, splits, result, run)
-
-
-def make_train_step(
-  config: ml_collections.ConfigDict,
-  model: VQVAE,
-  devices: Sequence[jax.Device],
-) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-  """Returns steps of training, one for each batch, mapped over devices.
-
-  It takes a replicated state, which it consumes, and batches, each of them
-  images uint8 `[devices, B, H, W, C]`; it returns the next state and the
-  metrics of the last step, both replicated.  A step whose loss or gradient is
-  not finite is the last: the state stays as it was before it, and
-  `metrics["is_finite"]` is false.
-
-  Args:
-    config: of the experiment.
-    model: with `AXIS` for its axis_name.
-    devices: to map over.
-  """
-  optimizer = create_optimizer(config)
-  temperature = settings.temperature(config)
-  root_key = jax.random.key(config.seed)
-
-  def train_step(state: TrainState, images: jax.Array):
-    # Keys are the same on all devices; what belongs to an example is told
-    # apart by its place in the whole batch.
-    augment_key, gumbel_key, codebook_key = jax.random.split(
-      jax.random.fold_in(root_key, state.step), 3
-    )
-    batch_size = len(images)
-    example_index = jnp.arange(batch_size)
-    example_index += batch_size * jax.lax.axis_index(AXIS)
-    images = augment.to_float(
-      augment.augment(
-        augment_key,
-        images,
-        example_index,
-        size=config.data.image_size,
-        random_flip=config.data.random_flip,
-      )
-    )
-    choice = {}
-    if config.quantizer.kind == "adaptive":
-      choice["temperature"] = temperature(state.step)
-
-    def compute_loss(params):
-      result, updated = model.apply(
-        {"params": params, "codebook": state.codebook},
-        images,
-        train=True,
-        mutable=["codebook"],
-        rngs={"gumbel": gumbel_key, "codebook": codebook_key},
-        **choice,
-      )
-      return result.loss, (result, updated["codebook"])
-
-    (loss, (result, codebook)), gradient = jax.value_and_grad(
-      compute_loss, has_aux=True
-    )(state.params)
-    gradient, loss, mse, quantizer_loss = jax.lax.pmean(
-      (gradient, loss, result.mse, result.quantized.loss), AXIS
-    )
-    updates, opt_state = optimizer.update(
-      gradient, state.opt_state, state.params
-    )
-    new_state = TrainState(
-      step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
-      codebook=codebook,
-      opt_state=opt_state,
-    )
-    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
-    new_state = jax.tree.map(
-      functools.partial(jnp.where, is_finite), new_state, state
-    )
-    return new_state, {
-      "step": state.step + 1,
-      "is_finite": is_finite,
-      "loss": loss,
-      "mse": mse,
-      "quantizer_loss": quantizer_loss,
-      **choice,
-      **result.quantized.metrics,
-    }
-
-  def train_steps(state: TrainState, *batches: jax.Array):
-    if len(batches) == 1:
-      # A CPU computes convolutions many times slower inside a loop.
-      return train_step(state, *batches)
-
-    def go_on(carry, images: jax.Array):
-      state, is_finite = carry
-      new_state, metrics = train_step(state, images)
-      new_state = jax.tree.map(
-        functools.partial(jnp.where, is_finite), new_state, state
-      )
-      is_finite &= metrics["is_finite"]
-      return (new_state, is_finite), {**metrics, "is_finite": is_finite}
-
-    (state, is_finite), metrics = jax.lax.scan(
-      go_on, (state, jnp.array(True)), jnp.stack(batches)
-    )
-    last = jnp.where(
-      is_finite, len(batches) - 1, jnp.argmin(metrics["is_finite"])
-    )
-    return state, jax.tree.map(lambda values: values[last], metrics)
-
-  return jax.pmap(
-    train_steps, axis_name=AXIS, devices=devices, donate_argnums=0
-  )
 
 
 def _check_finite(

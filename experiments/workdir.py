@@ -28,6 +28,7 @@ MAY_CHANGE = frozenset(
     "log_every",
     "eval_every",
     "checkpoint_every",
+    "gradient_gap_every",
     "rate_examples",
     "data.manual_dir",
     "data.data_dir",

@@ -3,6 +3,8 @@
 Shapes: C features of z, m codebooks, N_i codewords of width D_i in each.
 """
 
+import math
+
 import flax
 import flax.linen as nn
 import jax
@@ -26,7 +28,9 @@ class AdaptiveCodes:
 
   Attributes:
     book: the codebook that a point chose, int32 `[...]`, in [0, m).
-    index: the codeword within it, int32 `[...]`, in [0, N_book).
+    index: the codeword within it, int32 `[...]`, in [0, N_book).  Where
+      decoding needs more than that (see `AdaptiveQuantizer.all_indices`), the
+      codeword in each codebook, int32 `[..., m]`.
   """
 
   book: jax.Array
@@ -43,24 +47,45 @@ class AdaptiveQuantizer(nn.Module):
     structures: (N, D) of each codebook, m of them; `codebook_structures`
       gives the paper's pool.
     features: C.
+    selection: `"attention"`, learned, as in the paper; or `"distortion"`: the
+      codebook whose values are nearest to z, for the bits that it takes,
+      |z - values|^2 / C + rate_weight * log2 N.  With the latter each codebook
+      is trained as an autoencoder of z too, and nothing is drawn.
+    rate_weight: what a bit costs.
+    selection_unit: what makes one choice: a `"position"`; or `"channels"`, as
+      the authors' code does, for z `[B, H, W, C]`: C neighbours in the memory
+      of `[B, C, H, W]`, so that every position mixes codebooks.
+    selection_logits: what Gumbel noise is added to: `"log_weights"` of the
+      attention; or `"weights"`, as the authors' code does.
     num_heads: heads of the attention that chooses, a divisor of C.
-    commitment_cost, decay, update, codebook_init, revive_below, axis_name: of
-      every codebook, see `VectorQuantizer`.
+    commitment_cost, decay, update, codebook_init, revive_below, output_kernel,
+      axis_name: of every codebook, see `VectorQuantizer`.
   """
 
   structures: tuple[tuple[int, int], ...]
   features: int
+  selection: str = "attention"
+  rate_weight: float = 0.0
+  selection_unit: str = "position"
+  selection_logits: str = "log_weights"
   num_heads: int = 2
   commitment_cost: float = 0.25
   decay: float = 0.99
   update: str = "ema"
   codebook_init: str = "normal"
   revive_below: float = 0.0
+  output_kernel: int = 1
   axis_name: str | None = None
 
   def setup(self):
     if not self.structures:
       raise ValueError("structures is empty; it needs a pair (N, D) or more")
+    checks.check_choice("selection", self.selection, selection.SELECTIONS)
+    checks.check_choice("selection_unit", self.selection_unit, selection.UNITS)
+    checks.check_choice(
+      "selection_logits", self.selection_logits, selection.LOGITS
+    )
+    checks.check_at_least("rate_weight", self.rate_weight, 0)
     self.codebooks = [
       VectorQuantizer(
         codebook_size,
@@ -71,13 +96,20 @@ class AdaptiveQuantizer(nn.Module):
         update=self.update,
         codebook_init=self.codebook_init,
         revive_below=self.revive_below,
+        output_kernel=self.output_kernel,
         axis_name=self.axis_name,
       )
       for codebook_size, embedding_dim in self.structures
     ]
-    self.selector = selection.AttentionSelector(
-      len(self.structures), self.num_heads
-    )
+    if self.selection == "attention":
+      self.selector = selection.AttentionSelector(
+        len(self.structures), self.num_heads
+      )
+
+  @property
+  def all_indices(self) -> bool:
+    """Whether decoding a position takes the indices of several codebooks."""
+    return self.selection_unit == "channels" or self.output_kernel > 1
 
   def __call__(
     self,
@@ -92,15 +124,15 @@ class AdaptiveQuantizer(nn.Module):
     """Quantizes z with every codebook and keeps what each point chose.
 
     Args:
-      z: floating `[..., C]`.
+      z: floating `[..., C]`; `[B, H, W, C]` where `all_indices`.
       train: whether to update the collection `"codebook"`.
       temperature: tau of the Gumbel-Softmax; it scales the selector's
         gradient, not the choice.
       mask: 1 for a real point, `[...]`; padding counts in no statistic, loss
-        or metric.
+        or metric.  With `selection_unit="channels"`, of whole images.
       draw: whether the choice is drawn from pi, with the rng stream
         `"gumbel"`, or is its largest entry; may be traced.  By default drawn
-        in training.
+        in training.  Of no meaning to `"distortion"`.
       example_index: int `[B]`, for the B entries of z's first axis: their
         noise depends on it and the rng stream alone.  By default the place
         in the batch, in training in that of all devices along `axis_name`;
@@ -108,38 +140,62 @@ class AdaptiveQuantizer(nn.Module):
 
     Returns:
       Quantized with `AdaptiveCodes`.  The loss is the mean over codebooks
-      (eq. 4).  Of its metrics, `quantization_error`, `perplexity` and `usage`
-      are vectors `[m]`, over all points for every codebook; `selection` `[m]`
-      is the share of points that chose each codebook; `selection_entropy` is
-      in bits, and `rate` the nominal rate in bits per point.
+      (eq. 4), with `"distortion"` plus the mean of |z - values|^2 / C of all
+      codebooks, which trains their projections.  Of its metrics,
+      `quantization_error`, `perplexity` and `usage` are vectors `[m]`, over
+      all points for every codebook; `selection` `[m]` is the share of points
+      that chose each codebook; `selection_entropy` is in bits, and `rate` the
+      nominal rate in bits per point.
 
     Raises:
       ValueError: as `VectorQuantizer`, and if the stream `"gumbel"` is missing
         where the choice is drawn.
     """
-    base.check_inputs(z, mask, self.features, "the quantizer's features")
+    self._check_z(z, mask)
     if train and self.is_initializing():
       train = False
     axis_name = self.axis_name if train else None
     dtype, z = z.dtype, z.astype(jnp.float32)
-    logits = self.selector(z)
-    draw = train if draw is None else draw
-    if draw is not False:
-      noise = self._noise(logits.shape, example_index, axis_name)
-      logits += jnp.where(draw, noise, 0.0)
-    weights, book = selection.straight_through_choice(logits, temperature)
     results = [
       codebook(z, train=train, mask=mask) for codebook in self.codebooks
     ]
-    values = sum(
-      weights[..., i, None] * result.values for i, result in enumerate(results)
+    loss = sum(result.loss for result in results) / len(results)
+    if self.selection == "attention":
+      logits = self._logits(z)
+      draw = train if draw is None else draw
+      if draw is not False:
+        noise = self._noise(logits.shape, example_index, axis_name)
+        logits += jnp.where(draw, noise, 0.0)
+      weights, book = selection.straight_through_choice(logits, temperature)
+    else:
+      target = jax.lax.stop_gradient(z)
+      errors = [jnp.square(target - result.values) for result in results]
+      book = self._least_distortion(errors)
+      weights = jax.nn.one_hot(book, len(results), dtype=jnp.float32)
+      flat_mask = None if mask is None else mask.reshape(-1)
+      loss += sum(
+        base.masked_mean(error.mean(axis=-1).reshape(-1), flat_mask, axis_name)
+        for error in errors
+      ) / len(results)
+    values = self._from_units(
+      sum(
+        weights[..., i, None] * self._to_units(result.values)
+        for i, result in enumerate(results)
+      )
     )
+    codes = self._codes(book, [result.codes for result in results])
     selected = code_counts(book, len(results), mask=mask, axis_name=axis_name)
+    _, is_sent = self.sent_codes(codes)
+    if mask is not None:
+      is_sent &= mask[..., None] > 0
+    sent = is_sent.sum(axis=tuple(range(book.ndim)), dtype=jnp.float32)
+    if axis_name is not None:
+      sent = jax.lax.psum(sent, axis_name)
     sizes = [codebook_size for codebook_size, _ in self.structures]
     return base.Quantized(
       values=values.astype(dtype),
-      codes=AdaptiveCodes(book, _pick(book, [r.codes for r in results])),
-      loss=sum(result.loss for result in results) / len(results),
+      codes=codes,
+      loss=loss,
       metrics={
         **{
           name: jnp.stack([result.metrics[name] for result in results])
@@ -147,16 +203,26 @@ class AdaptiveQuantizer(nn.Module):
         },
         "selection": selected / jnp.maximum(selected.sum(), 1.0),
         "selection_entropy": metrics.entropy_bits(selected),
-        "rate": metrics.nominal_rate(selected, sizes),
+        "rate": metrics.nominal_rate(selected, sizes, sent),
       },
     )
 
   def encode(self, z: jax.Array) -> AdaptiveCodes:
     """Returns the codes that evaluation chooses for z `[..., C]`."""
-    base.check_inputs(z, None, self.features, "the quantizer's features")
+    self._check_z(z, None)
     z = z.astype(jnp.float32)
-    logits = self.selector(z)
-    _, book = selection.straight_through_choice(logits, 1.0)
+    if self.all_indices or self.selection == "distortion":
+      indices = [codebook.encode(z) for codebook in self.codebooks]
+      if self.selection == "distortion":
+        values = [
+          codebook.decode(index)
+          for codebook, index in zip(self.codebooks, indices, strict=True)
+        ]
+        book = self._least_distortion([jnp.square(z - v) for v in values])
+      else:
+        _, book = selection.straight_through_choice(self._logits(z), 1.0)
+      return self._codes(book, indices)
+    _, book = selection.straight_through_choice(self._logits(z), 1.0)
     flat_book = book.reshape(-1)
     # Each codebook searches for those alone that chose it, in parts: how many
     # they are is not known beforehand.
@@ -180,14 +246,87 @@ class AdaptiveQuantizer(nn.Module):
     """
     checks.check_integer("codes.book", codes.book)
     checks.check_integer("codes.index", codes.index)
-    checks.check_shape(
-      "codes.index", codes.index, codes.book.shape, "that of codes.book"
-    )
+    if self.all_indices:
+      shape = (*codes.book.shape, len(self.structures))
+      why = "an index for each codebook"
+    else:
+      shape, why = codes.book.shape, "that of codes.book"
+    checks.check_shape("codes.index", codes.index, shape, why)
     values = jnp.float32(jnp.nan)
     for i, codebook in enumerate(self.codebooks):
-      decoded = codebook.decode(codes.index)
+      index = codes.index[..., i] if self.all_indices else codes.index
+      decoded = self._to_units(codebook.decode(index))
       values = jnp.where((codes.book == i)[..., None], decoded, values)
-    return values
+    return self._from_units(values)
+
+  def sent_codes(self, codes: AdaptiveCodes) -> tuple[jax.Array, jax.Array]:
+    """Returns what decoding takes of each codebook.
+
+    Args:
+      codes: of this quantizer, `[...]`, of whole images where `all_indices`.
+
+    Returns:
+      The index of each codebook, int32 `[..., m]`, and whether decoding needs
+      it, bool `[..., m]`: that of the chosen codebook alone; with a wider
+      `output_kernel`, those that the positions around have chosen; with
+      `selection_unit="channels"`, those that anything in the image has.
+    """
+    num_codebooks = len(self.structures)
+    is_sent = codes.book[..., None] == jnp.arange(num_codebooks)
+    if self.selection_unit == "channels":
+      is_sent = jnp.broadcast_to(
+        is_sent.any(axis=(-3, -2), keepdims=True), is_sent.shape
+      )
+    elif self.output_kernel > 1:
+      sides = (self.output_kernel, self.output_kernel)
+      chosen = is_sent.astype(jnp.float32)
+      is_sent = nn.max_pool(chosen, sides, padding="SAME") > 0
+    index = codes.index if self.all_indices else codes.index[..., None]
+    return jnp.broadcast_to(index, is_sent.shape), is_sent
+
+  def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
+    why = "the quantizer's features"
+    min_rank = 4 if self.all_indices else 1
+    base.check_inputs(z, mask, self.features, why, min_rank=min_rank)
+
+  def _logits(self, z: jax.Array) -> jax.Array:
+    """What noise is added to, for the units of z: float32 `[..., m]`."""
+    log_weights = self.selector(self._to_units(z))
+    if self.selection_logits == "weights":
+      return jnp.exp(log_weights)
+    return log_weights
+
+  def _least_distortion(self, errors: list[jax.Array]) -> jax.Array:
+    """The codebook with the least cost, int32 `[...]`.
+
+    Args:
+      errors: of each codebook, the squares `[..., C]` of what it leaves of z.
+    """
+    costs = [
+      self._to_units(error).mean(axis=-1) + self.rate_weight * math.log2(size)
+      for error, (size, _) in zip(errors, self.structures, strict=True)
+    ]
+    return jnp.argmin(jnp.stack(costs, axis=-1), axis=-1).astype(jnp.int32)
+
+  def _to_units(self, values: jax.Array) -> jax.Array:
+    """Values `[..., C]` in the order in which parts of them are chosen."""
+    if self.selection_unit == "position":
+      return values
+    return jnp.moveaxis(values, -1, -3).reshape(values.shape)
+
+  def _from_units(self, units: jax.Array) -> jax.Array:
+    """The inverse of `_to_units`."""
+    if self.selection_unit == "position":
+      return units
+    *batch, height, width, features = units.shape
+    planes = units.reshape(*batch, features, height, width)
+    return jnp.moveaxis(planes, -3, -1)
+
+  def _codes(self, book: jax.Array, indices: list[jax.Array]) -> AdaptiveCodes:
+    """The codes, from the index `[...]` of every codebook."""
+    if self.all_indices:
+      return AdaptiveCodes(book, jnp.stack(indices, axis=-1))
+    return AdaptiveCodes(book, _pick(book, indices))
 
   def _noise(
     self,

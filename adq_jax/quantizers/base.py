@@ -35,10 +35,14 @@ def straight_through(value: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def check_inputs(
-  z: jax.Array, mask: jax.Array | None, width: int, why: str
+  z: jax.Array,
+  mask: jax.Array | None,
+  width: int,
+  why: str,
+  min_rank: int = 1,
 ) -> None:
   """Raises a ValueError unless z is `[..., width]` and mask fits it."""
-  checks.check_floating("z", z, min_rank=1)
+  checks.check_floating("z", z, min_rank=min_rank)
   checks.check_width("z", z, width, why)
   if mask is not None:
     checks.check_shape("mask", mask, z.shape[:-1], "one weight for each point")

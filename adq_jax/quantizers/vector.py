@@ -19,14 +19,20 @@ from adq_jax.quantizers import base
 COLLECTION = "codebook"
 
 
-def _identity(key: jax.Array, shape: tuple[int, int], dtype) -> jax.Array:
+UPDATES = ("ema", "smoothed_ema", "gradient")
+
+
+def _identity(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
   """The first features as they are: a pool starts with one idea of z.
 
   Projections drawn at random give each codebook a language of its own, and a
   decoder that learns eight of them at once learns each more slowly.
   """
   del key
-  return jnp.eye(*shape, dtype=dtype)
+  *sides, rows, columns = shape  # sides of a convolution's kernel, if it is one
+  centre = tuple(side // 2 for side in sides)
+  eye = jnp.eye(rows, columns, dtype=dtype)
+  return jnp.zeros(shape, dtype).at[centre].set(eye)
 
 
 class VectorQuantizer(nn.Module):
@@ -44,15 +50,18 @@ class VectorQuantizer(nn.Module):
       which start as parts of the identity; None where z has width D itself.
     commitment_cost: alpha of eq. 3.
     decay: gamma, of the moving averages.
-    update: `"ema"`, moving averages of the encodings; or `"gradient"`, where
-      `embedding` is a parameter and the codebook term of eq. 3 trains it, and
-      the collection holds `cluster_size` alone.
+    update: `"ema"`, moving averages of the encodings; `"smoothed_ema"`, those
+      with Laplace-smoothed counts that the authors' code has; or `"gradient"`,
+      where `embedding` is a parameter and the codebook term of eq. 3 trains
+      it, and the collection holds `cluster_size` alone.
     codebook_init: `"normal"`, as in the paper; or `"data"`: at the first
       training step codewords become encodings of its batch, which needs
       `"ema"`.  (Not `init`, which is a method of every Flax module.)
     revive_below: a codeword chosen less often than this share of the mean is
       placed upon an encoding again (see `revive_dead_codes`).  0: never.
       Above 0 needs `"ema"`.
+    output_kernel: side of the projection D -> C: 1, or an odd number for a
+      convolution over z `[..., H, W, C]`.
     axis_name: the mapped axis over which a training batch is spread.
   """
 
@@ -64,6 +73,7 @@ class VectorQuantizer(nn.Module):
   update: str = "ema"
   codebook_init: str = "normal"
   revive_below: float = 0.0
+  output_kernel: int = 1
   axis_name: str | None = None
 
   def setup(self):
@@ -71,11 +81,13 @@ class VectorQuantizer(nn.Module):
     if self.features is not None:
       # Float32 in full: a TPU would round to bfloat16 just before the search.
       precision = jax.lax.Precision.HIGHEST
-      dense = functools.partial(
-        nn.Dense, precision=precision, kernel_init=_identity
-      )
-      self.project_in = dense(self.embedding_dim)
-      self.project_out = dense(self.features)
+      common = {"precision": precision, "kernel_init": _identity}
+      self.project_in = nn.Dense(self.embedding_dim, **common)
+      if self.output_kernel == 1:
+        self.project_out = nn.Dense(self.features, **common)
+      else:
+        sides = (self.output_kernel, self.output_kernel)
+        self.project_out = nn.Conv(self.features, sides, **common)
     names = [field.name for field in dataclasses.fields(codebooks.Codebook)]
     if self.update == "gradient":
       names = ["cluster_size"]
@@ -87,8 +99,13 @@ class VectorQuantizer(nn.Module):
 
     @functools.cache
     def initial() -> codebooks.Codebook:
+      key = self.make_rng(COLLECTION)
+      if self.update == "smoothed_ema":
+        return codebooks.init_smoothed_codebook(
+          key, self.codebook_size, self.embedding_dim
+        )
       return codebooks.init_codebook(
-        self.make_rng(COLLECTION),
+        key,
         self.codebook_size,
         self.embedding_dim,
         initialized=self.codebook_init == "normal",
@@ -209,9 +226,8 @@ class VectorQuantizer(nn.Module):
     self, points: jax.Array, shape: tuple[int, ...]
   ) -> jax.Array:
     """Points `[T, D]` -> float32 `[..., C]`."""
-    if self.features is not None:
-      points = self.project_out(points)
-    return points.reshape(shape)
+    values = points.reshape(*shape[:-1], self.embedding_dim)
+    return values if self.features is None else self.project_out(values)
 
   def _codewords(self) -> jax.Array:
     if self.update == "gradient":
@@ -254,7 +270,10 @@ class VectorQuantizer(nn.Module):
       return
     points = jax.lax.stop_gradient(points)
     sums = codebooks.code_sums(points, codes, self.codebook_size, **batch)
-    codebook = codebooks.ema_update(self._codebook(), counts, sums, self.decay)
+    move = codebooks.ema_update
+    if self.update == "smoothed_ema":
+      move = codebooks.smoothed_ema_update
+    codebook = move(self._codebook(), counts, sums, self.decay)
     if self.revive_below > 0:
       codebook = codebooks.revive_dead_codes(
         self._placement_key("revive_below"),
@@ -276,7 +295,13 @@ class VectorQuantizer(nn.Module):
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
     name = "embedding_dim" if self.features is None else "features"
-    base.check_inputs(z, mask, self._width, f"the quantizer's {name}")
+    base.check_inputs(
+      z,
+      mask,
+      self._width,
+      f"the quantizer's {name}",
+      min_rank=1 if self.output_kernel == 1 else 3,
+    )
 
   def _check_fields(self) -> None:
     checks.check_at_least("codebook_size", self.codebook_size, 1)
@@ -287,12 +312,21 @@ class VectorQuantizer(nn.Module):
     checks.check_at_least("revive_below", self.revive_below, 0)
     if not 0 <= self.decay < 1:
       raise ValueError(f"decay is {self.decay}; it must be in [0, 1)")
-    checks.check_choice("update", self.update, ("ema", "gradient"))
+    if self.output_kernel != 1 and self.features is None:
+      raise ValueError(
+        f"output_kernel is {self.output_kernel}; without features there is no"
+        " projection, so that it must be 1"
+      )
+    if self.output_kernel < 1 or self.output_kernel % 2 == 0:
+      raise ValueError(
+        f"output_kernel is {self.output_kernel}; it must be odd and positive"
+      )
+    checks.check_choice("update", self.update, UPDATES)
     checks.check_choice("codebook_init", self.codebook_init, ("normal", "data"))
-    if self.update == "gradient" and (
+    if self.update != "ema" and (
       self.codebook_init == "data" or self.revive_below > 0
     ):
       raise ValueError(
         'codebook_init="data" and revive_below place codewords, which'
-        ' update="gradient" leaves to the optimizer; use update="ema"'
+        f' update="{self.update}" does not allow; use update="ema"'
       )

@@ -1,34 +1,21 @@
 """What the configs of all data sets share.
 
-A data set's `get_config(variant)` starts from here; `--config=FILE:VARIANT`
-names the variant, `--config.FIELD=VALUE` overrides a field.
+A data set's `get_config(variant)` starts from here and ends with
+`variants.apply`.
 """
-
-import re
 
 import ml_collections
 
-from experiments.errors import UserError
 
-KNOWN_VARIANTS = (
-  "adaptive, fixed_NxD (one codebook of N codewords of width D, such as"
-  " fixed_512x128)"
-)
-
-
-def get_config(name: str, variant: str) -> ml_collections.ConfigDict:
-  """Returns the paper's settings for a variant.
+def get_config(name: str) -> ml_collections.ConfigDict:
+  """Returns the paper's settings.
 
   Args:
     name: of the data set, a key of `experiments.data.LOADERS`.
-    variant: `"adaptive"` or `"fixed_NxD"`.
-
-  Raises:
-    UserError: if the variant is unknown.
   """
   config = ml_collections.ConfigDict()
   config.name = name
-  config.variant = variant
+  config.variant = "adaptive"  # see experiments/configs/variants.py
   config.seed = 0  # of everything that is random
 
   # Optimization (appendix A.1): Adam, the learning rate constant in the paper.
@@ -43,14 +30,20 @@ def get_config(name: str, variant: str) -> ml_collections.ConfigDict:
   config.dtype = "float32"  # of encoder and decoder, or "bfloat16"
 
   # Steps that the host starts at once.  More of them keep an accelerator busy
-  # whose steps are short, and slow a CPU down; the three numbers below must be
-  # multiples of it.
+  # whose steps are short, and slow a CPU down; the numbers of steps below must
+  # be multiples of it.
   config.steps_per_call = 1
   # Steps between two lines of the log, two evaluations of the whole validation
   # split, two checkpoints.  All three happen at the last step too.
   config.log_every = 50
   config.eval_every = 1_000
   config.checkpoint_every = 1_000
+  # Steps from one measurement of the gradient gap (eq. 5) to the next, the
+  # first at step 1.  One takes about as long as a step.  0: never.
+  config.gradient_gap_every = 100
+  # "norm", eq. 5, before the step's update; or, as in the authors' code,
+  # "mean_absolute", the mean of absolute differences, after it.
+  config.gradient_gap = "norm"
   # Training images whose codes give the frequencies for the coded rate.
   config.rate_examples = 10_000
 
@@ -59,16 +52,31 @@ def get_config(name: str, variant: str) -> ml_collections.ConfigDict:
   config.model.features = 128
   config.model.downsampling = 4
   config.model.quantization_weight = 1.0  # beta
+  # Whether the decoder begins with a 3x3 convolution, as the encoder ends.
+  config.model.decoder_first_convolution = True
 
   config.quantizer = ml_collections.ConfigDict()
   config.quantizer.kind = "adaptive"  # or "fixed", with one structure
   config.quantizer.capacity = 65_536  # N x D of every codebook
   # ((N, D), ...); empty: all that codebook_structures(capacity) gives.
   config.quantizer.structures = ()
+  # What chooses a codebook: "attention", as in the paper, or "distortion",
+  # |z - z_q|^2 / C + rate_weight * log2 N, the smallest.
+  config.quantizer.selection = "attention"
+  config.quantizer.rate_weight = 0.0
+  # What makes one choice: a "position", or "channels", C neighbours in the
+  # memory of [B, C, H, W].
+  config.quantizer.selection_unit = "position"
+  # What Gumbel noise is added to: "log_weights" of the attention, or "weights".
+  config.quantizer.selection_logits = "log_weights"
+  # Whether evaluation draws the choice too; the summary has both ways.
+  config.quantizer.draw_in_evaluation = False
   config.quantizer.num_heads = 2
   config.quantizer.commitment_cost = 0.25  # alpha
   config.quantizer.decay = 0.99  # gamma
-  config.quantizer.update_rule = "ema"  # or "gradient"
+  # "ema"; "smoothed_ema", which stores Laplace-smoothed counts; "gradient".
+  config.quantizer.update_rule = "ema"
+  config.quantizer.output_kernel = 1  # of the projection from D to C; or 3
   config.quantizer.codebook_init = "normal"  # or "data"
   config.quantizer.revive_below = 0.0  # share of the mean count; 0: never
 
@@ -78,17 +86,6 @@ def get_config(name: str, variant: str) -> ml_collections.ConfigDict:
   config.data.random_flip = False  # left to right, in training
   # Batch size that recon_loss_sum refers to: the paper's for its data sets.
   config.data.paper_batch_size = 64
-
-  match = re.fullmatch(r"fixed_(\d+)x(\d+)", variant)
-  if match:
-    codebook_size, embedding_dim = map(int, match.groups())
-    config.quantizer.kind = "fixed"
-    config.quantizer.structures = ((codebook_size, embedding_dim),)
-    config.quantizer.capacity = codebook_size * embedding_dim
-  elif variant != "adaptive":
-    raise UserError(
-      f"unknown variant {variant!r} of {name}; known are {KNOWN_VARIANTS}"
-    )
   return config
 
 

@@ -6,11 +6,12 @@ python -m experiments.main --config=experiments/configs/celeba.py
 import ml_collections
 
 from experiments.configs import base
+from experiments.configs import variants
 
 
 def get_config(variant: str = "adaptive") -> ml_collections.ConfigDict:
-  """Returns the config of a variant, see `base.get_config`."""
-  config = base.get_config("celeba", variant)
+  """Returns the config of a variant, see `variants`."""
+  config = base.get_config("celeba")
   base.add_tfds_fields(config)
   config.batch_size = 2
   config.data.paper_batch_size = 2
@@ -33,4 +34,4 @@ def get_config(variant: str = "adaptive") -> ml_collections.ConfigDict:
     "Smiling",
     "Wearing_Hat",
   )
-  return config
+  return variants.apply(config, variant)

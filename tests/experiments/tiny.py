@@ -3,10 +3,11 @@
 import ml_collections
 
 from experiments.configs import photo_patches
+from experiments.configs import variants
 
 
 def config(variant: str = "adaptive", **fields) -> ml_collections.ConfigDict:
-  tiny = photo_patches.get_config(variant)
+  tiny = variants.apply(photo_patches.get_config(), variant)
   tiny.data.image_size = 16
   return shrunk(tiny, **fields)
 
@@ -19,9 +20,10 @@ def shrunk(
   tiny.log_every = 1
   tiny.eval_every = 4
   tiny.checkpoint_every = 2
+  tiny.gradient_gap_every = 0
   tiny.rate_examples = 40
   tiny.model.features = 8
-  if tiny.variant == "adaptive":
+  if tiny.quantizer.kind == "adaptive":
     tiny.quantizer.capacity = 64
   tiny.update_from_flattened_dict(fields)
   return tiny

@@ -20,6 +20,7 @@ from experiments.checkpoints import load_model
 from experiments.checkpoints import load_state
 from experiments.errors import UserError
 from experiments.state import create_state
+from experiments.step import make_train_step
 from tests.experiments import tiny
 from tests.experiments.data import sources
 
@@ -203,7 +204,7 @@ class TrainTest(parameterized.TestCase):
     state = devices.replicate(create_state(config, model), chosen)
     images = np.zeros((16, 24, 24, 3), np.uint8)
     batches = devices.prefetch([images] * 3, chosen)
-    step = train.make_train_step(config, model, chosen)
+    step = make_train_step(config, model, chosen)
     state, _ = step(state, next(batches))
     with jax.log_compiles(), self.assertNoLogs("jax", "WARNING"):
       state, _ = step(state, next(batches))

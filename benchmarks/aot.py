@@ -1,0 +1,158 @@
+"""The training step for accelerators that are not there: memory, and batches.
+
+python -m benchmarks.aot
+
+Compiles the whole `pmap` training step of Tiny-ImageNet, adaptive, ahead of
+time for every device of a v5e host and for an H100; see `benchmarks.topologies`
+for what that needs.  Nothing runs: the figures are the compilers'.  Each chip
+and dtype has a process of its own and takes ten minutes or more: some compiles,
+to find the largest batch.
+"""
+
+import concurrent.futures
+import math
+import multiprocessing
+import re
+from typing import Any
+
+from absl import app
+from absl import flags
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from benchmarks import report
+from benchmarks import timing
+from benchmarks import topologies
+from experiments import settings
+from experiments import step
+from experiments.configs import tiny_imagenet
+from experiments.devices import AXIS
+from experiments.state import create_state
+
+_JSON = flags.DEFINE_string("json", None, "File for the figures.")
+_CHIPS = flags.DEFINE_multi_enum(
+  "chip", ["v5e", "H100"], topologies.CHIPS, "Chips."
+)
+_DTYPES = flags.DEFINE_multi_enum(
+  "dtype", ["float32"], ["float32", "bfloat16"], "Of the networks."
+)
+
+_GIB = 2**30
+_MEMORY = {"v5e": 16, "v6e": 32, "v5p": 95, "H100": 80}  # GiB of a device
+_RESERVED = 0.05  # share of it that is left to the runtime
+_BATCH = 64  # of a device
+_CLOSE = 1.1  # how much larger a batch that does not fit may be, to be enough
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  rows = []
+  for chip in _CHIPS.value:
+    package = topologies.missing_package(chip)
+    if package:
+      print(f"{chip} is left out: pip install {package}")
+      continue
+    rows += [_in_new_process(chip, dtype) for dtype in _DTYPES.value]
+  if rows:
+    report.show(
+      "Training step of Tiny-ImageNet, compiled ahead of time",
+      rows,
+      _JSON.value,
+    )
+
+
+def _in_new_process(chip: str, dtype: str) -> dict[str, Any]:
+  context = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+    return pool.submit(_measure, chip, dtype).result()
+
+
+def _measure(chip: str, dtype: str) -> dict[str, Any]:
+  config = tiny_imagenet.get_config()
+  config.dtype = dtype
+  compiled, seconds = timing.timed(lambda: _compile(config, chip, _BATCH))
+  peak = _peak(compiled)
+  fits, too_large = _largest_batch(
+    config, chip, peak, _MEMORY[chip] * (1 - _RESERVED)
+  )
+  return {
+    "chip": chip,
+    "networks": dtype,
+    "devices": len(topologies.devices(chip)),
+    "batch of a device": _BATCH,
+    "peak (GiB)": round(peak, 2),
+    "arrays of points x codewords": _count_distances(
+      config, compiled.as_text()
+    ),
+    "batch that fits": fits,
+    "batch that does not": too_large,
+    "compile (s)": round(seconds),
+  }
+
+
+def _largest_batch(
+  config: ml_collections.ConfigDict, chip: str, peak: float, limit: float
+) -> tuple[int, int]:
+  """Returns a batch that fits, and one a little larger that does not."""
+  fits, too_large, size = 0, math.inf, _BATCH
+  while True:
+    # Memory is nearly proportional to the batch.
+    guess = int(0.97 * size * limit / peak)
+    if peak <= limit:
+      fits = size
+      guess = max(guess, math.ceil(1.05 * size))
+    else:
+      too_large = size
+    if too_large <= max(_CLOSE * fits, 1):
+      return fits, too_large
+    is_between = fits < guess < too_large
+    size = guess if is_between else (fits + too_large) // 2
+    peak = _peak(_compile(config, chip, size))
+
+
+def _compile(
+  config: ml_collections.ConfigDict, chip: str, batch_size: int
+) -> jax.stages.Compiled | None:
+  """Compiles a step; returns None if it needs more memory than there is."""
+  devices = topologies.devices(chip)
+  model = settings.create_model(config, AXIS)
+  state = jax.eval_shape(lambda: create_state(config, model))
+  side, channels = config.data.image_size, config.data.channels
+  images = jax.ShapeDtypeStruct((batch_size, side, side, channels), jnp.uint8)
+  state, images = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((len(devices), *x.shape), x.dtype),
+    (state, images),
+  )
+  lowered = step.make_train_step(config, model, devices).lower(state, images)
+  try:
+    return lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return None
+
+
+def _peak(compiled: jax.stages.Compiled | None) -> float:
+  """The memory of a device in GiB that a step takes."""
+  if compiled is None:
+    return math.inf
+  return compiled.memory_analysis().peak_memory_in_bytes / _GIB
+
+
+def _count_distances(config: ml_collections.ConfigDict, program: str) -> int:
+  """How many shapes hold a number for each point and codeword."""
+  side = config.data.image_size // config.model.downsampling
+  num_points = _BATCH * side**2
+  sizes = {size for size, _ in settings.structures(config)}
+  found = set()
+  for shape in re.findall(r"[a-z]+\d+\[([\d,]+)\]", program):
+    dims = [int(dim) for dim in shape.split(",")]
+    for size in sizes.intersection(dims):
+      if math.prod(dims) >= num_points * size:
+        found.add(shape)
+  return len(found)
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,192 @@
+"""One step of training, and how much quantization changes its gradient."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from adq_jax import gradient_gap
+from adq_jax import VQVAE
+from experiments import augment
+from experiments import settings
+from experiments.devices import AXIS
+from experiments.state import create_optimizer
+from experiments.state import TrainState
+
+
+def make_train_step(
+  config: ml_collections.ConfigDict,
+  model: VQVAE,
+  devices: Sequence[jax.Device],
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns steps of training, one for each batch, mapped over devices.
+
+  It takes a replicated state, which it consumes, and batches, each of them
+  images uint8 `[devices, B, H, W, C]`; it returns the next state and the
+  metrics of the last step, both replicated.  A step whose loss or gradient is
+  not finite is the last: the state stays as it was before it, and
+  `metrics["is_finite"]` is false.
+
+  Args:
+    config: of the experiment.
+    model: with `AXIS` for its axis_name.
+    devices: to map over.
+  """
+  optimizer = create_optimizer(config)
+  prepare = _make_preparation(config)
+
+  def train_step(state: TrainState, images: jax.Array):
+    images, rngs, choice = prepare(state.step, images)
+
+    def compute_loss(params):
+      result, updated = model.apply(
+        {"params": params, "codebook": state.codebook},
+        images,
+        train=True,
+        mutable=["codebook"],
+        rngs=rngs,
+        **choice,
+      )
+      return result.loss, (result, updated["codebook"])
+
+    (loss, (result, codebook)), gradient = jax.value_and_grad(
+      compute_loss, has_aux=True
+    )(state.params)
+    gradient, loss, mse, quantizer_loss = jax.lax.pmean(
+      (gradient, loss, result.mse, result.quantized.loss), AXIS
+    )
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    new_state = TrainState(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      codebook=codebook,
+      opt_state=opt_state,
+    )
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+    new_state = jax.tree.map(
+      functools.partial(jnp.where, is_finite), new_state, state
+    )
+    return new_state, {
+      "step": state.step + 1,
+      "is_finite": is_finite,
+      "loss": loss,
+      "mse": mse,
+      "quantizer_loss": quantizer_loss,
+      **choice,
+      **result.quantized.metrics,
+    }
+
+  def train_steps(state: TrainState, *batches: jax.Array):
+    if len(batches) == 1:
+      # A CPU computes convolutions many times slower inside a loop.
+      return train_step(state, *batches)
+
+    def go_on(carry, images: jax.Array):
+      state, is_finite = carry
+      new_state, metrics = train_step(state, images)
+      new_state = jax.tree.map(
+        functools.partial(jnp.where, is_finite), new_state, state
+      )
+      is_finite &= metrics["is_finite"]
+      return (new_state, is_finite), {**metrics, "is_finite": is_finite}
+
+    (state, is_finite), metrics = jax.lax.scan(
+      go_on, (state, jnp.array(True)), jnp.stack(batches)
+    )
+    last = jnp.where(
+      is_finite, len(batches) - 1, jnp.argmin(metrics["is_finite"])
+    )
+    return state, jax.tree.map(lambda values: values[last], metrics)
+
+  return jax.pmap(
+    train_steps, axis_name=AXIS, devices=devices, donate_argnums=0
+  )
+
+
+def make_gradient_gap(
+  config: ml_collections.ConfigDict,
+  model: VQVAE,
+  devices: Sequence[jax.Device],
+) -> Callable[[TrainState, jax.Array], jax.Array]:
+  """Returns the gradient gap (eq. 5), mapped over devices.
+
+  It takes a replicated state, which it leaves as it is, and the batch of the
+  next step; it returns the gap at this batch with this step's noise, float32
+  `[devices]`, the same on all of them.
+
+  Args:
+    config: of the experiment.
+    model: with `AXIS` for its axis_name.
+    devices: to map over.
+  """
+  prepare = _make_preparation(config)
+
+  def gap(state: TrainState, images: jax.Array) -> jax.Array:
+    images, rngs, choice = prepare(state.step, images)
+    z = model.apply(state.variables, images, method=lambda m, x: m.encoder(x))
+
+    def quantize(z: jax.Array) -> jax.Array:
+      result, _ = model.apply(
+        state.variables,
+        z,
+        train=True,
+        mutable=["codebook"],
+        rngs=rngs,
+        method=lambda m, *args, **kwargs: m.quantizer(*args, **kwargs),
+        **choice,
+      )
+      return result.values
+
+    def mse(values: jax.Array) -> jax.Array:
+      reconstructed = model.apply(
+        state.variables, values, method=lambda m, x: m.decoder(x)
+      )
+      return jnp.square(reconstructed - images).mean()
+
+    return gradient_gap(mse, quantize, z, AXIS, config.gradient_gap)
+
+  return jax.pmap(gap, axis_name=AXIS, devices=devices)
+
+
+def _make_preparation(
+  config: ml_collections.ConfigDict,
+) -> Callable[..., tuple[jax.Array, dict[str, jax.Array], dict[str, Any]]]:
+  """Returns what makes a model's inputs of a step.
+
+  It takes the number of steps done and images uint8 `[B, H, W, C]`; it returns
+  images for the model, rng streams, and more arguments of the quantizer.
+  """
+  temperature = settings.temperature(config)
+  root_key = jax.random.key(config.seed)
+
+  def prepare(step: jax.Array, images: jax.Array):
+    # Keys are the same on all devices; what belongs to an example is told
+    # apart by its place in the whole batch.
+    augment_key, gumbel_key, codebook_key = jax.random.split(
+      jax.random.fold_in(root_key, step), 3
+    )
+    batch_size = len(images)
+    example_index = jnp.arange(batch_size)
+    example_index += batch_size * jax.lax.axis_index(AXIS)
+    images = augment.to_float(
+      augment.augment(
+        augment_key,
+        images,
+        example_index,
+        size=config.data.image_size,
+        random_flip=config.data.random_flip,
+      )
+    )
+    choice = {}
+    if config.quantizer.kind == "adaptive":
+      choice["temperature"] = temperature(step)
+    return images, {"gumbel": gumbel_key, "codebook": codebook_key}, choice
+
+  return prepare
