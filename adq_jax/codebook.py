@@ -145,14 +145,19 @@ def code_sums(
   if mask is not None:
     # Not a product: padding may hold NaN.
     points = jnp.where(mask[:, None] > 0, points, 0.0)
+  sums = _sums(points, codes, codebook_size)
+  return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+
+@functools.partial(jax.jit, static_argnums=2)  # traced once for a shape
+def _sums(points: jax.Array, codes: jax.Array, codebook_size: int) -> jax.Array:
   # On a GPU a scatter adds in whatever order it comes to.
-  sums = jax.lax.platform_dependent(
+  return jax.lax.platform_dependent(
     points,
     codes,
     cuda=functools.partial(_sorted_sums, codebook_size=codebook_size),
     default=functools.partial(_scattered_sums, codebook_size=codebook_size),
   )
-  return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
 
 def _scattered_sums(

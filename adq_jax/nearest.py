@@ -180,14 +180,18 @@ def _span(widths: range) -> str:
 
 
 _Search = Callable[[jax.Array, jax.Array], jax.Array]
+# Jitted, so that each is traced once for a shape, however often it is used.
 _METHODS: dict[str, _Search] = {
-  "auto": _search_auto,
-  "dense": nearest_scan.search_dense,
-  "blocked": nearest_scan.search_blocked,
-  "screened": nearest_scan.search_screened,
-  "cells": _search_cells,
-  "pallas": _search_pallas,
-  "sorted": nearest_sorted.search_unsorted,
+  name: jax.jit(search)
+  for name, search in {
+    "auto": _search_auto,
+    "dense": nearest_scan.search_dense,
+    "blocked": nearest_scan.search_blocked,
+    "screened": nearest_scan.search_screened,
+    "cells": _search_cells,
+    "pallas": _search_pallas,
+    "sorted": nearest_sorted.search_unsorted,
+  }.items()
 }
 _WIDTHS = {
   "cells": range(2, nearest_cells.MAX_WIDTH + 1),

@@ -44,8 +44,9 @@ _VARIANTS: dict[str, dict[str, Any]] = {
   "reference": REFERENCE,
 }
 
+NAMES = tuple(_VARIANTS)
 KNOWN = (
-  f"{', '.join(_VARIANTS)}, fixed_NxD (one codebook of N codewords of width D,"
+  f"{', '.join(NAMES)}, fixed_NxD (one codebook of N codewords of width D,"
   " such as fixed_512x128)"
 )
 

@@ -56,6 +56,19 @@ class StatisticsTest(parameterized.TestCase):
       jnp.array([[3.0, 4], [0, 0], [6, 8], [0, 0]]),
     )
 
+  @parameterized.parameters((0, 5, 3), (1, 1, 1), (7, 3, 2), (300, 40, 4))
+  def test_sums_in_a_fixed_order(self, num_points, codebook_size, dim):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(num_points, dim)).astype(np.float32)
+    codes = rng.integers(0, max(codebook_size - 1, 1), num_points)
+    expected = np.zeros((codebook_size, dim))
+    np.add.at(expected, codes, points.astype(np.float64))
+    sums = codebooks._sorted_sums(
+      jnp.asarray(points), jnp.asarray(codes, jnp.int32), codebook_size
+    )
+    chex.assert_shape(sums, (codebook_size, dim))
+    np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-5)
+
 
 class EmaTest(parameterized.TestCase):
   def test_update_equals_a_numpy_loop(self):

@@ -67,13 +67,21 @@ class GradientGapTest(parameterized.TestCase):
       np.float32(np.linalg.norm(difference)),
       rtol=1e-6,
     )
+    chex.assert_trees_all_close(
+      metrics.gradient_gap(loss, quantize, z, kind="mean_absolute"),
+      np.float32(np.abs(difference).mean()),
+      rtol=1e-6,
+    )
+    with self.assertRaisesRegex(ValueError, "kind is 'max'"):
+      metrics.gradient_gap(loss, quantize, z, kind="max")
 
   def test_no_gap_without_quantization(self):
     z = jnp.ones((3, 2))
     gap = metrics.gradient_gap(lambda x: jnp.sum(x**3), lambda x: x, z)
     self.assertEqual(gap, 0)
 
-  def test_of_a_model_and_the_same_on_eight_devices(self):
+  @parameterized.parameters(*metrics.GAP_KINDS)
+  def test_of_a_model_and_the_same_on_eight_devices(self, kind):
     model = VQVAE(
       quantizer=VectorQuantizer(16, 3, features=8), features=8, channels=1
     )
@@ -88,6 +96,7 @@ class GradientGapTest(parameterized.TestCase):
         lambda z: bound.quantizer(z).values,
         z,
         axis_name,
+        kind,
       )
 
     one = gap(images)

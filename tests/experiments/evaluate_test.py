@@ -20,10 +20,10 @@ class DescribeTest(parameterized.TestCase):
     counts = (np.zeros(16), np.zeros(32), np.zeros(64))
     counts[0][:2] = 8
     counts[2][:8] = 6
+    errors = np.array([0.1, 0.3, 0.01, 0.01])
+    selection = np.array([16.0, 0, 48])
     figures = evaluate.describe(
-      config,
-      evaluate.Evaluation(np.array([0.1, 0.3, 0.01, 0.01]), counts),
-      split,
+      config, evaluate.Evaluation(errors, counts, selection), split
     )
     np.testing.assert_allclose(figures["mse"], 0.105)
     np.testing.assert_allclose(figures["recon_loss_sum"], 0.105 * 4 / 64)
@@ -44,6 +44,18 @@ class DescribeTest(parameterized.TestCase):
     np.testing.assert_allclose([b["selection"] for b in books], [0.25, 0, 0.75])
     np.testing.assert_allclose([b["usage"] for b in books], [1 / 8, 0, 1 / 8])
     np.testing.assert_allclose(books[2]["perplexity"], 8, rtol=1e-5)
+    with self.subTest("points that take the indices of all codebooks"):
+      counts[0][2:6] = 12  # 64 points
+      counts[1][:8] = 8
+      counts[2][8:] = 2 / 7  # 64, too
+      figures = evaluate.describe(
+        config, evaluate.Evaluation(errors, counts, selection), split
+      )
+      np.testing.assert_allclose(
+        figures["rate_nominal"], 4 + 5 + 6 + entropy, rtol=1e-5
+      )
+      shares = [book["selection"] for book in figures["codebooks"]]
+      np.testing.assert_allclose(shares, [0.25, 0, 0.75])
 
   def test_baselines(self):
     config = tiny.config()
@@ -94,5 +106,10 @@ class EvaluatorTest(parameterized.TestCase):
         jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True
       ):
         np.testing.assert_array_equal(a, b)
+    with self.subTest("a config may ask for the draw"):
+      config.quantizer.draw_in_evaluation = True
+      evaluator = evaluate.Evaluator(config, model, devices)
+      by_default = evaluator.evaluate(variables, split)
+      np.testing.assert_array_equal(by_default.selection, drawn.selection)
     # The draw is another choice than the largest probability.
     self.assertFalse(np.array_equal(results[0][0][0], results[0][1][0]))

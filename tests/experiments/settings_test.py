@@ -7,6 +7,7 @@ from adq_jax import VectorQuantizer
 from experiments import settings
 from experiments.configs import fashion_mnist
 from experiments.configs import photo_patches
+from experiments.configs import variants
 from experiments.errors import UserError
 from tests.experiments.data import sources
 
@@ -15,20 +16,41 @@ CONFIGS = (photo_patches, fashion_mnist)
 
 class CheckTest(parameterized.TestCase):
   @parameterized.product(
-    module=CONFIGS, variant=("adaptive", "fixed_512x128", "fixed_65536x1")
+    module=CONFIGS,
+    variant=(*variants.NAMES, "fixed_512x128", "fixed_65536x1"),
   )
   def test_every_config_is_right(self, module, variant):
     config = module.get_config(variant)
     settings.check(config)
     model = settings.create_model(config)
-    kind = AdaptiveQuantizer if variant == "adaptive" else VectorQuantizer
+    is_fixed = variant.startswith("fixed")
+    kind = VectorQuantizer if is_fixed else AdaptiveQuantizer
     self.assertIsInstance(model.quantizer, kind)
     self.assertEqual(model.quantizer.features, config.model.features)
+
+  def test_the_quick_start(self):
+    config = photo_patches.get_config()
+    self.assertEqual(config.variant, "quick_start")
+    settings.check(config)
+    self.assertEqual(settings.create_model(config).features, 64)
+
+  @parameterized.parameters(
+    ("w_4096", "quantizer.capacity", 4096),
+    ("without_ema", "quantizer.update_rule", "gradient"),
+    ("alpha_0.75", "quantizer.commitment_cost", 0.75),
+    ("beta_0.2", "model.quantization_weight", 0.2),
+    ("cnn_inception", "model.network", "cnn_inception"),
+  )
+  def test_a_variant_changes_one_field(self, variant, field, value):
+    base = photo_patches.get_config("adaptive")
+    config = photo_patches.get_config(variant)
+    base.update_from_flattened_dict({"variant": variant, field: value})
+    self.assertEqual(config.to_dict(), base.to_dict())
 
   @parameterized.parameters("adaptiv", "fixed", "fixed_512", "fixed_512x")
   def test_an_unknown_variant_names_the_known(self, variant):
     with self.assertRaisesRegex(
-      UserError, f"variant '{variant}' of photo_patches.*adaptive, fixed_NxD"
+      UserError, f"variant '{variant}' of photo_patches.*adaptive, .*fixed_NxD"
     ):
       photo_patches.get_config(variant)
 

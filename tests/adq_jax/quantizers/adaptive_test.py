@@ -30,9 +30,18 @@ def log_pi(quantizer, variables, z):
 
 
 class AdaptiveQuantizerTest(parameterized.TestCase):
-  @parameterized.parameters("ema", "gradient")
-  def test_decoded_codes_are_the_evaluation_output(self, update):
-    quantizer, variables, z = make((8, 4, 4), update=update)
+  @parameterized.parameters(
+    {"update": "ema"},
+    {"update": "gradient"},
+    {"update": "smoothed_ema"},
+    {"output_kernel": 3},
+    {"selection_unit": "channels"},
+    {"selection_unit": "channels", "output_kernel": 3},
+    {"selection": "distortion"},
+    {"selection": "distortion", "output_kernel": 3},
+  )
+  def test_decoded_codes_are_the_evaluation_output(self, **fields):
+    quantizer, variables, z = make((8, 4, 4), **fields)
     result = quantizer.apply(variables, z)
     codes = quantizer.apply(variables, z, method="encode")
     chex.assert_trees_all_equal(codes, result.codes)

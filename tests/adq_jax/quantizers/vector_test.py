@@ -258,8 +258,11 @@ class ErrorsTest(parameterized.TestCase):
     ({"revive_below": -1.0}, "revive_below is -1.0"),
     ({"update": "adam"}, "update is 'adam'"),
     ({"codebook_init": "zeros"}, "codebook_init is 'zeros'"),
-    ({"update": "gradient", "revive_below": 0.1}, "optimizer"),
-    ({"update": "gradient", "codebook_init": "data"}, "optimizer"),
+    ({"update": "gradient", "revive_below": 0.1}, "does not allow"),
+    ({"update": "gradient", "codebook_init": "data"}, "does not allow"),
+    ({"update": "smoothed_ema", "revive_below": 0.1}, "does not allow"),
+    ({"output_kernel": 3}, "output_kernel is 3; without features"),
+    ({"output_kernel": 2, "features": 4}, "output_kernel is 2.*odd"),
   )
   def test_fields(self, fields, message):
     quantizer = VectorQuantizer(

@@ -1,0 +1,94 @@
+import contextlib
+import io
+import pathlib
+
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import logging
+from experiments import settings
+from experiments import train
+from experiments.devices import AXIS
+from experiments.devices import prefetch
+from experiments.devices import replicate
+from experiments.state import create_state
+from experiments.step import make_gradient_gap
+from tests.experiments import tiny
+
+
+def run(root, **fields):
+  with contextlib.redirect_stdout(io.StringIO()):
+    train.train_and_evaluate(tiny.config(**fields), root)
+
+
+def gaps(root):
+  return [
+    (line["step"], line["values"]["gradient_gap"])
+    for line in logging.read_metrics(pathlib.Path(root))
+    if "gradient_gap" in line["values"]
+  ]
+
+
+class GradientGapTest(parameterized.TestCase):
+  @parameterized.product(num_devices=(1, 8), variant=("adaptive", "fixed_16x4"))
+  def test_is_that_of_the_step_to_come(self, num_devices, variant):
+    config = tiny.config(variant)
+    config.data.random_flip = False
+    config.quantizer.codebook_init = "normal"
+    model = settings.create_model(config, AXIS)
+    devices = jax.local_devices()[:num_devices]
+    state = create_state(config, model)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (16, 16, 16, 3), np.uint8)
+    (batch,) = prefetch([images], devices)
+    replicated = replicate(state, devices)
+    gap = make_gradient_gap(config, model, devices)(replicated, batch)
+    np.testing.assert_array_equal(gap, np.full(num_devices, gap[0]))
+
+    bound = settings.create_model(config).bind(state.variables)
+    x = jnp.asarray(images / 255 - 0.5, jnp.float32)
+    z = bound.encoder(x)
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    _, gumbel_key, _ = jax.random.split(key, 3)
+    choice = {}
+    if variant == "adaptive":
+      choice = {
+        "draw": True,
+        "temperature": settings.temperature(config)(jnp.int32(0)),
+      }
+
+    def loss(values):
+      return jnp.square(bound.decoder(values) - x).mean()
+
+    def quantize(z):
+      result = settings.create_model(config).apply(
+        state.variables,
+        z,
+        rngs={"gumbel": gumbel_key},
+        method=lambda m, *args, **kwargs: m.quantizer(*args, **kwargs),
+        **choice,
+      )
+      return result.values
+
+    difference = jax.grad(loss)(z) - jax.grad(lambda z: loss(quantize(z)))(z)
+    np.testing.assert_allclose(gap[0], jnp.linalg.norm(difference), rtol=1e-3)
+
+  def test_the_log_has_every_value_once(self):
+    root = pathlib.Path(self.create_tempdir())
+    run(root / "a", gradient_gap_every=2, num_steps=2)
+    run(root / "a", gradient_gap_every=2, num_steps=5)
+    steps, values = zip(*gaps(root / "a"), strict=True)
+    self.assertEqual(steps, (1, 3, 5))
+    self.assertTrue(np.isfinite(values).all())
+    with self.subTest("as the authors' code measures it"):
+      run(
+        root / "b",
+        gradient_gap_every=2,
+        gradient_gap="mean_absolute",
+        num_steps=3,
+      )
+      reference = gaps(root / "b")
+      self.assertEqual([step for step, _ in reference], [1, 3])
+      self.assertLess(reference[0][1], values[0])
