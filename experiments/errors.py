@@ -7,6 +7,14 @@ class UserError(Exception):
   The message names the thing, what it got and what to do.
   """
 
+  exit_code = 2
+
+
+class InUseError(UserError):
+  """Another process holds the directory of the run."""
+
+  exit_code = 3
+
 
 def one_line(error: BaseException) -> str:
   """Returns an error's message without line breaks."""

@@ -52,4 +52,4 @@ if __name__ == "__main__":
     app.run(main)
   except errors.UserError as error:
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(error.exit_code)

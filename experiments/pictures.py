@@ -3,34 +3,13 @@
 from collections.abc import Sequence
 import pathlib
 
-import matplotlib
 import matplotlib.colors
 import matplotlib.patches
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments import style
 from experiments.logging import read_metrics
-
-# Okabe and Ito's colours, which the colour-blind tell apart.
-_COLORS = (
-  "#0072B2",
-  "#E69F00",
-  "#009E73",
-  "#CC79A7",
-  "#56B4E9",
-  "#D55E00",
-  "#F0E442",
-  "#000000",
-)
-
-
-def _color(index: int) -> str:
-  return _COLORS[index % len(_COLORS)]
-
-
-def structure_name(structure: tuple[int, int]) -> str:
-  """Returns the paper's notation, "[512,128]"."""
-  return f"[{structure[0]},{structure[1]}]"
 
 
 def draw_reconstructions(
@@ -57,7 +36,7 @@ def draw_reconstructions(
     squeeze=False,
     layout="compressed",
   )
-  colors = [_color(i) for i in range(len(structures))]
+  colors = [style.color(i) for i in range(len(structures))]
   palette = matplotlib.colors.ListedColormap(colors)
   for column in range(count):
     for row, images in enumerate((originals, reconstructions)):
@@ -76,7 +55,7 @@ def draw_reconstructions(
     ax.set_yticks([])
   figure.legend(
     handles=[
-      matplotlib.patches.Patch(color=color, label=structure_name(s))
+      matplotlib.patches.Patch(color=color, label=style.structure_name(s))
       for color, s in zip(colors, structures, strict=True)
     ],
     loc="outside lower center",
@@ -84,7 +63,7 @@ def draw_reconstructions(
     frameon=False,
     title="codebook [N,D] that each position chose",
   )
-  _save(figure, path)
+  style.save(figure, path)
 
 
 def draw_selection(
@@ -116,9 +95,9 @@ def draw_selection(
       ax.plot(
         steps,
         shares.reshape(-1, len(structures))[:, i],
-        color=_color(i),
+        color=style.color(i),
         marker="." if len(steps) < 50 else None,
-        label=structure_name(structure),
+        label=style.structure_name(structure),
       )
     ax.set_title(title)
     ax.set_ylabel("share of positions")
@@ -130,12 +109,4 @@ def draw_selection(
     title="codebook [N,D]",
     frameon=False,
   )
-  _save(figure, path)
-
-
-def _save(figure: plt.Figure, path: pathlib.Path) -> None:
-  figure.savefig(path, dpi=150)
-  plt.close(figure)
-
-
-matplotlib.use("Agg")  # files only, also where there is a display
+  style.save(figure, path)

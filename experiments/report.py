@@ -13,6 +13,7 @@ from experiments import augment
 from experiments import data
 from experiments import pictures
 from experiments import settings
+from experiments import style
 from experiments import workdir as workdirs
 from experiments.checkpoints import load_state
 from experiments.data.split import Split
@@ -199,7 +200,7 @@ def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
     "  codebook      chosen   codewords used",
   ]
   for codebook in summary["codebooks"]:
-    name = pictures.structure_name(codebook["structure"])
+    name = style.structure_name(codebook["structure"])
     lines.append(
       f"  {name:<12}{codebook['selection']:8.1%}{codebook['usage']:12.1%}"
     )

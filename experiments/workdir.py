@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from experiments.errors import InUseError
 from experiments.errors import UserError
 
 CONFIG = "config.json"
@@ -61,7 +62,7 @@ def claim(
       try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError as error:
-        raise UserError(
+        raise InUseError(
           f"workdir {workdir} is in use by another process; wait for it or"
           " name another directory with --workdir=DIR"
         ) from error
@@ -74,6 +75,18 @@ def claim(
     ) from error
 
 
+def is_claimed(workdir: pathlib.Path) -> bool:
+  """Returns whether a living process holds `workdir`."""
+  try:
+    with open(workdir / _LOCK) as lock:
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except FileNotFoundError:
+    return False
+  except BlockingIOError:
+    return True
+  return False
+
+
 def check_same_run(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> None:
@@ -83,8 +96,8 @@ def check_same_run(
   """
   if not (workdir / METRICS).exists():
     return
-  there = _flatten(read_config(workdir).to_dict())
-  wanted = _flatten(json.loads(json.dumps(config.to_dict())))
+  there = flatten(read_config(workdir).to_dict())
+  wanted = flatten(as_json(config.to_dict()))
   differing = [
     f"{field} ({there.get(field)!r} there, {wanted.get(field)!r} wanted)"
     for field in sorted((there.keys() | wanted.keys()) - MAY_CHANGE)
@@ -121,11 +134,17 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   os.replace(temporary, path)
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def as_json(value: Any) -> Any:
+  """Returns what a JSON file gives back of a value."""
+  return json.loads(json.dumps(value))
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns the leaves of nested dicts, by names such as "data.channels"."""
   flat = {}
   for key, value in tree.items():
     if isinstance(value, dict):
-      flat.update(_flatten(value, f"{prefix}{key}."))
+      flat.update(flatten(value, f"{prefix}{key}."))
     else:
       flat[prefix + key] = value
   return flat

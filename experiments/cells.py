@@ -1,0 +1,209 @@
+"""The runs that tables and figures are made of, and where they are.
+
+A cell is one variant of one data set, trained with one seed, in
+DIR/DATASET/VARIANT/seed_SEED.
+"""
+
+import collections
+from collections.abc import Iterable
+from collections.abc import Sequence
+import dataclasses
+import importlib
+import pathlib
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from experiments import data
+from experiments import logging
+from experiments import report
+from experiments import workdir as workdirs
+from experiments.errors import UserError
+
+# What may differ between runs of one table, beside what their variants change.
+_MAY_DIFFER = workdirs.MAY_CHANGE - {"num_steps"} | {"seed", "variant"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One run.
+
+  Attributes:
+    root: DIR.
+    dataset: a key of `experiments.data.LOADERS`.
+    variant: of its config.
+    seed: config.seed.
+  """
+
+  root: pathlib.Path
+  dataset: str
+  variant: str
+  seed: int
+
+  def __str__(self) -> str:
+    return f"{self.dataset}/{self.variant}/seed_{self.seed}"
+
+  @property
+  def workdir(self) -> pathlib.Path:
+    return self.root / self.dataset / self.variant / f"seed_{self.seed}"
+
+  @property
+  def output(self) -> pathlib.Path:
+    """The file with what the run prints."""
+    return self.workdir.with_suffix(".log")
+
+  @property
+  def failure(self) -> pathlib.Path:
+    """The file that says why the run failed, if it did."""
+    return self.workdir.with_suffix(".failed")
+
+  @property
+  def summary(self) -> dict[str, Any] | None:
+    """summary.json, None before the run has ended."""
+    return report.read_summary(self.workdir)
+
+  @property
+  def config(self) -> ml_collections.ConfigDict:
+    return workdirs.read_config(self.workdir)
+
+  @property
+  def metrics(self) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return logging.read_metrics(self.workdir)
+
+  def series(self, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the steps `[n]` and values `[n, ...]` of a logged quantity."""
+    lines = [
+      (line["step"], line["values"][name])
+      for line in self.metrics
+      if line["split"] == split and name in line["values"]
+    ]
+    steps, values = zip(*lines, strict=True) if lines else ((), ())
+    return np.array(steps, int), np.array(values, float)
+
+  def status(self) -> str:
+    """Returns how far the run is, in a few words."""
+    if self.summary:
+      return "finished"
+    if self.failure.exists():
+      return f"failed: {self.failure.read_text().strip()}"
+    metrics = self.metrics
+    if not metrics:
+      return "not run"
+    return f"at step {metrics[-1]['step']} of {self.config.num_steps}"
+
+
+def default_config(dataset: str, variant: str) -> ml_collections.ConfigDict:
+  """Returns the config of a variant of a data set.
+
+  Raises:
+    UserError: if one of them is unknown.
+  """
+  if dataset not in data.LOADERS:
+    raise UserError(
+      f"unknown data set {dataset!r}; known are {', '.join(data.LOADERS)}"
+    )
+  module = importlib.import_module(f"experiments.configs.{dataset}")
+  return module.get_config(variant)
+
+
+def find_cells(root: pathlib.Path, dataset: str) -> list[Cell]:
+  """Returns the cells of a data set that DIR has begun."""
+  found = []
+  for path in sorted((root / dataset).glob("*/seed_*")):
+    seed = path.name.removeprefix("seed_")
+    if path.is_dir() and seed.isdecimal():
+      found.append(Cell(root, dataset, path.parent.name, int(seed)))
+  return found
+
+
+def find_datasets(root: pathlib.Path) -> list[str]:
+  """Returns the data sets of which DIR has cells.
+
+  Raises:
+    UserError: if there are none.
+  """
+  found = [name for name in data.LOADERS if find_cells(root, name)]
+  if not found:
+    raise UserError(
+      f"{root} holds no runs of experiments.tables; it needs"
+      " DATASET/VARIANT/seed_N"
+    )
+  return found
+
+
+def check_alike(cells: Iterable[Cell]) -> None:
+  """Raises a UserError unless finished runs differ in their variants alone.
+
+  Data, batches, steps, the version of the code, and all else that the variants
+  themselves do not change.
+  """
+  settings = {str(cell): _setting(cell) for cell in cells if cell.summary}
+  for field in sorted(set().union(*settings.values())):
+    by_value = collections.defaultdict(list)
+    for name, setting in settings.items():
+      by_value[repr(setting.get(field, "the default"))].append(name)
+    if len(by_value) > 1:
+      values = "; ".join(
+        f"{value} in {', '.join(names)}" for value, names in by_value.items()
+      )
+      raise UserError(
+        f"runs of one table disagree on {field}: {values}; tables are made of"
+        " runs that differ in their variants alone: keep others in another"
+        " directory"
+      )
+
+
+def _setting(cell: Cell) -> dict[str, Any]:
+  """What differs from the default of a run's variant, and its version."""
+  there = workdirs.flatten(cell.config.to_dict())
+  default = default_config(cell.dataset, cell.variant).to_dict()
+  setting = {
+    field: there[field]
+    for field, value in workdirs.flatten(workdirs.as_json(default)).items()
+    # A field that there was not yet had the value that now is the default.
+    if field not in _MAY_DIFFER and there.get(field, value) != value
+  }
+  setting["num_steps"] = cell.summary["steps"]
+  setting["version"] = cell.summary.get("version")
+  return setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistic:
+  """A figure over seeds.
+
+  Attributes:
+    values: of each finished run.
+  """
+
+  values: tuple[float, ...]
+
+  @property
+  def mean(self) -> float:
+    return float(np.mean(self.values))
+
+  @property
+  def std(self) -> float | None:
+    """The sample's standard deviation; None of one run."""
+    if len(self.values) < 2:
+      return None
+    return float(np.std(self.values, ddof=1))
+
+  def text(self, digits: int) -> str:
+    if self.std is None:
+      return f"{self.mean:.{digits}f}"
+    return f"{self.mean:.{digits}f} ± {self.std:.{digits}f}"
+
+
+def statistic(cells: Sequence[Cell], *path: str) -> Statistic | None:
+  """Returns a figure of the summaries of runs; None if no run has it."""
+  values = []
+  for cell in cells:
+    value = cell.summary
+    for key in path:
+      value = value.get(key) if value else None
+    if value is not None:
+      values.append(value)
+  return Statistic(tuple(values)) if values else None

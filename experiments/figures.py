@@ -1,0 +1,83 @@
+"""The paper's figures, and a page with them and the tables, from runs' files.
+
+python -m experiments.figures --workdir=DIR
+
+DIR is that of `experiments.tables`, whose runs need not have ended.  Figures go
+to DIR/figures, as SVG and PNG; DIR/report.html holds all of them.
+"""
+
+from collections.abc import Sequence
+import pathlib
+import sys
+
+from absl import app
+from absl import flags
+
+from experiments import errors
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "DIR, of all the runs.")
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments {argv[1:]}")
+  draw(pathlib.Path(_WORKDIR.value))
+
+
+def draw(root: pathlib.Path) -> None:
+  """Draws every figure that the runs in DIR are enough for.
+
+  Raises:
+    UserError: if there are none, or runs that belong together differ.
+  """
+  from experiments import cells as cells_lib
+  from experiments import page
+  from experiments import plots
+  from experiments import style
+
+  drawn: dict[str, list[str]] = {}
+
+  def save(dataset: str, name: str, figure) -> None:
+    style.save(figure, root / "figures" / name, ".svg", ".png")
+    drawn.setdefault(dataset, []).append(name)
+    print(root / "figures" / f"{name}.svg")
+
+  datasets = {}
+  for dataset in cells_lib.find_datasets(root):
+    cells = cells_lib.find_cells(root, dataset)
+    runs = {}
+    for cell in sorted(cells, key=lambda cell: cell.seed):
+      if cell.metrics:
+        runs.setdefault(cell.variant, cell)
+    datasets[dataset] = runs
+    for plot in plots.PLOTS:
+      lacks = plot.lacks(runs)
+      is_grey = cells[0].config.data.channels == 1
+      name = "figure6" if plot.name == "figure3" and is_grey else plot.name
+      if lacks:
+        print(f"{name} of {dataset}: left out, {lacks}")
+      else:
+        save(dataset, f"{name}_{dataset}", plot.draw(runs))
+  some = {d: runs for d, runs in datasets.items() if plots.fixed(runs)}
+  if some:
+    save("", "figure7", plots.gradient_gaps(some))
+    save("", "figure9", plots.comparison(some))
+  grey = {
+    dataset: runs
+    for dataset, runs in some.items()
+    if next(iter(runs.values())).config.data.channels == 1
+  }
+  if grey:
+    save("", "figure8", plots.gaps_without_start(grey))
+  path = root / "report.html"
+  path.write_text(page.make(root, drawn))
+  print(path)
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["workdir"])
+  try:
+    app.run(main)
+  except errors.UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

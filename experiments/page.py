@@ -1,0 +1,94 @@
+"""One self-contained page with the tables and figures of a directory."""
+
+import base64
+from collections.abc import Mapping
+from collections.abc import Sequence
+import html
+import pathlib
+
+from experiments import cells as cells_lib
+from experiments import rendering
+
+_CAPTIONS = {
+  "figure2": "Gradient gap and quantization loss of fixed codebooks.",
+  "figure3": "How often each codebook is chosen over training.",
+  "figure4": "The pool beside the fixed codebooks with the smallest gradient"
+  " gap and with the smallest loss; of the pool's quantization loss, the mean"
+  " and the range over codebooks.",
+  "figure5": "Validation images, reconstructions, chosen codebooks.",
+  "figure6": "How often each codebook is chosen over training.",
+  "figure7": "Gradient gap of fixed codebooks.",
+  "figure8": "Gradient gap of fixed codebooks, grey images, without the first"
+  " 1,000 updates.",
+  "figure9": "The pool beside fixed codebooks, as in figure 4.",
+  "loss_against_size": "Loss against N at constant N x D, with the fit of"
+  " equations 11 to 15 and one with a constant.",
+  "rate_distortion": "Loss against bits per position.",
+  "usage": "Codewords used on the validation split.",
+}
+_STYLE = """
+body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em;
+  padding: 0 1em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0; font-size: 13px }
+th, td { padding: .3em .7em; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+figure { margin: 2em 0 } img { max-width: 100% }
+"""
+
+
+def make(root: pathlib.Path, drawn: Mapping[str, Sequence[str]]) -> str:
+  """Returns the page as HTML.
+
+  Args:
+    root: DIR, with the figures in DIR/figures.
+    drawn: names of the figures, by data set; "" for those of all.
+
+  Raises:
+    UserError: if runs of a table differ in more than their variants.
+  """
+  title = "Adaptive dynamic quantization: tables and figures"
+  parts = [
+    "<!doctype html>",
+    '<html lang="en"><head><meta charset="utf-8">',
+    f"<title>{title}</title><style>{_STYLE}</style></head><body>",
+    f"<h1>{title}</h1>",
+  ]
+  for dataset in cells_lib.find_datasets(root):
+    parts.append(f"<h2>{html.escape(dataset)}</h2>")
+    seeds = {cell.seed for cell in cells_lib.find_cells(root, dataset)}
+    for table in rendering.TITLES:
+      rows = rendering.make_rows(root, dataset, table, sorted(seeds))
+      if any(row.cells for row in rows):
+        parts.append(_table(rendering.markdown(dataset, table, rows)))
+    parts += [_figure(root, name) for name in drawn.get(dataset, ())]
+  if drawn.get(""):
+    parts.append("<h2>All data sets</h2>")
+    parts += [_figure(root, name) for name in drawn[""]]
+  return "\n".join([*parts, "</body></html>", ""])
+
+
+def _table(markdown: str) -> str:
+  """A table in HTML, of what `rendering.markdown` makes."""
+  caption, _, header, _, *rows = markdown.splitlines()
+  lines = [f"<h3>{html.escape(caption)}</h3>", "<table>"]
+  for tag, row in [("th", header), *(("td", row) for row in rows)]:
+    texts = [text.strip() for text in row.strip("|").split("|")]
+    cells = []
+    for text in texts:
+      bare = html.escape(text.strip("*"))
+      is_best = text.startswith("**")
+      cells.append(f"<{tag}>{f'<b>{bare}</b>' if is_best else bare}</{tag}>")
+    lines.append(f"<tr>{''.join(cells)}</tr>")
+  return "\n".join([*lines, "</table>"])
+
+
+def _figure(root: pathlib.Path, name: str) -> str:
+  data = (root / "figures" / f"{name}.png").read_bytes()
+  kind = next(kind for kind in _CAPTIONS if name.startswith(kind))
+  number = kind.replace("figure", "Figure ") + ". " if "figure" in kind else ""
+  caption = html.escape(number + _CAPTIONS[kind])
+  source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+  return (
+    f'<figure><img src="{source}" alt="{caption}">'
+    f"<figcaption>{caption}</figcaption></figure>"
+  )

@@ -1,0 +1,351 @@
+"""Figures 2 to 9 of the paper, and three that it lacks, from runs' files."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+
+from adq_jax import optimal_codebook_size
+from experiments import paper
+from experiments import settings
+from experiments import style
+from experiments.cells import Cell
+
+_FINAL = 0.1  # share of training whose mean is a final gradient gap
+_SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does
+
+# One run of each variant.
+Runs = Mapping[str, Cell]
+
+
+def structure(variant: str) -> tuple[int, int]:
+  """Returns (N, D) of "fixed_NxD"."""
+  size, dim = variant.removeprefix("fixed_").split("x")
+  return int(size), int(dim)
+
+
+def fixed(runs: Runs) -> dict[str, Cell]:
+  """Returns the runs with one codebook of the paper's pool, by falling D."""
+  return {name: runs[name] for name in paper.TABLE_1 if name in runs}
+
+
+def gap_and_loss(runs: Runs) -> plt.Figure:
+  """Figure 2: gradient gap and quantization loss of fixed codebooks."""
+  figure, axes = _row(2)
+  _plot_fixed(axes[0], runs, "gradient_gap")
+  _plot_fixed(axes[1], runs, "quantization_error")
+  axes[0].set_ylabel("gradient gap")
+  axes[1].set_ylabel("quantization loss")
+  axes[1].set_yscale("log")
+  _legend_beside(figure, axes[0], "codebook [N,D]")
+  return figure
+
+
+def gradient_gaps(
+  datasets: Mapping[str, Runs], first_step: int = 0
+) -> plt.Figure:
+  """Figures 7 and 8: gradient gap of fixed codebooks, a panel a data set."""
+  figure, axes = _row(len(datasets))
+  for ax, (name, runs) in zip(axes, datasets.items(), strict=True):
+    _plot_fixed(ax, runs, "gradient_gap", first_step)
+    ax.set_title(name)
+  axes[0].set_ylabel("gradient gap")
+  _legend_beside(figure, axes[0], "codebook [N,D]")
+  return figure
+
+
+def gaps_without_start(datasets: Mapping[str, Runs]) -> plt.Figure:
+  """Figure 8, which leaves the first 1,000 updates out."""
+  return gradient_gaps(datasets, _SKIPPED)
+
+
+def selection(runs: Runs) -> plt.Figure:
+  """Figures 3 and 6: how often each codebook is chosen over training."""
+  figure, (ax,) = _row(1)
+  cell = runs["adaptive"]
+  steps, shares = cell.series("train", "selection")
+  for i, name in enumerate(_pool(cell)):
+    ax.plot(steps, shares[:, i], label=name, **style.line(i, len(steps)))
+  ax.set_ylabel("share of positions, drawn")
+  _legend_beside(figure, ax, "codebook [N,D]")
+  return figure
+
+
+def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
+  """Figures 4 and 9: fixed codebooks and the pool, a row a data set.
+
+  The fixed codebooks with the smallest final gradient gap and with the
+  smallest validation loss; of the pool, the mean quantization loss of its
+  codebooks, and their range.
+  """
+  figure, axes = plt.subplots(
+    len(datasets),
+    2,
+    figsize=(9, 2.9 * len(datasets)),
+    squeeze=False,
+    layout="constrained",
+  )
+  for row, (name, runs) in zip(axes, datasets.items(), strict=True):
+    shown = {}
+    for role, find in (("smallest gap", _final_gap), ("best fixed", _loss)):
+      known = {v: find(c) for v, c in fixed(runs).items()}
+      known = {v: value for v, value in known.items() if np.isfinite(value)}
+      if known:
+        variant = min(known, key=known.get)
+        label = style.structure_name(structure(variant))
+        shown[f"{role}: {label}"] = runs[variant]
+    if "adaptive" in runs:
+      shown["adaptive"] = runs["adaptive"]
+    for i, (label, cell) in enumerate(shown.items()):
+      steps, gaps = cell.series("train", "gradient_gap")
+      look = style.line(_COMPARED[i], len(steps))
+      row[0].plot(steps, gaps, label=label, **look)
+      steps, losses = cell.series("train", "quantization_error")
+      losses = losses.reshape(len(steps), -1)
+      look = style.line(_COMPARED[i], len(steps))
+      row[1].plot(steps, losses.mean(axis=1), label=label, **look)
+      if losses.shape[1] > 1:
+        low, high = losses.min(axis=1), losses.max(axis=1)
+        row[1].fill_between(steps, low, high, color=look["color"], alpha=0.15)
+    row[0].set_title(name, loc="left")
+    row[0].set_ylabel("gradient gap")
+    row[1].set_ylabel("quantization loss")
+    row[1].set_yscale("log")
+    row[1].legend(fontsize=7)
+    for ax in row:
+      ax.set_xlabel("update")
+  return figure
+
+
+_COMPARED = (0, 1, 5)  # blue, yellow and red, as in the paper
+
+
+def reconstructions(runs: Runs) -> plt.Figure:
+  """Figure 5: originals and reconstructions, as the run has drawn them."""
+  picture = matplotlib.image.imread(
+    runs["adaptive"].workdir / "reconstructions.png"
+  )
+  height, width = picture.shape[:2]
+  figure = plt.figure(figsize=(9, 9 * height / width))
+  ax = figure.add_axes((0, 0, 1, 1))
+  ax.imshow(picture)
+  ax.set_axis_off()
+  return figure
+
+
+def loss_against_size(runs: Runs) -> plt.Figure:
+  """Validation loss against N at constant N x D, and eqs. 11-15 through it."""
+  cells = {v: c for v, c in fixed(runs).items() if c.summary}
+  sizes = np.array([structure(v)[0] for v in cells])
+  losses = np.array([_loss(cell) for cell in cells.values()])
+  fits = optimal_codebook_size(sizes, losses)
+  figure, (ax,) = _row(1)
+  ax.plot(sizes, losses, "o", color=style.color(7), label="measured")
+  dataset = next(iter(cells.values())).dataset
+  numbers = [paper.number(1, dataset, variant) for variant in cells]
+  if None not in numbers:
+    ax.plot(sizes, numbers, "x", color="grey", label="paper")
+  grid = np.geomspace(sizes.min(), sizes.max(), 200)
+  for i, (name, fit) in enumerate(
+    (
+      ("a / N + b N", fits.fit),
+      ("a / N + b N + c", fits.fit_with_constant),
+    )
+  ):
+    label = f"{name}: $R^2$ = {fit.r_squared:.2f}"
+    if np.isfinite(fit.optimal_size):
+      label += f", optimum N = {fit.optimal_size:,.0f}"
+    look = {**style.line(i, len(grid)), "marker": ""}
+    ax.plot(grid, fit(grid), label=label, **look)
+    if sizes.min() <= fit.optimal_size <= sizes.max():
+      ax.axvline(fit.optimal_size, color=style.color(i), alpha=0.4)
+  ax.set_xscale("log", base=2)
+  ax.set_xlabel("N, at N x D = 65,536")
+  ax.set_ylabel("recon_loss_sum")
+  ax.legend()
+  return figure
+
+
+def rate_distortion(runs: Runs) -> plt.Figure:
+  """Validation loss against bits per position, nominal and entropy-coded."""
+  figure, axes = _row(2, sharey=True)
+  ended = {v: cell for v, cell in runs.items() if cell.summary}
+  titles = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
+  for ax, (name, title) in zip(axes, titles.items(), strict=True):
+    for kind, (label, number) in _KINDS.items():
+      points = {
+        variant: (cell.summary[name], cell.summary["recon_loss_sum"])
+        for variant, cell in ended.items()
+        if _kind(variant) == kind and name in cell.summary
+      }
+      if not points:
+        continue
+      look = style.line(number, 1)
+      ax.plot(
+        *zip(*points.values(), strict=True),
+        linestyle="",
+        color=look["color"],
+        marker=look["marker"],
+        label=label,
+      )
+      for variant, point in points.items():
+        text = variant.split("fixed_")[-1].replace("x", ",")
+        ax.annotate(
+          text, point, fontsize=6, xytext=(3, 3), textcoords="offset points"
+        )
+    ax.set_title(title)
+    ax.set_xlabel("bits per position")
+  axes[0].set_ylabel("recon_loss_sum")
+  axes[0].legend()
+  return figure
+
+
+_KINDS = {
+  "fixed": ("fixed", 0),
+  "improved_fixed": ("fixed, improved", 4),
+  "adaptive": ("adaptive", 5),
+  "other": ("adaptive, other variants", 2),
+}
+
+
+def _kind(variant: str) -> str:
+  if variant.startswith("improved_fixed_"):
+    return "improved_fixed"
+  if variant.startswith("fixed_"):
+    return "fixed"
+  return "adaptive" if variant == "adaptive" else "other"
+
+
+def usage(runs: Runs) -> plt.Figure:
+  """Share of codewords used on the validation split, of each codebook."""
+  figure, (ax,) = _row(1)
+  ended = fixed({v: c for v, c in runs.items() if c.summary})
+  bars = {
+    "fixed": {
+      style.structure_name(structure(v)): cell.summary["usage"]
+      for v, cell in ended.items()
+    }
+  }
+  adaptive = runs.get("adaptive")
+  if adaptive is not None and adaptive.summary:
+    bars["adaptive, by the points that chose it"] = {
+      style.structure_name(book["structure"]): book["usage"]
+      for book in adaptive.summary["codebooks"]
+    }
+  names = list(dict.fromkeys(name for some in bars.values() for name in some))
+  for i, (label, values) in enumerate(bars.items()):
+    places = [names.index(name) + 0.4 * i - 0.2 for name in values]
+    ax.bar(
+      places,
+      [100 * value for value in values.values()],
+      0.38,
+      color=style.color((0, 5)[i]),
+      hatch=("", "//")[i],
+      edgecolor="white",
+      label=label,
+    )
+  ax.set_xticks(range(len(names)), names, rotation=30)
+  ax.set_ylabel("codewords used, %")
+  ax.legend()
+  return figure
+
+
+def _row(count: int, **kwargs) -> tuple[plt.Figure, Sequence[plt.Axes]]:
+  """A row of panels over training; the caller may change the x axis."""
+  figure, axes = plt.subplots(
+    1,
+    count,
+    figsize=(max(4 * count + 1, 6.5), 3.2),
+    squeeze=False,
+    layout="constrained",
+    **kwargs,
+  )
+  for ax in axes[0]:
+    ax.set_xlabel("update")
+  return figure, axes[0]
+
+
+def _plot_fixed(
+  ax: plt.Axes, runs: Runs, name: str, first_step: int = 0
+) -> None:
+  """Plots a quantity over training, a line a structure."""
+  for i, (variant, cell) in enumerate(fixed(runs).items()):
+    steps, values = cell.series("train", name)
+    shown = steps > first_step
+    ax.plot(
+      steps[shown],
+      values[shown],
+      label=style.structure_name(structure(variant)),
+      **style.line(i, int(shown.sum())),
+    )
+
+
+def _legend_beside(figure: plt.Figure, ax: plt.Axes, title: str) -> None:
+  figure.legend(handles=ax.get_lines(), loc="outside right upper", title=title)
+
+
+def _pool(cell: Cell) -> list[str]:
+  return [style.structure_name(s) for s in settings.structures(cell.config)]
+
+
+def _final_gap(cell: Cell) -> float:
+  steps, gaps = cell.series("train", "gradient_gap")
+  if not len(steps):
+    return float("nan")
+  return float(gaps[steps >= (1 - _FINAL) * steps[-1]].mean())
+
+
+def _loss(cell: Cell) -> float:
+  return cell.summary["recon_loss_sum"] if cell.summary else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+  """A figure of one data set's runs.
+
+  Attributes:
+    name: of its files.
+    draw: makes it.
+    lacks: says what runs it lacks, "" if none.
+  """
+
+  name: str
+  draw: Callable[[Runs], plt.Figure]
+  lacks: Callable[[Runs], str]
+
+
+def _lacks_fixed(count: int, ended: bool) -> Callable[[Runs], str]:
+  def lacks(runs: Runs) -> str:
+    found = [c for c in fixed(runs).values() if c.summary or not ended]
+    if len(found) >= count:
+      return ""
+    state = "finished" if ended else "begun"
+    return f"needs {count} fixed codebooks {state}, has {len(found)}"
+
+  return lacks
+
+
+def _lacks_adaptive(runs: Runs) -> str:
+  return "" if "adaptive" in runs else "needs the adaptive run"
+
+
+def _lacks_reconstructions(runs: Runs) -> str:
+  adaptive = runs.get("adaptive")
+  ended = adaptive is not None and adaptive.summary
+  return "" if ended else "needs the adaptive run finished"
+
+
+PLOTS = (
+  Plot("figure2", gap_and_loss, _lacks_fixed(1, ended=False)),
+  Plot("figure3", selection, _lacks_adaptive),
+  Plot("figure4", lambda runs: comparison({"": runs}), _lacks_fixed(1, True)),
+  Plot("figure5", reconstructions, _lacks_reconstructions),
+  Plot("loss_against_size", loss_against_size, _lacks_fixed(3, True)),
+  Plot("rate_distortion", rate_distortion, _lacks_fixed(1, True)),
+  Plot("usage", usage, _lacks_fixed(1, True)),
+)
+"""Those of each data set; figure 3 is called 6 for grey images."""

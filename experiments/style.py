@@ -1,0 +1,68 @@
+"""How all figures look: readable in print and for the colour-blind."""
+
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+# Okabe and Ito's colours, which the colour-blind tell apart.
+COLORS = (
+  "#0072B2",
+  "#E69F00",
+  "#009E73",
+  "#CC79A7",
+  "#56B4E9",
+  "#D55E00",
+  "#F0E442",
+  "#000000",
+)
+# So that lines can be told apart without colours, too.
+_DASHES = ("-", "--", "-.", ":")
+_MARKERS = "osv^D*PX"
+
+
+def color(index: int) -> str:
+  return COLORS[index % len(COLORS)]
+
+
+def line(index: int, num_points: int) -> dict[str, Any]:
+  """Returns how to plot the line of a series."""
+  return {
+    "color": color(index),
+    "linestyle": _DASHES[index % len(_DASHES)],
+    "marker": _MARKERS[index % len(_MARKERS)],
+    "markersize": 4,
+    # Few, each series at places of its own.
+    "markevery": (index % 4, max(num_points // 8, 1)),
+    "linewidth": 1.3,
+  }
+
+
+def structure_name(structure: Sequence[int]) -> str:
+  """Returns the paper's notation, "[512,128]"."""
+  return f"[{structure[0]},{structure[1]}]"
+
+
+def save(figure: plt.Figure, path: pathlib.Path, *suffixes: str) -> None:
+  """Writes a figure to `path`, with each of the suffixes, and closes it."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  for suffix in suffixes or (path.suffix,):
+    figure.savefig(path.with_suffix(suffix), dpi=150)
+  plt.close(figure)
+
+
+matplotlib.use("Agg")  # files only, also where there is a display
+matplotlib.rcParams.update(
+  {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "adq_jax",  # the same figure, the same file
+  }
+)

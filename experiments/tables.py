@@ -1,0 +1,85 @@
+"""The paper's tables: trains what a directory lacks, and shows what it has.
+
+python -m experiments.tables --dataset=cifar10 --table=1 --workdir=DIR
+
+It may be interrupted and started again at any moment, and by several processes
+that share DIR: what has ended is not run again, what has begun goes on, and
+what another living process trains is left to it.
+"""
+
+from collections.abc import Sequence
+import pathlib
+import sys
+
+from absl import app
+from absl import flags
+
+from experiments import errors
+
+_DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
+_TABLES = flags.DEFINE_multi_enum(
+  "table", None, ["1", "2", "3"], "Tables of the paper."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "DIR, of all the runs.")
+_SEEDS = flags.DEFINE_integer(
+  "seeds", 1, "Runs of each variant, with config.seed 0, 1, ...", 1
+)
+_VARIANTS = flags.DEFINE_list(
+  "variants", [], "Train these too; tables show the paper's alone."
+)
+_SET = flags.DEFINE_multi_string(
+  "set", [], "FIELD=VALUE of all configs, such as num_steps=5000."
+)
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Say what would run, and how long, and run nothing."
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments {argv[1:]}")
+  # Imported late, so that a wrong flag is told at once.
+  from experiments import cells as cells_lib
+  from experiments import paper
+  from experiments import rendering
+  from experiments import runner
+
+  root, dataset = pathlib.Path(_WORKDIR.value), _DATASET.value
+  tables = [int(table) for table in _TABLES.value]
+  needed = [variant for table in tables for variant in paper.TABLES[table]]
+  variants = dict.fromkeys([*needed, *_VARIANTS.value])
+  seeds = range(_SEEDS.value)
+  cells = [
+    cells_lib.Cell(root, dataset, variant, seed)
+    for seed in seeds
+    for variant in variants
+  ]
+  configs = {cell: runner.make_config(cell, _SET.value) for cell in cells}
+  if _DRY_RUN.value:
+    print(runner.describe_plan(configs))
+    return
+  missing = {
+    cell: config
+    for cell, config in configs.items()
+    if not runner.is_done(cell, config)
+  }
+  runner.train(missing, _SET.value)
+  for table in tables:
+    rows = rendering.make_rows(root, dataset, table, seeds)
+    print(rendering.markdown(dataset, table, rows))
+    for path in rendering.write(root, dataset, table, rows):
+      print(path)
+  failed = [f"{cell} {cell.status()}" for cell in cells if not cell.summary]
+  if failed:
+    raise errors.UserError(
+      f"{len(failed)} of {len(cells)} runs have not ended: {'; '.join(failed)}"
+    )
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["dataset", "table", "workdir"])
+  try:
+    app.run(main)
+  except errors.UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

@@ -1,0 +1,129 @@
+import contextlib
+import io
+import pathlib
+import re
+
+from absl.testing import parameterized
+import numpy as np
+
+from experiments import cells as cells_lib
+from experiments import figures
+from experiments import plots
+from experiments.errors import UserError
+from tests.experiments import fake_runs
+
+NAMES = ["[512,128]", "[1024,64]", "[2048,32]", "[4096,16]", "[8192,8]"]
+NAMES += ["[16384,4]", "[32768,2]", "[65536,1]"]
+
+
+def labels(ax):
+  return [line.get_label() for line in ax.get_lines()]
+
+
+class FiguresTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+
+  def runs(self, dataset):
+    cells = cells_lib.find_cells(self.root, dataset)
+    return {cell.variant: cell for cell in cells}
+
+  def draw(self):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+      figures.draw(self.root)
+    return output.getvalue()
+
+  def test_everything_from_complete_runs(self):
+    for dataset in ("mnist", "cifar10"):
+      fake_runs.make_table_1(self.root, dataset)
+      fake_runs.make(self.root, dataset, "adaptive", loss=0.1)
+    fake_runs.make(self.root, "mnist", "adaptive", seed=1, loss=0.3)
+    self.draw()
+    names = {path.name for path in (self.root / "figures").iterdir()}
+    expected = {"figure3_cifar10", "figure6_mnist"}
+    expected |= {"figure7", "figure8", "figure9"}
+    for dataset in ("mnist", "cifar10"):
+      for name in ("figure2", "figure4", "figure5", "loss_against_size"):
+        expected.add(f"{name}_{dataset}")
+      expected |= {f"rate_distortion_{dataset}", f"usage_{dataset}"}
+    self.assertEqual(
+      names, {f"{name}.{kind}" for name in expected for kind in ("svg", "png")}
+    )
+    page = (self.root / "report.html").read_text()
+    self.assertEqual(page.count("<img"), len(expected))
+    self.assertEqual(re.findall('(?:src|href)="(?!data:)', page), [])
+    self.assertIn("Table 2: The best fixed codebook", page)
+    self.assertIn("<b>0.200 ± 0.141</b>", page)
+
+  def test_what_runs_are_not_enough_for_is_said(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128", is_finished=False)
+    output = self.draw()
+    self.assertIn("figure2_mnist.svg", output)
+    self.assertIn("figure6 of mnist: left out, needs the adaptive run", output)
+    self.assertIn(
+      "loss_against_size of mnist: left out, needs 3 fixed codebooks finished,"
+      " has 0",
+      output,
+    )
+    self.assertNotIn("Table", (self.root / "report.html").read_text())
+
+  def test_a_directory_without_runs(self):
+    with self.assertRaisesRegex(UserError, "holds no runs"):
+      self.draw()
+
+  def test_series(self):
+    fake_runs.make_table_1(self.root, "mnist")
+    adaptive = fake_runs.make(self.root, "mnist", "adaptive", loss=0.1)
+    runs = self.runs("mnist")
+    with self.subTest("figure 2"):
+      gap, loss = plots.gap_and_loss(runs).axes
+      self.assertEqual(labels(gap), NAMES)
+      self.assertEqual(labels(loss), NAMES)
+      x, y = gap.get_lines()[1].get_data()
+      np.testing.assert_array_equal(x, [51, 101, 151, 201])
+      np.testing.assert_allclose(
+        y, runs["fixed_1024x64"].summary["recon_loss_sum"] / (x - 1)
+      )
+    with self.subTest("figure 6"):
+      (ax,) = plots.selection(runs).axes
+      self.assertEqual(labels(ax), NAMES)
+      x, y = ax.get_lines()[7].get_data()
+      np.testing.assert_array_equal(x, [50, 100, 150, 200])
+      np.testing.assert_allclose(y, np.full(4, 8 / 36))
+    with self.subTest("figure 4"):
+      gap, loss = plots.comparison({"mnist": runs}).axes
+      # The fake gaps are proportional to the losses.
+      expected = ["smallest gap: [8192,8]", "best fixed: [8192,8]", "adaptive"]
+      self.assertEqual(labels(gap), expected)
+      self.assertEqual(labels(loss), expected)
+      np.testing.assert_allclose(
+        loss.get_lines()[2].get_ydata()[0], 4.5 / 8 / 50
+      )
+      self.assertLen(loss.collections, 1)  # the pool's range
+    with self.subTest("figure 8"):
+      (ax,) = plots.gaps_without_start({"mnist": runs}).axes
+      self.assertEqual(len(ax.get_lines()[0].get_xdata()), 0)
+    with self.subTest("loss against N"):
+      (ax,) = plots.loss_against_size(runs).axes
+      text = labels(ax)
+      self.assertEqual(text[:2], ["measured", "paper"])
+      self.assertIn("$R^2$", text[2])
+      np.testing.assert_array_equal(
+        ax.get_lines()[0].get_xdata(), 2 ** np.arange(9, 17)
+      )
+    with self.subTest("rate and distortion"):
+      nominal, coded = plots.rate_distortion(runs).axes
+      self.assertEqual(labels(nominal), ["fixed", "adaptive"])
+      self.assertLen(nominal.get_lines()[0].get_xdata(), 8)
+      np.testing.assert_allclose(coded.get_lines()[1].get_xdata(), [11.5])
+      self.assertIn("65536,1", [text.get_text() for text in nominal.texts])
+    with self.subTest("usage"):
+      (ax,) = plots.usage(runs).axes
+      heights = [patch.get_height() for patch in ax.patches]
+      np.testing.assert_allclose(heights, [25.0] * 8 + [50.0] * 8)
+    with self.subTest("figure 5"):
+      (ax,) = plots.reconstructions(runs).axes
+      self.assertEqual(ax.images[0].get_array().shape[:2], (40, 160))
+    self.assertEqual(adaptive.status(), "finished")

@@ -1,0 +1,136 @@
+import pathlib
+
+from absl.testing import parameterized
+
+from experiments import rendering
+from experiments.errors import UserError
+from tests.experiments import fake_runs
+
+
+class RenderingTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+
+  def rows(self, table, dataset="mnist", seeds=(0,)):
+    return rendering.make_rows(self.root, dataset, table, seeds)
+
+  def test_table_1(self):
+    for i, variant in enumerate(("fixed_512x128", "fixed_1024x64")):
+      for seed in range(2):
+        fake_runs.make(
+          self.root, "mnist", variant, seed, loss=0.3 - 0.1 * i + 0.01 * seed
+        )
+    failed = fake_runs.make(self.root, "mnist", "fixed_2048x32", loss=0.3)
+    (failed.workdir / "summary.json").unlink()
+    failed.failure.write_text("out of memory (exit code 1)\n")
+    fake_runs.make(self.root, "mnist", "fixed_4096x16", is_finished=False)
+    fake_runs.make(self.root, "mnist", "fixed_8192x8", loss=0.6)
+    rows = self.rows(1, seeds=(0, 1))
+    self.assertEqual(
+      rendering.markdown("mnist", 1, rows),
+      """\
+Table 1: Fixed codebooks, mnist; 200 updates of batch 64
+
+|  | recon_loss_sum | paper | ratio | drawn | bits/position | entropy-coded | \
+PSNR (dB) | codewords used | seeds |
+|---|---|---|---|---|---|---|---|---|---|
+| [512,128] | 0.305 ± 0.007 | 0.285 | 1.07 |  | 12.00 ± 0.00 | 11.50 ± 0.00 \
+| 20.30 ± 0.01 | 25.0% | 2 |
+| [1024,64] | **0.205 ± 0.007** | 0.294 | 0.70 |  | 12.00 ± 0.00 | \
+11.50 ± 0.00 | 20.20 ± 0.01 | 25.0% | 2 |
+| [2048,32] | seed 0 failed: out of memory (exit code 1); seed 1 not run | \
+0.291 |  |  |  |  |  |  |  |
+| [4096,16] | seed 0 at step 101 of 200; seed 1 not run | 0.265 |  |  |  |  | \
+ |  |  |
+| [8192,8] | 0.600 | 0.240 | 2.50 |  | 12.00 | 11.50 | 20.60 | 25.0% | 1 \
+(seed 1 not run) |
+| [16384,4] | seed 0 not run; seed 1 not run | 0.210 |  |  |  |  |  |  |  |
+| [32768,2] | seed 0 not run; seed 1 not run | 0.199 |  |  |  |  |  |  |  |
+| [65536,1] | seed 0 not run; seed 1 not run | 0.377 |  |  |  |  |  |  |  |
+""",
+    )
+    lines = rendering.comma_separated(rows).splitlines()
+    self.assertEqual(
+      lines[0],
+      "variant,seeds,recon_loss_sum,std,paper,ratio,drawn,rate_nominal,"
+      "rate_coded,psnr,usage,status",
+    )
+    self.assertEqual(
+      lines[2],
+      "fixed_1024x64,2,0.205,0.00707107,0.294,0.697279,,12,11.5,20.205,0.25,",
+    )
+    self.assertEqual(
+      lines[4],
+      "fixed_4096x16,0,,,0.265,,,,,,,seed 0 at step 101 of 200; seed 1 not run",
+    )
+    latex = rendering.latex("mnist", 1, rows)
+    self.assertIn(
+      r"[1024,64] & \textbf{0.205 $\pm$ 0.007} & 0.294 & 0.70 & ", latex
+    )
+    self.assertIn(r"25.0\%", latex)
+    self.assertIn(r"recon\_loss\_sum", latex)
+
+  def test_table_2_has_the_best_fixed_codebook(self):
+    fake_runs.make_table_1(self.root, "cifar10")
+    fake_runs.make(self.root, "cifar10", "adaptive", loss=0.1)
+    fixed, adaptive = self.rows(2, "cifar10")
+    self.assertEqual(fixed.name, "Fixed codebook, the best: [8192,8]")
+    self.assertEqual(fixed.paper, 0.503)
+    self.assertEqual(adaptive.paper, 0.394)
+    text = rendering.markdown("cifar10", 2, [fixed, adaptive])
+    self.assertIn(
+      "| Adaptive codebook | **0.100** | 0.394 | 0.25 | 0.200", text
+    )
+
+  def test_table_2_says_what_the_best_is_chosen_from(self):
+    fake_runs.make(self.root, "cifar10", "fixed_512x128")
+    fixed, _ = self.rows(2, "cifar10")
+    self.assertIn("of [1024,64], [2048,32],", fixed.status)
+
+  def test_table_3_on_a_data_set_that_is_not_in_the_paper(self):
+    fake_runs.make(self.root, "photo_patches", "alpha_0.5", loss=0.4)
+    fake_runs.make(self.root, "photo_patches", "w_4096")
+    rows = self.rows(3, "photo_patches")
+    self.assertLen(rows, 16)
+    self.assertEqual(
+      [row.name for row in rows][:7],
+      [
+        "Base",
+        "W = 32768",
+        "W = 16384",
+        "W = 8192",
+        "W = 4096",
+        "Without EMA",
+        "alpha = 0.5",
+      ],
+    )
+    text = rendering.markdown("photo_patches", 3, rows)
+    self.assertIn("| alpha = 0.5 | **0.400** |  |  | 0.800 |", text)
+
+  @parameterized.parameters(
+    ({"num_steps": 300}, "num_steps: 200 in .*512x128.*; 300 in .*1024x64"),
+    ({"batch_size": 32}, "batch_size: 'the default' in .*; 32 in"),
+    ({"learning_rate": 1.0}, "learning_rate"),
+    ({"data.image_size": 24}, "data.image_size"),
+    ({"version": "2.0"}, "version: '1.0' in .*; '2.0' in"),
+  )
+  def test_runs_that_differ_in_more_are_named(self, fields, message):
+    fake_runs.make(self.root, "mnist", "fixed_512x128")
+    fake_runs.make(self.root, "mnist", "fixed_1024x64", **fields)
+    with self.assertRaisesRegex(UserError, f"disagree on {message}"):
+      self.rows(1)
+
+  def test_what_does_not_change_a_result_may_differ(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128")
+    fake_runs.make(self.root, "mnist", "fixed_1024x64", log_every=7)
+    self.assertLen(self.rows(1), 8)
+
+  def test_files(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128")
+    paths = rendering.write(self.root, "mnist", 1, self.rows(1))
+    self.assertEqual(
+      [path.name for path in paths], ["table1.md", "table1.csv", "table1.tex"]
+    )
+    for path in paths:
+      self.assertIn("512", path.read_text())

@@ -1,0 +1,123 @@
+import contextlib
+import io
+import pathlib
+from unittest import mock
+
+from absl.testing import parameterized
+
+from experiments import runner
+from experiments import timing
+from experiments import workdir as workdirs
+from experiments.cells import Cell
+from experiments.errors import UserError
+from tests.experiments import fake_runs
+
+
+class ConfigTest(parameterized.TestCase):
+  def make(self, *changes, dataset="mnist", variant="w_4096"):
+    cell = Cell(pathlib.Path(), dataset, variant, 3)
+    return runner.make_config(cell, changes)
+
+  def test_changes(self):
+    config = self.make("num_steps=50", "data.data_dir=there", "dtype=bfloat16")
+    self.assertEqual(config.seed, 3)
+    self.assertEqual(config.num_steps, 50)
+    self.assertEqual(config.data.data_dir, "there")
+    self.assertEqual(config.quantizer.capacity, 4096)
+
+  @parameterized.parameters(
+    ({"dataset": "imagenet"}, (), "data set 'imagenet'; known are mnist, "),
+    ({"variant": "gamma"}, (), "variant 'gamma' of mnist; known are adaptive"),
+    ({}, ("num_steps",), "--set is 'num_steps'; it needs FIELD=VALUE"),
+    ({}, ("num_stps=5",), "--set: .*num_stps"),
+    ({}, ("num_steps=many",), "--set: .*num_steps"),
+    ({}, ("num_steps=0",), "num_steps is 0; .*at least 1"),
+  )
+  def test_errors(self, which, changes, message):
+    with self.assertRaisesRegex(UserError, message):
+      self.make(*changes, **which)
+
+
+class TrainTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+    self.enter_context(contextlib.redirect_stdout(io.StringIO()))
+
+  def cells(self, *variants):
+    cells = [Cell(self.root, "mnist", variant, 0) for variant in variants]
+    changes = ("num_steps=200",)
+    return {cell: runner.make_config(cell, changes) for cell in cells}
+
+  def test_others_are_waited_for_and_nothing_is_done_twice(self):
+    mine, theirs, done = "fixed_512x128", "fixed_1024x64", "fixed_2048x32"
+    fake_runs.make(self.root, "mnist", done)
+    configs = self.cells(theirs, done, mine)
+    trained, naps = [], []
+    other = contextlib.ExitStack()
+    cell = next(iter(configs))
+    other.enter_context(workdirs.claim(cell.workdir, configs[cell]))
+
+    def train(cell, changes):
+      trained.append(cell.variant)
+      fake_runs.make(self.root, "mnist", cell.variant)
+      return True
+
+    def nap(seconds):
+      naps.append(seconds)
+      if len(naps) == 2:
+        other.close()  # the other process has died
+        for path in cell.workdir.iterdir():
+          path.unlink()
+        cell.workdir.rmdir()
+
+    with (
+      mock.patch.object(runner, "_train", train),
+      mock.patch.object(runner.time, "sleep", nap),
+    ):
+      runner.train(configs, ())
+    self.assertEqual(trained, [mine, theirs])
+    self.assertLen(naps, 2)
+
+  def test_why_a_run_failed_is_kept(self):
+    (cell,) = configs = self.cells("fixed_512x128")
+    runner.train(
+      configs,
+      (
+        "num_steps=200",
+        f"data.data_dir={self.root}/tfds",
+        f"data.manual_dir={self.root}/nothing",
+      ),
+    )
+    self.assertRegex(cell.status(), r"failed: .*nothing.*\(exit code 2\)")
+    self.assertIn("error: ", cell.output.read_text())
+
+  def test_plan(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128")
+    fake_runs.make(self.root, "mnist", "fixed_1024x64", is_finished=False)
+    configs = self.cells("fixed_512x128", "fixed_1024x64", "adaptive", "cnn")
+    with mock.patch.object(
+      timing,
+      "seconds_per_step",
+      side_effect=lambda c: 60.0 if c.quantizer.kind == "fixed" else 30.0,
+    ) as measured:
+      plan = runner.describe_plan(configs)
+    self.assertEqual(measured.call_count, 3)
+    self.assertEqual(
+      plan,
+      """\
+mnist/fixed_512x128/seed_0: finished
+mnist/fixed_1024x64/seed_0: at step 101 of 200; 99 steps of 60.00 s, 1 h 39 min
+mnist/adaptive/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
+mnist/cnn/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
+3 of 4 runs, 4 h 59 min in all""",
+    )
+
+  def test_a_measured_step(self):
+    (config,) = self.cells("fixed_512x128").values()
+    config.update_from_flattened_dict(
+      {"batch_size": 8, "model.features": 4, "quantizer.structures": ((8, 2),)}
+    )
+    seconds = timing.seconds_per_step(config)
+    self.assertGreater(seconds, 0)
+    self.assertLess(seconds, 60)
