@@ -82,8 +82,8 @@ def _measure(chip: str, dtype: str) -> dict[str, Any]:
     "devices": len(topologies.devices(chip)),
     "batch of a device": _BATCH,
     "peak (GiB)": round(peak, 2),
-    "arrays of points x codewords": _count_distances(
-      config, compiled.as_text()
+    "as large as points x codewords": ", ".join(
+      _large_arrays(config, compiled.as_text())
     ),
     "batch that fits": fits,
     "batch that does not": too_large,
@@ -140,18 +140,18 @@ def _peak(compiled: jax.stages.Compiled | None) -> float:
   return compiled.memory_analysis().peak_memory_in_bytes / _GIB
 
 
-def _count_distances(config: ml_collections.ConfigDict, program: str) -> int:
-  """How many shapes hold a number for each point and codeword."""
+def _large_arrays(config: ml_collections.ConfigDict, program: str) -> list[str]:
+  """Arrays that could hold a number for each point and codeword."""
   side = config.data.image_size // config.model.downsampling
   num_points = _BATCH * side**2
   sizes = {size for size, _ in settings.structures(config)}
   found = set()
-  for shape in re.findall(r"[a-z]+\d+\[([\d,]+)\]", program):
+  for array, shape in re.findall(r"([a-z]+\d+\[([\d,]+)\])", program):
     dims = [int(dim) for dim in shape.split(",")]
     for size in sizes.intersection(dims):
       if math.prod(dims) >= num_points * size:
-        found.add(shape)
-  return len(found)
+        found.add(array)
+  return sorted(found)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def loss_against_size(runs: Runs) -> plt.Figure:
   ax.set_xscale("log", base=2)
   ax.set_xlabel("N, at N x D = 65,536")
   ax.set_ylabel("recon_loss_sum")
-  ax.legend()
+  figure.legend(loc="outside right upper")
   return figure
 
 
@@ -249,8 +249,9 @@ def usage(runs: Runs) -> plt.Figure:
       label=label,
     )
   ax.set_xticks(range(len(names)), names, rotation=30)
+  ax.set_xlabel("codebook [N,D]")
   ax.set_ylabel("codewords used, %")
-  ax.legend()
+  figure.legend(loc="outside upper center", ncols=2)
   return figure
 
 

@@ -211,18 +211,18 @@ class AdaptiveQuantizer(nn.Module):
     """Returns the codes that evaluation chooses for z `[..., C]`."""
     self._check_z(z, None)
     z = z.astype(jnp.float32)
-    if self.all_indices or self.selection == "distortion":
+    if self.selection == "distortion":
       indices = [codebook.encode(z) for codebook in self.codebooks]
-      if self.selection == "distortion":
-        values = [
-          codebook.decode(index)
-          for codebook, index in zip(self.codebooks, indices, strict=True)
-        ]
-        book = self._least_distortion([jnp.square(z - v) for v in values])
-      else:
-        _, book = selection.straight_through_choice(self._logits(z), 1.0)
+      values = [
+        codebook.decode(index)
+        for codebook, index in zip(self.codebooks, indices, strict=True)
+      ]
+      book = self._least_distortion([jnp.square(z - v) for v in values])
       return self._codes(book, indices)
     _, book = selection.straight_through_choice(self._logits(z), 1.0)
+    if self.all_indices:
+      indices = [codebook.encode(z) for codebook in self.codebooks]
+      return self._codes(book, indices)
     flat_book = book.reshape(-1)
     # Each codebook searches for those alone that chose it, in parts: how many
     # they are is not known beforehand.

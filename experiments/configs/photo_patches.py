@@ -32,6 +32,7 @@ def get_config(variant: str = "quick_start") -> ml_collections.ConfigDict:
   config.temperature = "constant"
   config.eval_every = 175
   config.checkpoint_every = 175
+  config.gradient_gap_every = 0
   config.rate_examples = 1_000
   config.model.network = "cnn"
   config.model.features = 64

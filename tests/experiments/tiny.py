@@ -20,7 +20,6 @@ def shrunk(
   tiny.log_every = 1
   tiny.eval_every = 4
   tiny.checkpoint_every = 2
-  tiny.gradient_gap_every = 0
   tiny.rate_examples = 40
   tiny.model.features = 8
   if tiny.quantizer.kind == "adaptive":
