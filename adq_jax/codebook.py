@@ -93,9 +93,9 @@ def init_smoothed_codebook(
   are those of `init_codebook`.
   """
   codebook = init_codebook(key, codebook_size, embedding_dim)
-  sums = init_codebook(
-    jax.random.fold_in(key, 1), codebook_size, embedding_dim
-  ).embedding
+  sums = jax.random.normal(
+    jax.random.fold_in(key, 1), codebook.embedding.shape, jnp.float32
+  )
   return codebook.replace(
     cluster_size=jnp.zeros_like(codebook.cluster_size), embedding_sum=sums
   )

@@ -156,21 +156,20 @@ def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
   return jax.lax.platform_dependent(
     points,
     codewords,
-    cpu=_best_on_cpu(len(points), *codewords.shape),
+    cpu=_METHODS[best_on_cpu(len(points), *codewords.shape)],
     tpu=_search_pallas if has_kernel else nearest_scan.search_blocked,
     default=nearest_scan.search_blocked,
   )
 
 
-def _best_on_cpu(num_points: int, num_codes: int, dim: int) -> "_Search":
+def best_on_cpu(num_points: int, num_codes: int, dim: int) -> str:
+  """Returns the method that `"auto"` is on a CPU, for T, N and D."""
   if dim == 1 and num_codes >= _SORTED_FROM:
-    return nearest_sorted.search_unsorted
+    return "sorted"
   is_many = num_codes >= _CELLS_FROM.get(dim, num_codes + 1)
   if is_many and num_points >= _CELLS_POINTS:
-    return _search_cells
-  if dim >= _SCREENED_FROM:
-    return nearest_scan.search_screened
-  return nearest_scan.search_blocked
+    return "cells"
+  return "screened" if dim >= _SCREENED_FROM else "blocked"
 
 
 def _span(widths: range) -> str:

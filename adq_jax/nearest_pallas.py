@@ -145,17 +145,7 @@ def _tpu_kernel(
         return chunks
       return [a + b for a, b in zip(totals, chunks, strict=True)]
 
-    # The last chunk is the one that may not be full.
-    num_full = (dim - 1) // _CHUNK_SIZE
-    first = num_full * _CHUNK_SIZE
-    totals = add_squares(first, dim - first, None)
-    if num_full:
-      totals = jax.lax.fori_loop(
-        0,
-        num_full,
-        lambda c, totals: add_squares(c * _CHUNK_SIZE, _CHUNK_SIZE, totals),
-        totals,
-      )
+    totals = _in_chunks(dim, add_squares)
     best_square, best_row = best
     for k, total in enumerate(totals):
       is_better = total < best_square
@@ -218,17 +208,7 @@ def _gpu_kernel(points, codewords, indices):
         chunk = square if chunk is None else chunk + square
       return chunk if total is None else total + chunk
 
-    # The last chunk is the one that may not be full.
-    num_full = (dim - 1) // _CHUNK_SIZE
-    first = num_full * _CHUNK_SIZE
-    total = add_squares(first, dim - first, None)
-    if num_full:
-      total = jax.lax.fori_loop(
-        0,
-        num_full,
-        lambda c, total: add_squares(c * _CHUNK_SIZE, _CHUNK_SIZE, total),
-        total,
-      )
+    total = _in_chunks(dim, add_squares)
     smallest, step_index = best
     is_better = total < smallest  # the earlier codeword keeps a tie
     smallest = jnp.where(is_better, total, smallest)
@@ -242,6 +222,28 @@ def _gpu_kernel(points, codewords, indices):
   codes += step_index * _GPU_CODES
   is_smallest = smallest == smallest.min(axis=1, keepdims=True)
   indices[...] = jnp.where(is_smallest, codes, num_codes).min(axis=1)
+
+
+def _in_chunks(dim: int, add: Callable[[Any, int, Any], Any]) -> Any:
+  """Adds dimensions 0 to dim - 1 up, a chunk at a time.
+
+  Args:
+    dim: D.
+    add: takes the first dimension of a chunk, how many it has, and the total
+      of the others, None before there are any; returns the next total.
+  """
+  # The last chunk is the one that may not be full.
+  num_full = (dim - 1) // _CHUNK_SIZE
+  first = num_full * _CHUNK_SIZE
+  total = add(first, dim - first, None)
+  if num_full:
+    total = jax.lax.fori_loop(
+      0,
+      num_full,
+      lambda c, total: add(c * _CHUNK_SIZE, _CHUNK_SIZE, total),
+      total,
+    )
+  return total
 
 
 _PLATFORMS: dict[str, Callable[[jax.Array, jax.Array, Any], jax.Array]] = {

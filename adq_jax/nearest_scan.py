@@ -38,7 +38,7 @@ def search_dense(points: jax.Array, codewords: jax.Array) -> jax.Array:
   return jnp.argmin(squares, axis=0).astype(jnp.int32)
 
 
-@jax.jit
+@jax.jit  # traced once for a shape; other searches call it too
 def search_blocked(points: jax.Array, codewords: jax.Array) -> jax.Array:
   """Scans the codewords, holding T x 128 distances at a time.
 

@@ -172,10 +172,11 @@ def _nearest(method: str) -> Callable[..., jax.Array]:
 
 def _method(num_codes: int, dim: int) -> str:
   """The method that "auto" takes."""
+  if jax.default_backend() == "tpu":
+    return "pallas"
   if jax.default_backend() != "cpu":
     return "blocked"
-  names = {search: name for name, search in nearest._METHODS.items()}
-  return names[nearest._best_on_cpu(_POINTS.value, num_codes, dim)]
+  return nearest.best_on_cpu(_POINTS.value, num_codes, dim)
 
 
 def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable:

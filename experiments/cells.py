@@ -73,14 +73,8 @@ class Cell:
     return logging.read_metrics(self.workdir)
 
   def series(self, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the steps `[n]` and values `[n, ...]` of a logged quantity."""
-    lines = [
-      (line["step"], line["values"][name])
-      for line in self.metrics
-      if line["split"] == split and name in line["values"]
-    ]
-    steps, values = zip(*lines, strict=True) if lines else ((), ())
-    return np.array(steps, int), np.array(values, float)
+    """Returns what `logging.read_series` does."""
+    return logging.read_series(self.workdir, split, name)
 
   def status(self) -> str:
     """Returns how far the run is, in a few words."""

@@ -1,8 +1,13 @@
 """The error for what a user can put right."""
 
+from collections.abc import Callable
+import sys
+
+from absl import app
+
 
 class UserError(Exception):
-  """Bad input: `main` prints its one line, without a traceback, and exits.
+  """Bad input: `run` prints its one line, without a traceback, and exits.
 
   The message names the thing, what it got and what to do.
   """
@@ -14,6 +19,15 @@ class InUseError(UserError):
   """Another process holds the directory of the run."""
 
   exit_code = 3
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """Runs a program with absl; a `UserError` ends it with one line."""
+  try:
+    app.run(main)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 def one_line(error: BaseException) -> str:

@@ -8,7 +8,6 @@ to DIR/figures, as SVG and PNG; DIR/report.html holds all of them.
 
 from collections.abc import Sequence
 import pathlib
-import sys
 
 from absl import app
 from absl import flags
@@ -76,8 +75,4 @@ def draw(root: pathlib.Path) -> None:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["workdir"])
-  try:
-    app.run(main)
-  except errors.UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+  errors.run(main)

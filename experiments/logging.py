@@ -71,6 +71,19 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
   return lines
 
 
+def read_series(
+  workdir: pathlib.Path, split: str, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the steps `[n]` and values `[n, ...]` of a logged quantity."""
+  lines = [
+    (line["step"], line["values"][name])
+    for line in read_metrics(workdir)
+    if line["split"] == split and name in line["values"]
+  ]
+  steps, values = zip(*lines, strict=True) if lines else ((), ())
+  return np.array(steps, int), np.array(values, float)
+
+
 class Progress:
   """A progress bar on a terminal, plain lines elsewhere."""
 

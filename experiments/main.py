@@ -3,8 +3,6 @@
 python -m experiments.main --config=experiments/configs/photo_patches.py
 """
 
-import sys
-
 from absl import app
 from absl import flags
 from absl import logging
@@ -48,8 +46,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   flags.mark_flag_as_required("config")
-  try:
-    app.run(main)
-  except errors.UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+  errors.run(main)

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import style
-from experiments.logging import read_metrics
+from experiments.logging import read_series
 
 
 def draw_reconstructions(
@@ -82,15 +82,8 @@ def draw_selection(
     "train": "drawn, in training batches",
     "validation": "largest probability, validation split",
   }
-  lines = read_metrics(path.parent)
   for ax, (split, title) in zip(axes, titles.items(), strict=True):
-    chosen = [
-      line
-      for line in lines
-      if line["split"] == split and "selection" in line["values"]
-    ]
-    steps = [line["step"] for line in chosen]
-    shares = np.array([line["values"]["selection"] for line in chosen])
+    steps, shares = read_series(path.parent, split, "selection")
     for i, structure in enumerate(structures):
       ax.plot(
         steps,

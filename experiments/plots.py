@@ -14,18 +14,13 @@ from experiments import paper
 from experiments import settings
 from experiments import style
 from experiments.cells import Cell
+from experiments.configs.variants import fixed_structure
 
 _FINAL = 0.1  # share of training whose mean is a final gradient gap
 _SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does
 
 # One run of each variant.
 Runs = Mapping[str, Cell]
-
-
-def structure(variant: str) -> tuple[int, int]:
-  """Returns (N, D) of "fixed_NxD"."""
-  size, dim = variant.removeprefix("fixed_").split("x")
-  return int(size), int(dim)
 
 
 def fixed(runs: Runs) -> dict[str, Cell]:
@@ -96,7 +91,7 @@ def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
       known = {v: value for v, value in known.items() if np.isfinite(value)}
       if known:
         variant = min(known, key=known.get)
-        label = style.structure_name(structure(variant))
+        label = style.structure_name(fixed_structure(variant))
         shown[f"{role}: {label}"] = runs[variant]
     if "adaptive" in runs:
       shown["adaptive"] = runs["adaptive"]
@@ -140,7 +135,7 @@ def reconstructions(runs: Runs) -> plt.Figure:
 def loss_against_size(runs: Runs) -> plt.Figure:
   """Validation loss against N at constant N x D, and eqs. 11-15 through it."""
   cells = {v: c for v, c in fixed(runs).items() if c.summary}
-  sizes = np.array([structure(v)[0] for v in cells])
+  sizes = np.array([fixed_structure(v)[0] for v in cells])
   losses = np.array([_loss(cell) for cell in cells.values()])
   fits = optimal_codebook_size(sizes, losses)
   figure, (ax,) = _row(1)
@@ -193,7 +188,8 @@ def rate_distortion(runs: Runs) -> plt.Figure:
         label=label,
       )
       for variant, point in points.items():
-        text = variant.split("fixed_")[-1].replace("x", ",")
+        structure = fixed_structure(variant)
+        text = ",".join(map(str, structure)) if structure else variant
         ax.annotate(
           text, point, fontsize=6, xytext=(3, 3), textcoords="offset points"
         )
@@ -206,16 +202,13 @@ def rate_distortion(runs: Runs) -> plt.Figure:
 
 _KINDS = {
   "fixed": ("fixed", 0),
-  "improved_fixed": ("fixed, improved", 4),
   "adaptive": ("adaptive", 5),
   "other": ("adaptive, other variants", 2),
 }
 
 
 def _kind(variant: str) -> str:
-  if variant.startswith("improved_fixed_"):
-    return "improved_fixed"
-  if variant.startswith("fixed_"):
+  if fixed_structure(variant):
     return "fixed"
   return "adaptive" if variant == "adaptive" else "other"
 
@@ -226,7 +219,7 @@ def usage(runs: Runs) -> plt.Figure:
   ended = fixed({v: c for v, c in runs.items() if c.summary})
   bars = {
     "fixed": {
-      style.structure_name(structure(v)): cell.summary["usage"]
+      style.structure_name(fixed_structure(v)): cell.summary["usage"]
       for v, cell in ended.items()
     }
   }
@@ -280,7 +273,7 @@ def _plot_fixed(
     ax.plot(
       steps[shown],
       values[shown],
-      label=style.structure_name(structure(variant)),
+      label=style.structure_name(fixed_structure(variant)),
       **style.line(i, int(shown.sum())),
     )
 

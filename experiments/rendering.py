@@ -8,9 +8,11 @@ import pathlib
 
 from experiments import cells as cells_lib
 from experiments import paper
+from experiments import style
 from experiments.cells import Cell
 from experiments.cells import Statistic
 from experiments.cells import statistic
+from experiments.configs.variants import fixed_structure
 
 TITLES = {
   1: "Fixed codebooks",
@@ -89,8 +91,9 @@ def make_rows(
 
 
 def _name(table: int, variant: str) -> str:
-  if variant.startswith("fixed_"):
-    return f"[{variant.removeprefix('fixed_').replace('x', ',')}]"
+  structure = fixed_structure(variant)
+  if structure:
+    return style.structure_name(structure)
   if table != 3:
     return "Adaptive codebook"
   for letter, prefix in (("W", "w_"), ("alpha", "alpha_"), ("beta", "beta_")):
@@ -254,9 +257,16 @@ def _texts(row: Row) -> list[str]:
   return [*texts, f"{count} ({row.status})" if row.status else count]
 
 
+_LATEX = str.maketrans(
+  {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "±": r"$\pm$",
+  }
+)
+
+
 def _escaped(text: str) -> str:
-  for character in "\\&%_":
-    text = text.replace(
-      character, r"\textbackslash{}" if character == "\\" else f"\\{character}"
-    )
-  return text.replace("±", r"$\pm$")
+  return text.translate(_LATEX)

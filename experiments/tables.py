@@ -9,7 +9,6 @@ what another living process trains is left to it.
 
 from collections.abc import Sequence
 import pathlib
-import sys
 
 from absl import app
 from absl import flags
@@ -78,8 +77,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["dataset", "table", "workdir"])
-  try:
-    app.run(main)
-  except errors.UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+  errors.run(main)

@@ -3,6 +3,7 @@
 `--config=FILE:VARIANT` names one; `--config.FIELD=VALUE` changes it further.
 """
 
+import math
 import re
 from typing import Any
 
@@ -51,6 +52,12 @@ KNOWN = (
 )
 
 
+def fixed_structure(variant: str) -> tuple[int, int] | None:
+  """Returns (N, D) of `fixed_NxD`, None of another variant."""
+  match = re.fullmatch(r"fixed_(\d+)x(\d+)", variant)
+  return (int(match[1]), int(match[2])) if match else None
+
+
 def apply(
   config: ml_collections.ConfigDict, variant: str
 ) -> ml_collections.ConfigDict:
@@ -60,12 +67,11 @@ def apply(
     UserError: if the variant is unknown.
   """
   config.variant = variant
-  fixed = re.fullmatch(r"fixed_(\d+)x(\d+)", variant)
-  if fixed:
-    codebook_size, embedding_dim = map(int, fixed.groups())
+  structure = fixed_structure(variant)
+  if structure:
     config.quantizer.kind = "fixed"
-    config.quantizer.structures = ((codebook_size, embedding_dim),)
-    config.quantizer.capacity = codebook_size * embedding_dim
+    config.quantizer.structures = (structure,)
+    config.quantizer.capacity = math.prod(structure)
   elif variant in _VARIANTS:
     config.update_from_flattened_dict(_VARIANTS[variant])
   else:

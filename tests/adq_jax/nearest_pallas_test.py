@@ -10,9 +10,9 @@ import numpy as np
 
 from adq_jax import nearest_codes
 from adq_jax import nearest_pallas
+from tests.adq_jax.exactness import excess
 
 PLATFORMS = ("tpu", "gpu")
-EPSILON = np.finfo(np.float32).eps
 
 
 def search(platform, z, codebook):
@@ -38,17 +38,6 @@ def make_integers(num_points, num_codes, dim):
   rng = np.random.default_rng(num_points + num_codes + dim)
   z = rng.integers(-2, 3, (num_points, dim)).astype(np.float32)
   return z, rng.integers(-2, 3, (num_codes, dim)).astype(np.float32)
-
-
-def excess(z, codebook, indices):
-  """How far the choice is beyond the nearest, in the contract's unit."""
-  z, codebook = z.astype(np.float64), codebook.astype(np.float64)
-  distances = np.linalg.norm(z[:, None] - codebook[None], axis=-1)
-  chosen = np.take_along_axis(distances, indices[:, None], axis=1)[:, 0]
-  norms = np.linalg.norm(z, axis=-1) + np.linalg.norm(
-    codebook[indices], axis=-1
-  )
-  return (chosen - distances.min(axis=1)) / (EPSILON * norms)
 
 
 class NearestPallasTest(parameterized.TestCase):

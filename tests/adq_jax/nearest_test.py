@@ -15,11 +15,12 @@ from adq_jax import nearest_cells
 from adq_jax import nearest_codes
 from adq_jax import nearest_scan
 from adq_jax import parts
+from adq_jax.nearest import best_on_cpu
 from adq_jax.nearest import index_codebook
+from tests.adq_jax.exactness import excess
 
 METHODS = ("auto", "blocked", "screened", "dense")  # for any D
 SCANS = ("blocked", "screened")  # what "auto" takes at these small sizes
-EPSILON = np.finfo(np.float32).eps
 # Marks of the points that a fallback had: no index.
 WENT_ON, NOTHING = -1, -2
 
@@ -57,19 +58,6 @@ def make_data(num_points, num_codes, dim, seed=0):
   z = rng.normal(size=(num_points, dim)).astype(np.float32)
   codebook = rng.normal(size=(num_codes, dim)).astype(np.float32)
   return z, codebook
-
-
-def excess(z, codebook, indices):
-  """How far the choice is beyond the nearest, in the contract's unit."""
-  z, codebook = z.astype(np.float64), codebook.astype(np.float64)
-  distances = np.linalg.norm(z[:, None] - codebook[None], axis=-1)
-  chosen = np.take_along_axis(distances, indices[:, None], axis=1)[:, 0]
-  norms = np.linalg.norm(z, axis=-1) + np.linalg.norm(
-    codebook[indices], axis=-1
-  )
-  beyond = chosen - distances.min(axis=1)
-  # Both norms may be 0; then the distance is.
-  return beyond / np.maximum(EPSILON * norms, np.finfo(np.float64).tiny)
 
 
 def make_kind(kind, num_points, num_codes, dim, seed):
@@ -187,6 +175,17 @@ class NearestCodesTest(parameterized.TestCase):
     codebook = (centre + 1e-4 * codebook).astype(np.float32)
     indices = find(z, codebook, method)
     self.assertLessEqual(excess(z, codebook, indices).max(), 8)
+
+  @parameterized.parameters(
+    (1, 65_536, "sorted"),
+    (1, 1000, "blocked"),
+    (2, 32_768, "cells"),
+    (2, 16_384, "blocked"),
+    (4, 16_384, "screened"),
+    (128, 512, "screened"),
+  )
+  def test_what_auto_is_on_a_cpu(self, dim, num_codes, method):
+    self.assertEqual(best_on_cpu(3136, num_codes, dim), method)
 
   @parameterized.product(method=SCANS, dim=(1, 2, 8), num_codes=(5, 333))
   def test_lowest_index_wins_ties(self, method, dim, num_codes):
