@@ -193,6 +193,10 @@ def _check_structures(config: ml_collections.ConfigDict) -> None:
     raise _error(config, field, "a single pair where the quantizer is fixed")
   for codebook_size, embedding_dim in chosen:
     name = f"structure [{codebook_size},{embedding_dim}]"
+    if capacity == 0:
+      if codebook_size < 1 or embedding_dim < 1:
+        raise UserError(f"config.{field} has the {name}; both must be positive")
+      continue
     if embedding_dim < 1 or codebook_size <= embedding_dim:
       raise UserError(
         f"config.{field} has the {name}; it needs more codewords than they"
@@ -202,7 +206,7 @@ def _check_structures(config: ml_collections.ConfigDict) -> None:
       raise UserError(
         f"config.{field} has the {name}, of capacity"
         f" {codebook_size * embedding_dim}; it must be that of"
-        f" config.quantizer.capacity, {capacity}"
+        f" config.quantizer.capacity, {capacity}, or this be 0"
       )
 
 

@@ -57,7 +57,8 @@ def get_config(name: str) -> ml_collections.ConfigDict:
 
   config.quantizer = ml_collections.ConfigDict()
   config.quantizer.kind = "adaptive"  # or "fixed", with one structure
-  config.quantizer.capacity = 65_536  # N x D of every codebook
+  # N x D of every codebook; 0: any structures, which then must be given.
+  config.quantizer.capacity = 65_536
   # ((N, D), ...); empty: all that codebook_structures(capacity) gives.
   config.quantizer.structures = ()
   # What chooses a codebook: "attention", as in the paper, or "distortion",

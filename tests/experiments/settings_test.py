@@ -131,6 +131,21 @@ class CheckTest(parameterized.TestCase):
     with self.assertRaisesRegex(UserError, "structures .* a single pair"):
       settings.check(config)
 
+  def test_a_pool_of_any_structures(self):
+    config = photo_patches.get_config("adaptive")
+    config.quantizer.structures = ((1, 8), (300, 8), (50, 3))
+    with self.assertRaisesRegex(UserError, r"\[1,8\]"):
+      settings.check(config)
+    config.quantizer.capacity = 0
+    settings.check(config)
+    self.assertLen(settings.create_model(config).quantizer.structures, 3)
+    config.quantizer.structures = ((4, 0),)
+    with self.assertRaisesRegex(UserError, r"\[4,0\].*positive"):
+      settings.check(config)
+    config.quantizer.structures = ()
+    with self.assertRaisesRegex(UserError, "capacity is 0"):
+      settings.check(config)
+
   def test_a_fixed_codebook_as_wide_as_it_is_long(self):
     with self.assertRaisesRegex(UserError, r"\[64,64\].*N > D"):
       settings.check(photo_patches.get_config("fixed_64x64"))
