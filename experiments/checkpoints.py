@@ -1,123 +1,124 @@
-"""Checkpoints of a run, and the trained model back from them."""
+"""The checkpoints of a run, and the trained model back from them."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
 from adq_jax import VQVAE
+from experiments import checkpoint
+from experiments import hosts
 from experiments import settings
 from experiments import workdir as workdirs
+from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.state import create_state
 from experiments.state import TrainState
 
-_policies = ocp.checkpoint_managers
+_LATEST = 2  # checkpoints kept beside the best: should one be damaged
 
 
 class Checkpoints:
-  """Saves in the background; keeps the latest and the best.
+  """Saves in the background; keeps the two latest and the best.
 
   The best has the lowest validation mean squared error.
   """
 
-  def __init__(self, workdir: pathlib.Path, *, read_only: bool = False):
-    """Opens a run's checkpoints.
+  def __init__(self, workdir: pathlib.Path, template: TrainState):
+    """Opens a run's checkpoints, in the process that trains it.
+
+    Damaged ones are named, and moved to `damaged/` in `workdir`.
 
     Args:
       workdir: of the run.
-      read_only: whether to leave them as they are; another process may be
-        saving.
+      template: a state of the shapes and dtypes that they must have.
+
+    Raises:
+      UserError: if there are checkpoints, but no whole one.
     """
-
-    def mse(metrics: Mapping[str, float]) -> float:
-      return metrics["mse"]
-
-    # max_to_keep would delete the latest where an earlier one is better.
-    policy = _policies.AnyPreservationPolicy(
-      [
-        _policies.LatestN(1),
-        _policies.BestN(
-          get_metric_fn=mse,
-          reverse=True,  # ascending in quality
-          n=1,
-          keep_checkpoints_without_metrics=False,
-        ),
-      ]
-    )
+    self._workdir = workdir
+    whole, damaged = checkpoint.read_all(workdir, template)
+    if damaged and not whole:
+      raise _nothing_whole(workdir, damaged)
+    if hosts.is_main():
+      for step, why in damaged.items():
+        place = checkpoint.move_aside(workdir, step)
+        print(f"Checkpoint {step} of {workdir} is damaged, {why}: now {place}")
+    hosts.barrier("damaged checkpoints are moved")
+    self.latest = whole[max(whole)] if whole else None
+    self._mse = {step: saved.mse for step, saved in whole.items()}
     self._manager = ocp.CheckpointManager(
       (workdir / workdirs.CHECKPOINTS).absolute(),
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy,
-        best_fn=mse,
-        best_mode="min",
+        preservation_policy=self,
         # Of saves that were killed; by now nobody else is saving.
-        cleanup_tmp_directories=not read_only,
-        read_only=read_only,
+        cleanup_tmp_directories=True,
       ),
     )
 
-  def save(
-    self,
-    state: TrainState,
-    seconds: float,
-    metrics: Mapping[str, float] | None,
-  ) -> None:
+  def save(self, state: TrainState, seconds: float, mse: float | None) -> None:
     """Saves a state, in the background from here on.
 
     Args:
       state: of one device.
       seconds: that the run has trained for.
-      metrics: of the validation split, with `mse`, where it was evaluated.
+      mse: of the validation split, where it was evaluated.
+
+    Raises:
+      UserError: if this or the checkpoint before cannot be written.
     """
     # Copies: the next step may write where the background still reads.
-    state = jax.tree.map(np.array, state)
-    self._manager.save(
-      int(state.step),
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        meta=ocp.args.JsonSave({"seconds": seconds}),
-      ),
-      metrics=dict(metrics) if metrics is not None else None,
-    )
+    saved = checkpoint.Checkpoint(jax.tree.map(np.array, state), seconds, mse)
+    step = int(saved.state.step)
+    self._mse[step] = mse
+    try:
+      self._manager.save(step, args=saved.to_args())
+    except Exception as error:  # Orbax's are of many kinds
+      raise self._not_saved(error) from error
 
-  def latest_step(self) -> int | None:
-    """Returns the steps done at the latest checkpoint, None without one."""
-    return self._manager.latest_step()
-
-  def steps(self) -> list[int]:
-    """Returns the steps of all checkpoints."""
-    return sorted(self._manager.all_steps())
-
-  def restore(
-    self, step: int, template: TrainState
-  ) -> tuple[TrainState, float]:
-    """Returns the state at a step and the seconds trained until then.
-
-    Args:
-      step: of a checkpoint.
-      template: a state of the same shapes.
-    """
-    template = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(template),
-        meta=ocp.args.JsonRestore(),
-      ),
-    )
-    return restored.state, restored.meta["seconds"]
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: Any
+  ) -> list[bool]:
+    """Orbax's question which checkpoints to keep, oldest first."""
+    del context
+    steps = [some.step for some in checkpoints]
+    kept = set(steps[-_LATEST:])
+    rated = [step for step in steps if self._mse[step] is not None]
+    if rated:
+      kept.add(min(rated, key=lambda step: self._mse[step]))
+    return [step in kept for step in steps]
 
   def wait(self) -> None:
-    """Returns when everything is saved."""
-    self._manager.wait_until_finished()
+    """Returns when everything is saved.
+
+    Raises:
+      UserError: if it cannot be.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      raise self._not_saved(error) from error
 
   def close(self) -> None:
-    self._manager.close()
+    """Waits, and lets go; raises as `wait`."""
+    try:
+      self._manager.close()
+    except Exception as error:
+      raise self._not_saved(error) from error
+
+  def _not_saved(self, error: Exception) -> UserError:
+    steps = checkpoint.steps_of(self._workdir)
+    return UserError(
+      f"cannot save a checkpoint in {self._workdir} ({one_line(error)}); there"
+      f" are those of steps {steps}: put that right, and go on with the same"
+      " command"
+    )
 
 
 def load_model(
@@ -130,7 +131,7 @@ def load_model(
 
   Args:
     workdir: of the run.
-    step: of a checkpoint; by default the latest.
+    step: of a checkpoint; by default the latest that is not damaged.
 
   Raises:
     UserError: if there is no run, or no such checkpoint.
@@ -148,21 +149,75 @@ def load_state(
 ) -> tuple[VQVAE, TrainState]:
   """Returns the model of a config, and its state from a checkpoint.
 
+  Args:
+    config: of the run.
+    workdir: of the run.
+    step: of a checkpoint; by default the latest that is not damaged.
+
   Raises:
     UserError: if there is no such checkpoint.
   """
   model = settings.create_model(config)
-  if not (workdir / workdirs.CHECKPOINTS).is_dir():
+  steps = checkpoint.steps_of(workdir)
+  if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; train first")
-  checkpoints = Checkpoints(workdir, read_only=True)
-  try:
-    wanted = checkpoints.latest_step() if step is None else step
-    if wanted is None or wanted not in checkpoints.steps():
-      raise UserError(
-        f"{workdir} has no checkpoint of step {wanted}; it has those of"
-        f" {checkpoints.steps()}"
-      )
-    state, _ = checkpoints.restore(wanted, create_state(config, model))
-  finally:
-    checkpoints.close()
-  return model, state
+  if step is not None and step not in steps:
+    raise UserError(
+      f"{workdir} has no checkpoint of step {step}; it has those of {steps}"
+    )
+  template = make_template(config, model)
+  damaged = {}
+  for candidate in reversed(steps) if step is None else [step]:
+    try:
+      state = checkpoint.read(workdir, candidate, template).state
+    except checkpoint.DamagedError as error:
+      damaged[candidate] = str(error)
+      continue
+    for bad, why in damaged.items():
+      print(f"Checkpoint {bad} of {workdir} is damaged, {why}: left out")
+    return model, jax.tree.map(jnp.asarray, state)
+  raise _nothing_whole(workdir, damaged)
+
+
+def verify_run(
+  config: ml_collections.ConfigDict, workdir: str | pathlib.Path
+) -> None:
+  """Reads all checkpoints of a run, changes nothing, and tells of each.
+
+  Raises:
+    UserError: if there is none, or one is damaged.
+  """
+  workdir = pathlib.Path(workdir)
+  steps = checkpoint.steps_of(workdir)
+  if not steps:
+    raise UserError(f"{workdir} has no checkpoint yet; train first")
+  template = make_template(config, settings.create_model(config))
+  whole, damaged = checkpoint.read_all(workdir, template)
+  for step in steps:
+    if step in whole:
+      leaves = len(jax.tree.leaves(whole[step].state))
+      print(f"checkpoint {step}: whole, {leaves} arrays")
+    else:
+      print(f"checkpoint {step}: damaged, {damaged[step]}")
+  if damaged:
+    raise UserError(
+      f"{len(damaged)} of {len(steps)} checkpoints of {workdir} are damaged;"
+      " training leaves them out and goes on from the latest whole one"
+    )
+
+
+def make_template(
+  config: ml_collections.ConfigDict, model: VQVAE
+) -> TrainState:
+  """Returns the shapes and dtypes of a run's state."""
+  return jax.eval_shape(lambda: create_state(config, model))
+
+
+def _nothing_whole(
+  workdir: pathlib.Path, damaged: Mapping[int, str]
+) -> UserError:
+  reasons = "; ".join(f"{step}: {why}" for step, why in damaged.items())
+  return UserError(
+    f"no checkpoint of {workdir} is whole ({reasons}); bring one back from a"
+    " copy, or start anew in another directory with --workdir=DIR"
+  )

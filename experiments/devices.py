@@ -9,12 +9,26 @@ import flax
 import jax
 import numpy as np
 
+from experiments.errors import UserError
+
 AXIS = "devices"  # of everything that is mapped over them
 
 
 def choose_devices(batch_size: int) -> list[jax.Device]:
-  """Returns the largest number of local devices that divides the batch."""
+  """Returns the largest number of local devices that divides the batch.
+
+  Raises:
+    UserError: if there are several processes, and the number of all their
+      devices does not divide the batch.
+  """
   devices = jax.local_devices()
+  if jax.process_count() > 1:
+    if batch_size % jax.device_count():
+      raise UserError(
+        f"config.batch_size is {batch_size}; it must be a multiple of the"
+        f" {jax.device_count()} devices of the {jax.process_count()} processes"
+      )
+    return devices
   count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
   if count < len(devices):
     print(
@@ -22,6 +36,11 @@ def choose_devices(batch_size: int) -> list[jax.Device]:
       f" divides config.batch_size, {batch_size}"
     )
   return devices[:count]
+
+
+def of_all_processes(devices: Sequence[jax.Device]) -> list[jax.Device]:
+  """Returns the devices of all processes that work with these of this one."""
+  return jax.devices() if jax.process_count() > 1 else list(devices)
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:

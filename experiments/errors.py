@@ -13,6 +13,14 @@ class UserError(Exception):
   """
 
   exit_code = 2
+  label = "error"
+
+
+class StoppedError(UserError):
+  """A run was asked to stop, and has saved where it stands (EX_TEMPFAIL)."""
+
+  exit_code = 75
+  label = "stopped"
 
 
 class InUseError(UserError):
@@ -26,7 +34,7 @@ def run(main: Callable[[list[str]], None]) -> None:
   try:
     app.run(main)
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"{error.label}: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import tensorboardX
 import tqdm
 
+from experiments import hosts
 from experiments import workdir as workdirs
 
 
@@ -26,8 +27,12 @@ class MetricLog:
   def __init__(self, workdir: pathlib.Path, first_step: int):
     """Opens the log of a run that has done `first_step` steps.
 
-    What an interrupted run had written of later steps is cut off.
+    What an interrupted run had written of later steps is cut off.  Of several
+    processes, the main one alone writes.
     """
+    self._writes = hosts.is_main()
+    if not self._writes:
+      return
     path = workdir / workdirs.METRICS
     kept = [
       line for line in read_metrics(workdir) if line["step"] <= first_step
@@ -42,20 +47,29 @@ class MetricLog:
 
   def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
     """Adds a line: scalars and vectors by name."""
-    values = {
-      name: np.asarray(value).tolist() for name, value in values.items()
-    }
+    if not self._writes:
+      return
+    values = {name: _as_json(value) for name, value in values.items()}
     line = {"step": step, "split": split, "values": values}
     self._file.write(json.dumps(line) + "\n")
     self._file.flush()
     for name, value in values.items():
       for i, scalar in enumerate(np.atleast_1d(value)):
         suffix = f"/{i}" if isinstance(value, list) else ""
-        self._events.add_scalar(f"{split}/{name}{suffix}", scalar, step)
+        if scalar is not None:
+          self._events.add_scalar(f"{split}/{name}{suffix}", scalar, step)
 
   def close(self) -> None:
+    if not self._writes:
+      return
     self._file.close()
     self._events.close()
+
+
+def _as_json(value: Any) -> Any:
+  """A scalar or vector for JSON, which has null for what is not finite."""
+  value = np.asarray(value)
+  return np.where(np.isfinite(value), value.astype(object), None).tolist()
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -90,7 +104,7 @@ class Progress:
   def __init__(self, num_steps: int, first_step: int, batch_size: int):
     self._num_steps = num_steps
     self._batch_size = batch_size
-    self._is_terminal = sys.stderr.isatty()
+    self._is_terminal = sys.stderr.isatty() and hosts.is_main()
     self._bar = tqdm.tqdm(
       total=num_steps,
       initial=first_step,

@@ -1,17 +1,20 @@
-"""Trains or evaluates a model.
+"""Trains a model, evaluates it, and checks what is left of it.
 
 python -m experiments.main --config=experiments/configs/photo_patches.py
 """
 
+import pathlib
+
 from absl import app
 from absl import flags
 from absl import logging
+import ml_collections
 from ml_collections import config_flags
 
 from experiments import errors
 
 _CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "FILE[:VARIANT], the experiment."
+  "config", None, "FILE[:VARIANT], the experiment; by default that of workdir."
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of the run; by default runs/NAME_VARIANT."
@@ -19,8 +22,26 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
-  ["train", "evaluate"],
-  "Train, going on where workdir stands; or evaluate its latest checkpoint.",
+  ["train", "evaluate", "verify"],
+  "Train, going on where workdir stands; evaluate its latest checkpoint; or"
+  " check that its checkpoints are whole.",
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator_address",
+  None,
+  "HOST:PORT of process 0, if there are several.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "How many processes train together.", lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Which of them this is, from 0 on.", lower_bound=0
+)
+_HEARTBEAT = flags.DEFINE_integer(
+  "heartbeat_seconds",
+  60,
+  "After which a silent process counts as lost, and the others end.",
+  lower_bound=1,
 )
 
 
@@ -30,20 +51,46 @@ def main(argv: list[str]) -> None:
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
   # Imported late, so that a wrong flag is told at once.
+  from experiments import checkpoints
+  from experiments import hosts
   from experiments import report
   from experiments import train
 
-  config = _CONFIG.value
-  try:
-    name = config.name
-  except OSError as error:  # of reading the file, kept for this moment
-    reason = errors.one_line(error)
-    raise errors.UserError(f"--config cannot be read: {reason}") from error
-  workdir = _WORKDIR.value or f"runs/{name}_{config.variant}"
-  run = {"train": train.train_and_evaluate, "evaluate": report.evaluate_run}
+  hosts.initialize(
+    _COORDINATOR.value,
+    _NUM_PROCESSES.value,
+    _PROCESS_ID.value,
+    _HEARTBEAT.value,
+  )
+  config, workdir = _config_and_workdir()
+  run = {
+    "train": train.train_and_evaluate,
+    "evaluate": report.evaluate_run,
+    "verify": checkpoints.verify_run,
+  }
   run[_MODE.value](config, workdir)
 
 
+def _config_and_workdir() -> tuple[ml_collections.ConfigDict, pathlib.Path]:
+  """What the flags name: one of them tells the other."""
+  from experiments import workdir as workdirs
+
+  workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value)
+  if flags.FLAGS["config"].present:
+    config = _CONFIG.value
+    try:
+      name = config.name
+    except OSError as error:  # of reading the file, kept for this moment
+      reason = errors.one_line(error)
+      raise errors.UserError(f"--config cannot be read: {reason}") from error
+    return config, workdir or pathlib.Path(f"runs/{name}_{config.variant}")
+  if workdir is None:
+    raise errors.UserError(
+      "--config is missing; give --config=FILE[:VARIANT], or for a run that"
+      " there is, --workdir=DIR"
+    )
+  return workdirs.read_config(workdir), workdir
+
+
 if __name__ == "__main__":
-  flags.mark_flag_as_required("config")
   errors.run(main)

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments import augment
 from experiments import data
+from experiments import hosts
 from experiments import pictures
 from experiments import settings
 from experiments import style
@@ -66,10 +67,11 @@ def finish(
     **run,
     **evaluate_fully(config, evaluator, state, splits, validation),
   }
-  draw_pictures(config, workdir, evaluator, state, splits["validation"])
-  # Last of all: it says that the run is finished.
-  workdirs.write_json(workdir / workdirs.SUMMARY, summary)
-  print(outcome(workdir, summary))
+  if hosts.is_main():
+    draw_pictures(config, workdir, evaluator, state, splits["validation"])
+    # Last of all: it says that the run is finished.
+    workdirs.write_json(workdir / workdirs.SUMMARY, summary)
+    print(outcome(workdir, summary))
   return summary
 
 

@@ -13,6 +13,7 @@ from experiments import cells as cells_lib
 from experiments import errors
 from experiments import report
 from experiments import settings
+from experiments import signals
 from experiments import timing
 from experiments import workdir as workdirs
 from experiments.cells import Cell
@@ -99,12 +100,15 @@ def _train(cell: Cell, changes: Sequence[str]) -> bool:
     subprocess.Popen(
       command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process,
+    signals.stop_request(on_term=process.terminate) as stop,
   ):
     for line in process.stdout:
       output.write(line)
       output.flush()
       print(f"  {line.rstrip()}", flush=True)
       lines = [*lines, line.strip()][-_LAST_LINES:]
+  if stop.name is not None:
+    raise errors.StoppedError(f"by {stop.name}; go on with the same command")
   if process.returncode == errors.InUseError.exit_code:
     return False
   if process.returncode == 0:

@@ -13,6 +13,7 @@ from adq_jax.metrics import GAP_KINDS
 from adq_jax.networks import BLOCKS
 from adq_jax.quantizers.vector import UPDATES
 from experiments import data
+from experiments import nonfinite
 from experiments.errors import UserError
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -21,6 +22,7 @@ _CHOICES = {
   "schedule": ("constant", "cosine"),
   "temperature": ("linear", "constant"),
   "dtype": tuple(_DTYPES),
+  "on_nonfinite": nonfinite.CHOICES,
   "model.network": tuple(BLOCKS),
   "quantizer.kind": ("adaptive", "fixed"),
   "gradient_gap": GAP_KINDS,
@@ -41,6 +43,7 @@ _MINIMA = {
   "eval_every": 1,
   "checkpoint_every": 1,
   "gradient_gap_every": 0,
+  "max_skipped": 0,
   "rate_examples": 0,
   "model.features": 4,
   "model.downsampling": 2,

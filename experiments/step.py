@@ -15,6 +15,7 @@ from adq_jax import VQVAE
 from experiments import augment
 from experiments import settings
 from experiments.devices import AXIS
+from experiments.devices import unreplicate
 from experiments.state import create_optimizer
 from experiments.state import TrainState
 
@@ -29,8 +30,9 @@ def make_train_step(
   It takes a replicated state, which it consumes, and batches, each of them
   images uint8 `[devices, B, H, W, C]`; it returns the next state and the
   metrics of the last step, both replicated.  A step whose loss or gradient is
-  not finite is the last: the state stays as it was before it, and
-  `metrics["is_finite"]` is false.
+  not finite changes nothing; `metrics["num_nonfinite"]` counts them.  Where
+  there are any, the metrics are those of the first of them, and unless
+  `config.on_nonfinite` is "skip" it is the last step.
 
   Args:
     config: of the experiment.
@@ -39,6 +41,7 @@ def make_train_step(
   """
   optimizer = create_optimizer(config)
   prepare = _make_preparation(config)
+  skips = config.on_nonfinite == "skip"
 
   def train_step(state: TrainState, images: jax.Array):
     images, rngs, choice = prepare(state.step, images)
@@ -69,14 +72,17 @@ def make_train_step(
       codebook=codebook,
       opt_state=opt_state,
     )
-    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+    gradient_norm = optax.global_norm(gradient)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+    as_it_was = state.replace(step=new_state.step) if skips else state
     new_state = jax.tree.map(
-      functools.partial(jnp.where, is_finite), new_state, state
+      functools.partial(jnp.where, is_finite), new_state, as_it_was
     )
     return new_state, {
       "step": state.step + 1,
-      "is_finite": is_finite,
+      "num_nonfinite": (~is_finite).astype(jnp.int32),
       "loss": loss,
+      "gradient_norm": gradient_norm,
       "mse": mse,
       "quantizer_loss": quantizer_loss,
       **choice,
@@ -89,25 +95,63 @@ def make_train_step(
       return train_step(state, *batches)
 
     def go_on(carry, images: jax.Array):
-      state, is_finite = carry
+      state, has_ended = carry
       new_state, metrics = train_step(state, images)
       new_state = jax.tree.map(
-        functools.partial(jnp.where, is_finite), new_state, state
+        functools.partial(jnp.where, has_ended), state, new_state
       )
-      is_finite &= metrics["is_finite"]
-      return (new_state, is_finite), {**metrics, "is_finite": is_finite}
+      if not skips:
+        has_ended |= metrics["num_nonfinite"] > 0
+      return (new_state, has_ended), metrics
 
-    (state, is_finite), metrics = jax.lax.scan(
-      go_on, (state, jnp.array(True)), jnp.stack(batches)
+    (state, _), metrics = jax.lax.scan(
+      go_on, (state, jnp.array(False)), jnp.stack(batches)
     )
-    last = jnp.where(
-      is_finite, len(batches) - 1, jnp.argmin(metrics["is_finite"])
-    )
-    return state, jax.tree.map(lambda values: values[last], metrics)
+    is_bad = metrics["num_nonfinite"] > 0
+    shown = jnp.where(is_bad.any(), jnp.argmax(is_bad), len(batches) - 1)
+    return state, {
+      **jax.tree.map(lambda values: values[shown], metrics),
+      "num_nonfinite": metrics["num_nonfinite"].sum(),
+    }
 
   return jax.pmap(
     train_steps, axis_name=AXIS, devices=devices, donate_argnums=0
   )
+
+
+def make_replica_check(
+  devices: Sequence[jax.Device],
+) -> Callable[[TrainState], None]:
+  """Returns a check that a replicated state is the same on all devices.
+
+  It compares bits, and waits for the state.  It raises a RuntimeError that
+  names the arrays which differ: a bug, or a broken device.
+  """
+
+  def is_alike(leaf: jax.Array) -> jax.Array:
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+      leaf = jax.lax.bitcast_convert_type(leaf, f"int{8 * leaf.dtype.itemsize}")
+    same = jax.lax.pmax(leaf, AXIS) == jax.lax.pmin(leaf, AXIS)
+    return same.all()
+
+  alike = jax.pmap(
+    lambda state: jax.tree.map(is_alike, state), AXIS, devices=devices
+  )
+
+  def check(state: TrainState) -> None:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(unreplicate(alike(state)))
+    differing = [
+      jax.tree_util.keystr(path, simple=True, separator="/")
+      for path, is_same in leaves
+      if not is_same
+    ]
+    if differing:
+      raise RuntimeError(
+        f"devices disagree at step {int(unreplicate(state.step))} in"
+        f" {', '.join(differing)}"
+      )
+
+  return check
 
 
 def make_gradient_gap(

@@ -1,5 +1,6 @@
 """Training, readable top to bottom from `train_and_evaluate`."""
 
+import contextlib
 import pathlib
 import time
 from typing import Any
@@ -9,23 +10,31 @@ import jax
 import ml_collections
 
 from experiments import data
+from experiments import hosts
 from experiments import report
 from experiments import settings
+from experiments import signals
 from experiments import workdir as workdirs
 from experiments.checkpoints import Checkpoints
+from experiments.checkpoints import make_template
 from experiments.data import pipeline
 from experiments.devices import AXIS
 from experiments.devices import choose_devices
+from experiments.devices import of_all_processes
 from experiments.devices import prefetch
 from experiments.devices import replicate
 from experiments.devices import unreplicate
+from experiments.errors import one_line
+from experiments.errors import StoppedError
 from experiments.errors import UserError
 from experiments.evaluate import describe
 from experiments.evaluate import Evaluator
 from experiments.logging import MetricLog
 from experiments.logging import Progress
+from experiments.nonfinite import Guard
 from experiments.state import create_state
 from experiments.step import make_gradient_gap
+from experiments.step import make_replica_check
 from experiments.step import make_train_step
 
 
@@ -42,12 +51,17 @@ def train_and_evaluate(
     What is in summary.json.
 
   Raises:
-    UserError: for bad input, before any work starts, and for a loss that is
-      not finite.
+    UserError: for bad input, before any work starts; for a loss that is not
+      finite; if files cannot be written.  A StoppedError after SIGTERM or
+      Ctrl-C.
   """
   workdir = pathlib.Path(workdir)
   settings.check(config)
-  with workdirs.claim(workdir, config):
+  with (
+    hosts.speaking(),
+    _claim(workdir, config),
+    signals.stop_request() as stop,
+  ):
     finished = report.read_summary(workdir)
     if finished and finished["steps"] >= config.num_steps:
       print(
@@ -56,20 +70,38 @@ def train_and_evaluate(
         " directory with --workdir=DIR"
       )
       return finished
-    return _train(config, workdir)
+    try:
+      return _train(config, workdir, stop)
+    except OSError as error:
+      raise UserError(
+        f"the run in {workdir} cannot go on ({one_line(error)}); put that"
+        " right, and go on with the same command"
+      ) from error
+
+
+def _claim(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> contextlib.AbstractContextManager[None]:
+  if not hosts.is_main():
+    return contextlib.nullcontext()
+  return workdirs.claim(workdir, config)
 
 
 def _train(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  stop: signals.StopRequest,
 ) -> dict[str, Any]:
   devices = choose_devices(config.batch_size)
-  splits = data.load(config)
+  everywhere = of_all_processes(devices)
+  with hosts.main_first("data"):
+    splits = data.load(config)
   model = settings.create_model(config, axis_name=AXIS)
   state = create_state(config, model)
-  checkpoints = Checkpoints(workdir)
+  checkpoints = Checkpoints(workdir, make_template(config, model))
   seconds = 0.0
-  if checkpoints.latest_step() is not None:
-    state, seconds = checkpoints.restore(checkpoints.latest_step(), state)
+  if checkpoints.latest is not None:
+    state, seconds = checkpoints.latest.state, checkpoints.latest.seconds
     print(f"Resuming {workdir} at step {int(state.step)}")
   else:
     print(
@@ -81,24 +113,27 @@ def _train(
   log = MetricLog(workdir, step)
   progress = Progress(config.num_steps, step, config.batch_size)
   state = replicate(state, devices)
-  train_step = make_train_step(config, model, devices)
-  gradient_gap = make_gradient_gap(config, model, devices)
+  train_step = make_train_step(config, model, everywhere)
+  gradient_gap = make_gradient_gap(config, model, everywhere)
+  check_replicas = make_replica_check(everywhere)
   evaluator = Evaluator(config, model, devices)
   batches = pipeline.TrainBatches(
     splits["train"].images,
     seed=config.seed,
     batch_size=config.batch_size,
     num_steps=config.num_steps,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
   )
   batches = prefetch(
     pipeline.iterate(batches, first=step), devices, config.steps_per_call
   )
   started = time.perf_counter() - seconds
-  metrics, result = None, None
+  guard = Guard(config, workdir)
+  unchecked, result, is_stopping = None, None, False
 
   try:
-    while step < config.num_steps:
-      previous = metrics
+    while step < config.num_steps and not is_stopping:
       # Up to the next multiple, where logs and checkpoints are due.
       count = config.steps_per_call - step % config.steps_per_call
       count = min(count, config.num_steps - step)
@@ -113,8 +148,11 @@ def _train(
         gap_step, gap = step + count, gradient_gap(state, next_batches[-1])
       if gap_is_due:
         log.write(gap_step, "train", {"gradient_gap": unreplicate(gap)})
+      if config.check_replicas:
+        check_replicas(state)
       # The device computes these steps while the host looks at those before.
-      _check_finite(workdir, previous)
+      guard.check(unchecked)
+      unchecked = metrics
       step += count
       progress.advance(count)
       to_log, to_evaluate, to_save = (
@@ -125,11 +163,15 @@ def _train(
           config.checkpoint_every,
         )
       )
+      if step < config.num_steps and (to_log or jax.process_count() == 1):
+        is_stopping = hosts.any_process(stop.name is not None)
+      to_save |= is_stopping
       if to_log or to_evaluate or to_save:
-        _check_finite(workdir, metrics)
+        guard.check(metrics)
+        unchecked = None
       if to_log:
         values = jax.device_get(unreplicate(metrics))
-        del values["is_finite"], values["step"]
+        del values["step"]
         speed = progress.report(step, float(values["loss"]))
         log.write(step, "train", {**values, **speed})
       if not (to_evaluate or to_save):
@@ -144,9 +186,14 @@ def _train(
         checkpoints.save(
           unreplicate(state),
           time.perf_counter() - started,
-          figures and {"mse": figures["mse"]},
+          figures and figures["mse"],
         )
     checkpoints.wait()
+    if step < config.num_steps:
+      raise StoppedError(
+        f"by {stop.name or 'another process'} after step {step} of"
+        f" {config.num_steps}, saved in {workdir}; go on with the same command"
+      )
   finally:
     progress.close()
     log.close()
@@ -154,25 +201,6 @@ def _train(
   run = {
     "steps": step,
     "seconds": round(time.perf_counter() - started, 1),
-    "devices": f"{len(devices)} x {devices[0].device_kind}",
+    "devices": f"{len(everywhere)} x {devices[0].device_kind}",
   }
   return report.finish(config, workdir, state, evaluator, splits, result, run)
-
-
-def _check_finite(
-  workdir: pathlib.Path, metrics: dict[str, jax.Array] | None
-) -> None:
-  """Raises a UserError if the step that gave the metrics was not finite."""
-  if metrics is None or unreplicate(metrics["is_finite"]):
-    return
-  values = jax.device_get(unreplicate(metrics))
-  terms = ", ".join(
-    f"{name} {float(values[name]):.6g}"
-    for name in ("loss", "mse", "quantizer_loss")
-  )
-  raise UserError(
-    f"loss or gradient is not finite at step {int(values['step'])} ({terms});"
-    " checkpoints in"
-    f" {workdir} are from before it; start anew, with a smaller"
-    " config.learning_rate for one"
-  )

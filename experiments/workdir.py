@@ -30,6 +30,9 @@ MAY_CHANGE = frozenset(
     "eval_every",
     "checkpoint_every",
     "gradient_gap_every",
+    "on_nonfinite",
+    "max_skipped",
+    "check_replicas",
     "rate_examples",
     "data.manual_dir",
     "data.data_dir",
@@ -68,7 +71,7 @@ def claim(
         ) from error
       write_json(workdir / CONFIG, config.to_dict())
       yield
-  except (FileExistsError, NotADirectoryError, PermissionError) as error:
+  except OSError as error:
     raise UserError(
       f"workdir {workdir} cannot be used ({error}); name another directory"
       " with --workdir=DIR"

@@ -44,6 +44,14 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   # "norm", eq. 5, before the step's update; or, as in the authors' code,
   # "mean_absolute", the mean of absolute differences, after it.
   config.gradient_gap = "norm"
+  # Where the loss or its gradient is not finite, nothing of that step is kept.
+  # "stop": the run ends; "skip": it goes on with the next batch, unless more
+  # than max_skipped in succession were such.
+  config.on_nonfinite = "stop"
+  config.max_skipped = 10
+  # Whether to compare, after every step, the bits of all devices' states; for
+  # finding bugs, it takes time.
+  config.check_replicas = False
   # Training images whose codes give the frequencies for the coded rate.
   config.rate_examples = 10_000
 

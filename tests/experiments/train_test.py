@@ -1,7 +1,9 @@
 import contextlib
 import io
 import json
+import os
 import pathlib
+import signal
 from unittest import mock
 
 from absl.testing import parameterized
@@ -15,9 +17,11 @@ from experiments import devices
 from experiments import logging
 from experiments import report
 from experiments import settings
+from experiments import step as step_lib
 from experiments import train
 from experiments.checkpoints import load_model
 from experiments.checkpoints import load_state
+from experiments.errors import StoppedError
 from experiments.errors import UserError
 from experiments.state import create_state
 from experiments.step import make_train_step
@@ -148,6 +152,73 @@ class TrainTest(parameterized.TestCase):
     )
     self.assertEqual(logged(self.root / "killed"), logged(self.root / "whole"))
 
+  @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
+  def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(self, number):
+    run(self.root / "whole")
+    write = logging.MetricLog.write
+
+    def ask(log, step, split, values):
+      write(log, step, split, values)
+      if step == 3:
+        os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with mock.patch.object(logging.MetricLog, "write", ask):
+      with self.assertRaisesRegex(
+        StoppedError, f"by {number.name} after step 4 of 6, saved"
+      ) as raised:
+        run(self.root / "stopped")
+    self.assertEqual(raised.exception.exit_code, 75)
+    self.assertEqual(signal.getsignal(number), handler)
+    _, output = run(self.root / "stopped")
+    self.assertIn("at step 4", output)
+    chex.assert_trees_all_equal(
+      final_state(self.root / "stopped"), final_state(self.root / "whole")
+    )
+    self.assertEqual(logged(self.root / "stopped"), logged(self.root / "whole"))
+
+  def test_updates_that_are_not_finite_may_be_skipped(self):
+    make_preparation = step_lib._make_preparation
+
+    def poisoned(config):
+      prepare = make_preparation(config)
+
+      def prepare_poisoned(step, images):
+        images, *others = prepare(step, images)
+        is_bad = (step == 2) | (step == 3)
+        return (jnp.where(is_bad, jnp.nan, images), *others)
+
+      return prepare_poisoned
+
+    fields = {"on_nonfinite": "skip", "checkpoint_every": 1}
+    every = ("log_every", "eval_every", "checkpoint_every", "steps_per_call")
+    with mock.patch.object(step_lib, "_make_preparation", poisoned):
+      summary, output = run(self.root / "run", **fields)
+      _, together = run(
+        self.root / "together", **fields | dict.fromkeys(every, 6)
+      )
+      with self.assertRaisesRegex(
+        UserError, "2 updates in succession.*skipped, 1;"
+      ):
+        run(self.root / "limited", max_skipped=1, **fields)
+    told = r"mse, quantizer_loss, gradient_norm, loss not finite at step {} .*"
+    self.assertRegex(output, told.format(3) + "skipped")
+    self.assertRegex(output, told.format(4) + "skipped")
+    self.assertRegex(together, told.format(3) + "2 updates skipped")
+    self.assertEqual(summary["steps"], 6)
+    self.assertTrue(np.isfinite(summary["mse"]))
+    self.assertIsNone(logged(self.root / "run")[3]["values"]["mse"])
+    _, losses = logging.read_series(self.root / "run", "train", "loss")
+    np.testing.assert_array_equal(
+      np.isfinite(losses), [True, True, False, False, True, True]
+    )
+    chex.assert_trees_all_close(
+      final_state(self.root / "run"),
+      final_state(self.root / "together"),
+      rtol=1e-3,
+      atol=1e-5,
+    )
+
   def test_one_device_and_eight_learn_alike(self):
     fields = {"quantizer.codebook_init": "data", "quantizer.revive_below": 0.2}
     run(self.root / "eight", **fields)
@@ -227,7 +298,7 @@ class TrainTest(parameterized.TestCase):
 
     with mock.patch.object(settings, "learning_rate", explode):
       with self.assertRaisesRegex(
-        UserError, r"not finite at step 4 \(loss (nan|inf), mse"
+        UserError, r"loss not finite at step 4 \(mse (nan|inf), "
       ):
         run(self.root / "run")
     # In steps that the host starts together, it is the same one.

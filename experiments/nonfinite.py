@@ -1,0 +1,64 @@
+"""What happens to a run whose loss or gradient is not finite."""
+
+import math
+import pathlib
+
+import jax
+import ml_collections
+
+from experiments.devices import unreplicate
+from experiments.errors import UserError
+
+CHOICES = ("stop", "skip")
+_TERMS = ("mse", "quantizer_loss", "gradient_norm", "loss")
+
+
+class Guard:
+  """Looks at the metrics of every call of the training step."""
+
+  def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
+    self._skips = config.on_nonfinite == "skip"
+    self._max_skipped = config.max_skipped
+    self._workdir = workdir
+    self._in_succession = 0
+
+  def check(self, metrics: dict[str, jax.Array] | None) -> None:
+    """Tells of updates that were skipped, or stops the run.
+
+    Args:
+      metrics: replicated, of a call; None if there was none.
+
+    Raises:
+      UserError: if a step was not finite and `config.on_nonfinite` is "stop",
+        or it is "skip" and more than `config.max_skipped` updates in
+        succession were.
+    """
+    if metrics is None:
+      return
+    num_nonfinite = int(unreplicate(metrics["num_nonfinite"]))
+    if not num_nonfinite:
+      self._in_succession = 0
+      return
+    self._in_succession += num_nonfinite
+    values = {name: float(unreplicate(metrics[name])) for name in _TERMS}
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    told = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+    what = (
+      f"{', '.join(bad)} not finite at step {int(unreplicate(metrics['step']))}"
+      f" ({told})"
+    )
+    if not self._skips:
+      raise UserError(
+        f"{what}; checkpoints in {self._workdir} are from before it; start"
+        " anew, with a smaller config.learning_rate for one, or go on with"
+        " --config.on_nonfinite=skip"
+      )
+    if self._in_succession > self._max_skipped:
+      raise UserError(
+        f"{what}, and {self._in_succession} updates in succession, more than"
+        f" config.max_skipped, {self._max_skipped}; checkpoints in"
+        f" {self._workdir} are from before or among them; start anew, with a"
+        " smaller config.learning_rate for one"
+      )
+    count = f"{num_nonfinite} updates" if num_nonfinite > 1 else "update"
+    print(f"{what}: {count} skipped")

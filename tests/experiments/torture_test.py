@@ -1,0 +1,102 @@
+"""A run that is killed again and again ends as one that never was."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from absl.testing import parameterized
+import chex
+import numpy as np
+import pytest
+
+from experiments import checkpoints
+from experiments import logging
+from experiments import workdir as workdirs
+
+_KILLS = 20
+_FIELDS = {
+  "num_steps": 2000,
+  "batch_size": 16,
+  "data.image_size": 16,
+  "model.features": 8,
+  "model.network": "cnn",
+  "log_every": 5,
+  "eval_every": 100,
+  "checkpoint_every": 5,  # so that many die while they save
+  "gradient_gap_every": 10,
+  "rate_examples": 40,
+  "quantizer.capacity": 64,
+  "quantizer.codebook_init": "data",
+  "quantizer.revive_below": 0.2,
+}
+
+
+def logged(workdir):
+  lines = logging.read_metrics(workdir)
+  for line in lines:
+    for name in ("steps_per_second", "data_wait"):
+      line["values"].pop(name, None)
+  return lines
+
+
+@pytest.mark.slow
+class TortureTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+
+  def start(self, workdir):
+    command = [sys.executable, "-m", "experiments.main"]
+    command += ["--config=experiments/configs/photo_patches.py:fixed_16x4"]
+    command += [f"--workdir={workdir}"]
+    command += [f"--config.{name}={value}" for name, value in _FIELDS.items()]
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(self.root / "cache")}
+    return subprocess.Popen(
+      command,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      env={**os.environ, **cache, "NPROC": "16"},
+    )
+
+  def finish(self, workdir):
+    process = self.start(workdir)
+    output, _ = process.communicate(timeout=600)
+    self.assertEqual(process.returncode, 0, output)
+    return output
+
+  def test_killed_at_random_moments(self):
+    rng = np.random.default_rng(int.from_bytes(b"torture"))
+    self.finish(self.root / "whole")
+    workdir = self.root / "killed"
+    # How long it takes to the first step, compiled programs being cached.
+    process, started = self.start(workdir), time.monotonic()
+    while not logging.read_metrics(workdir):
+      self.assertIsNone(process.poll())
+      time.sleep(0.01)
+    startup = time.monotonic() - started
+    steps = []
+    for kill in range(_KILLS):
+      if kill:
+        process = self.start(workdir)
+        time.sleep(rng.uniform(0, 1.3) * startup)
+      # One of them asks; the others do not.
+      process.send_signal(signal.SIGTERM if kill == 7 else signal.SIGKILL)
+      output, _ = process.communicate(timeout=300)
+      self.assertIn(process.returncode, (-signal.SIGKILL, 75, -15), output)
+      self.assertNotIn("damaged", output)
+      lines = logging.read_metrics(workdir)
+      steps.append(lines[-1]["step"] if lines else 0)
+    self.assertGreater(len(set(steps)), 3, steps)
+    output = self.finish(workdir)
+    self.assertNotIn("damaged", output)
+    self.assertEqual(logged(workdir), logged(self.root / "whole"))
+    states = [
+      checkpoints.load_state(workdirs.read_config(path), path)[1]
+      for path in (workdir, self.root / "whole")
+    ]
+    chex.assert_trees_all_equal(*states)
+    self.assertFalse((workdir / "damaged").exists())
