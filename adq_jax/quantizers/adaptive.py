@@ -49,8 +49,9 @@ class AdaptiveQuantizer(nn.Module):
     features: C.
     selection: `"attention"`, learned, as in the paper; or `"distortion"`: the
       codebook whose values are nearest to z, for the bits that it takes,
-      |z - values|^2 / C + rate_weight * log2 N.  With the latter each codebook
-      is trained as an autoencoder of z too, and nothing is drawn.
+      |z - values|^2 / C + rate_weight * log2 N.  Nothing is drawn then; the
+      pool is one quantizer of z, whose codebooks are trained as autoencoders
+      of z, and the straight-through estimator goes around all of it.
     rate_weight: what a bit costs.
     selection_unit: what makes one choice: a `"position"`; or `"channels"`, as
       the authors' code does, for z `[B, H, W, C]`: C neighbours in the memory
@@ -140,8 +141,10 @@ class AdaptiveQuantizer(nn.Module):
 
     Returns:
       Quantized with `AdaptiveCodes`.  The loss is the mean over codebooks
-      (eq. 4), with `"distortion"` plus the mean of |z - values|^2 / C of all
-      codebooks, which trains their projections.  Of its metrics,
+      (eq. 4).  With `"distortion"` it reaches the projections alone, and there
+      are two more: the mean of |z - values|^2 / C over codebooks, which trains
+      their projections, and commitment_cost times that of the chosen values,
+      which trains the encoder.  Of its metrics,
       `quantization_error`, `perplexity` and `usage` are vectors `[m]`, over
       all points for every codebook; `selection` `[m]` is the share of points
       that chose each codebook; `selection_entropy` is in bits, and `rate` the
@@ -156,11 +159,15 @@ class AdaptiveQuantizer(nn.Module):
       train = False
     axis_name = self.axis_name if train else None
     dtype, z = z.dtype, z.astype(jnp.float32)
+    # An autoencoder's gradient, straight-through to z, would push z away from
+    # its codewords: z that it could move grows without bound.
+    by_distortion = self.selection == "distortion"
+    seen = jax.lax.stop_gradient(z) if by_distortion else z
     results = [
-      codebook(z, train=train, mask=mask) for codebook in self.codebooks
+      codebook(seen, train=train, mask=mask) for codebook in self.codebooks
     ]
     loss = sum(result.loss for result in results) / len(results)
-    if self.selection == "attention":
+    if not by_distortion:
       logits = self._logits(z)
       draw = train if draw is None else draw
       if draw is not False:
@@ -168,21 +175,22 @@ class AdaptiveQuantizer(nn.Module):
         logits += jnp.where(draw, noise, 0.0)
       weights, book = selection.straight_through_choice(logits, temperature)
     else:
-      target = jax.lax.stop_gradient(z)
-      errors = [jnp.square(target - result.values) for result in results]
+      errors = [jnp.square(seen - result.values) for result in results]
       book = self._least_distortion(errors)
       weights = jax.nn.one_hot(book, len(results), dtype=jnp.float32)
-      flat_mask = None if mask is None else mask.reshape(-1)
-      loss += sum(
-        base.masked_mean(error.mean(axis=-1).reshape(-1), flat_mask, axis_name)
-        for error in errors
-      ) / len(results)
     values = self._from_units(
       sum(
         weights[..., i, None] * self._to_units(result.values)
         for i, result in enumerate(results)
       )
     )
+    if by_distortion:
+      left = jnp.square(z - jax.lax.stop_gradient(values))
+      loss += self.commitment_cost * self._mean(left, mask, axis_name)
+      loss += sum(self._mean(error, mask, axis_name) for error in errors) / len(
+        results
+      )
+      values = base.straight_through(values, z)
     codes = self._codes(book, [result.codes for result in results])
     selected = code_counts(book, len(results), mask=mask, axis_name=axis_name)
     _, is_sent = self.sent_codes(codes)
@@ -295,6 +303,13 @@ class AdaptiveQuantizer(nn.Module):
     if self.selection_logits == "weights":
       return jnp.exp(log_weights)
     return log_weights
+
+  def _mean(
+    self, values: jax.Array, mask: jax.Array | None, axis_name: str | None
+  ) -> jax.Array:
+    """The mean of `[..., C]` over real points and features."""
+    mask = None if mask is None else mask.reshape(-1)
+    return base.masked_mean(values.mean(axis=-1).reshape(-1), mask, axis_name)
 
   def _least_distortion(self, errors: list[jax.Array]) -> jax.Array:
     """The codebook with the least cost, int32 `[...]`.

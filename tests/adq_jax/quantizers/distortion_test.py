@@ -75,6 +75,22 @@ class DistortionTest(parameterized.TestCase):
         kernel = gradient[f"codebooks_{i}"][name]["kernel"]
         self.assertGreater(jnp.abs(kernel).max(), 0, (i, name))
 
+  def test_z_is_only_drawn_to_its_values(self):
+    quantizer, variables, z = make(commitment_cost=0.5)
+
+    def losses(z):
+      result = quantizer.apply(variables, z)
+      return result.loss, (result.values * weights).sum()
+
+    weights = jax.random.normal(jax.random.key(5), z.shape)
+    values = quantizer.apply(variables, z).values
+    of_loss, of_values = jax.jacrev(losses)(z)
+    # That of an autoencoder, straight-through, would have the other sign.
+    np.testing.assert_allclose(
+      of_loss, 0.5 * 2 * (z - values) / z.size, rtol=1e-4, atol=1e-7
+    )
+    np.testing.assert_array_equal(of_values, weights)
+
   def test_a_mask_leaves_padding_out(self):
     quantizer, variables, z = make()
     mask = jnp.zeros((4, 4, 4)).at[:2].set(1)
