@@ -7,6 +7,7 @@ import html
 import pathlib
 
 from experiments import cells as cells_lib
+from experiments import contents
 from experiments import rendering
 
 _CAPTIONS = {
@@ -56,7 +57,7 @@ def make(root: pathlib.Path, drawn: Mapping[str, Sequence[str]]) -> str:
   for dataset in cells_lib.find_datasets(root):
     parts.append(f"<h2>{html.escape(dataset)}</h2>")
     seeds = {cell.seed for cell in cells_lib.find_cells(root, dataset)}
-    for table in rendering.TITLES:
+    for table in contents.TITLES:
       rows = rendering.make_rows(root, dataset, table, sorted(seeds))
       if any(row.cells for row in rows):
         parts.append(_table(rendering.markdown(dataset, table, rows)))

@@ -44,11 +44,11 @@ TABLE_3 = {
 }
 
 TABLES = {1: TABLE_1, 2: {**TABLE_1, **TABLE_2}, 3: TABLE_3}
-"""The variants that each table needs, with the paper's numbers."""
 
 
 def number(table: int, dataset: str, variant: str) -> float | None:
-  """Returns the paper's number; None for a data set that it does not have."""
+  """Returns the paper's number, None where it has none."""
   if dataset not in DATASETS:
     return None
-  return TABLES[table][variant][DATASETS.index(dataset)]
+  numbers = TABLES.get(table, TABLE_2).get(variant)
+  return numbers and numbers[DATASETS.index(dataset)]

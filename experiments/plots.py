@@ -171,7 +171,7 @@ def rate_distortion(runs: Runs) -> plt.Figure:
   ended = {v: cell for v, cell in runs.items() if cell.summary}
   titles = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
   for ax, (name, title) in zip(axes, titles.items(), strict=True):
-    for kind, (label, number) in _KINDS.items():
+    for kind, (label, number, joined) in _KINDS.items():
       points = {
         variant: (cell.summary[name], cell.summary["recon_loss_sum"])
         for variant, cell in ended.items()
@@ -181,8 +181,8 @@ def rate_distortion(runs: Runs) -> plt.Figure:
         continue
       look = style.line(number, 1)
       ax.plot(
-        *zip(*points.values(), strict=True),
-        linestyle="",
+        *zip(*sorted(points.values()), strict=True),
+        linestyle=joined,
         color=look["color"],
         marker=look["marker"],
         label=label,
@@ -190,6 +190,7 @@ def rate_distortion(runs: Runs) -> plt.Figure:
       for variant, point in points.items():
         structure = fixed_structure(variant)
         text = ",".join(map(str, structure)) if structure else variant
+        text = text.removeprefix("improved_")
         ax.annotate(
           text, point, fontsize=6, xytext=(3, 3), textcoords="offset points"
         )
@@ -200,16 +201,22 @@ def rate_distortion(runs: Runs) -> plt.Figure:
   return figure
 
 
+# Of variants: what a legend calls it, its colour, and how points are joined.
 _KINDS = {
-  "fixed": ("fixed", 0),
-  "adaptive": ("adaptive", 5),
-  "other": ("adaptive, other variants", 2),
+  "fixed": ("fixed", 0, ""),
+  "adaptive": ("adaptive", 5, ""),
+  "improved_fixed": ("fixed, improved", 4, ":"),
+  "improved": ("adaptive, improved, by price of bits", 2, "-"),
+  "other": ("adaptive, other variants", 3, ""),
 }
 
 
 def _kind(variant: str) -> str:
+  improved = "improved_" if variant.startswith("improved") else ""
   if fixed_structure(variant):
-    return "fixed"
+    return f"{improved}fixed"
+  if variant == "improved" or variant.startswith("improved_rate_"):
+    return "improved"
   return "adaptive" if variant == "adaptive" else "other"
 
 

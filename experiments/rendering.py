@@ -1,4 +1,4 @@
-"""The paper's tables from runs: Markdown, CSV and LaTeX."""
+"""Tables from runs: Markdown, CSV and LaTeX."""
 
 from collections.abc import Sequence
 import csv
@@ -7,24 +7,11 @@ import io
 import pathlib
 
 from experiments import cells as cells_lib
+from experiments import contents
 from experiments import paper
-from experiments import style
 from experiments.cells import Cell
 from experiments.cells import Statistic
 from experiments.cells import statistic
-from experiments.configs.variants import fixed_structure
-
-TITLES = {
-  1: "Fixed codebooks",
-  2: "The best fixed codebook and the adaptive pool",
-  3: "Variants of the adaptive pool",
-}
-_PAPER_NAMES = {  # of table 3
-  "adaptive": "Base",
-  "without_ema": "Without EMA",
-  "cnn": "CNN",
-  "cnn_inception": "CNN+Inception",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +48,13 @@ def make_rows(
   Args:
     root: DIR.
     dataset: of the runs.
-    table: 1, 2 or 3.
+    table: a key of `contents.TITLES`.
     seeds: which runs.
 
   Raises:
     UserError: if the runs are not of one kind.
   """
-  variants = list(paper.TABLES[table])
+  variants = contents.VARIANTS[table]
   runs = {
     variant: [Cell(root, dataset, variant, seed) for seed in seeds]
     for variant in variants
@@ -75,7 +62,7 @@ def make_rows(
   cells_lib.check_alike(cell for some in runs.values() for cell in some)
   rows = [
     Row(
-      name=_name(table, variant),
+      name=contents.row_name(table, variant),
       variant=variant,
       paper=paper.number(table, dataset, variant),
       cells=tuple(cell for cell in runs[variant] if cell.summary),
@@ -88,18 +75,6 @@ def make_rows(
     for variant in variants
   ]
   return _best_and_adaptive(rows) if table == 2 else rows
-
-
-def _name(table: int, variant: str) -> str:
-  structure = fixed_structure(variant)
-  if structure:
-    return style.structure_name(structure)
-  if table != 3:
-    return "Adaptive codebook"
-  for letter, prefix in (("W", "w_"), ("alpha", "alpha_"), ("beta", "beta_")):
-    if variant.startswith(prefix):
-      return f"{letter} = {variant.removeprefix(prefix)}"
-  return _PAPER_NAMES[variant]
 
 
 def _best_and_adaptive(rows: Sequence[Row]) -> list[Row]:
@@ -159,7 +134,7 @@ def write(
 def markdown(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in Markdown, the smallest loss in bold."""
   lines = [
-    f"Table {table}: {TITLES[table]}, {dataset}{_of_runs(rows)}",
+    f"Table {table}: {contents.TITLES[table]}, {dataset}{_of_runs(rows)}",
     "",
     "| " + " | ".join(_COLUMNS) + " |",
     "|" + "---|" * len(_COLUMNS),
@@ -177,7 +152,7 @@ def latex(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in LaTeX, to be read with the package booktabs."""
   best = _best(rows)
   lines = [
-    f"% Table {table}: {TITLES[table]}, {dataset}{_of_runs(rows)}",
+    f"% Table {table}: {contents.TITLES[table]}, {dataset}{_of_runs(rows)}",
     r"\begin{tabular}{l" + "r" * (len(_COLUMNS) - 1) + "}",
     r"\toprule",
     " & ".join(_escaped(column) for column in _COLUMNS) + r" \\",

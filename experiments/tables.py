@@ -1,4 +1,4 @@
-"""The paper's tables: trains what a directory lacks, and shows what it has.
+"""Tables: trains what a directory lacks, and shows what it has.
 
 python -m experiments.tables --dataset=cifar10 --table=1 --workdir=DIR
 
@@ -17,14 +17,14 @@ from experiments import errors
 
 _DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
 _TABLES = flags.DEFINE_multi_enum(
-  "table", None, ["1", "2", "3"], "Tables of the paper."
+  "table", None, ["1", "2", "3", "4"], "Tables: the paper's, and 4."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "DIR, of all the runs.")
 _SEEDS = flags.DEFINE_integer(
   "seeds", 1, "Runs of each variant, with config.seed 0, 1, ...", 1
 )
 _VARIANTS = flags.DEFINE_list(
-  "variants", [], "Train these too; tables show the paper's alone."
+  "variants", [], "Train these too; tables show their own variants alone."
 )
 _SET = flags.DEFINE_multi_string(
   "set", [], "FIELD=VALUE of all configs, such as num_steps=5000."
@@ -39,13 +39,13 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   # Imported late, so that a wrong flag is told at once.
   from experiments import cells as cells_lib
-  from experiments import paper
+  from experiments import contents
   from experiments import rendering
   from experiments import runner
 
   root, dataset = pathlib.Path(_WORKDIR.value), _DATASET.value
   tables = [int(table) for table in _TABLES.value]
-  needed = [variant for table in tables for variant in paper.TABLES[table]]
+  needed = [variant for table in tables for variant in contents.VARIANTS[table]]
   variants = dict.fromkeys([*needed, *_VARIANTS.value])
   seeds = range(_SEEDS.value)
   cells = [

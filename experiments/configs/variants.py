@@ -22,6 +22,18 @@ REFERENCE = {
   "quantizer.update_rule": "smoothed_ema",
 }
 
+# What reaches a lower loss in as many updates; results/README.md has what each
+# change is worth.
+IMPROVED = {
+  "learning_rate": 3e-3,
+  "schedule": "cosine",
+  "warmup_steps": 50,
+  "temperature": "constant",
+  "quantizer.codebook_init": "data",
+  "quantizer.revive_below": 0.1,
+  "quantizer.selection": "distortion",
+}
+
 # Changed fields, by name of the variant.
 _VARIANTS: dict[str, dict[str, Any]] = {
   "adaptive": {},
@@ -43,19 +55,32 @@ _VARIANTS: dict[str, dict[str, Any]] = {
   "cnn_inception": {"model.network": "cnn_inception"},
   # Not in the paper.
   "reference": REFERENCE,
+  "improved": IMPROVED,
+  # It without one of its changes each.
+  "improved_attention": IMPROVED | {"quantizer.selection": "attention"},
+  "improved_normal_init": IMPROVED
+  | {"quantizer.codebook_init": "normal", "quantizer.revive_below": 0.0},
+  "improved_constant_lr": IMPROVED
+  | {"schedule": "constant", "warmup_steps": 0},
 }
+
+_NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
+_FIXED = re.compile(r"(improved_)?fixed_(\d+)x(\d+)")
+_RATE = re.compile(rf"improved_rate_{_NUMBER}")
+_LEARNING_RATE = re.compile(rf"(adaptive|improved)_lr_{_NUMBER}")
 
 NAMES = tuple(_VARIANTS)
 KNOWN = (
   f"{', '.join(NAMES)}, fixed_NxD (one codebook of N codewords of width D,"
-  " such as fixed_512x128)"
+  " such as fixed_512x128) and improved_fixed_NxD, improved_rate_X (what a bit"
+  " costs), adaptive_lr_X and improved_lr_X (learning rates)"
 )
 
 
 def fixed_structure(variant: str) -> tuple[int, int] | None:
-  """Returns (N, D) of `fixed_NxD`, None of another variant."""
-  match = re.fullmatch(r"fixed_(\d+)x(\d+)", variant)
-  return (int(match[1]), int(match[2])) if match else None
+  """Returns (N, D) of a variant with one codebook, None of another."""
+  match = _FIXED.fullmatch(variant)
+  return (int(match[2]), int(match[3])) if match else None
 
 
 def apply(
@@ -67,15 +92,22 @@ def apply(
     UserError: if the variant is unknown.
   """
   config.variant = variant
-  structure = fixed_structure(variant)
-  if structure:
-    config.quantizer.kind = "fixed"
-    config.quantizer.structures = (structure,)
-    config.quantizer.capacity = math.prod(structure)
-  elif variant in _VARIANTS:
-    config.update_from_flattened_dict(_VARIANTS[variant])
-  else:
-    raise UserError(
-      f"unknown variant {variant!r} of {config.name}; known are {KNOWN}"
-    )
+  config.update_from_flattened_dict(_changes(config.name, variant))
   return config
+
+
+def _changes(name: str, variant: str) -> dict[str, Any]:
+  if variant in _VARIANTS:
+    return _VARIANTS[variant]
+  if match := _FIXED.fullmatch(variant):
+    structure = fixed_structure(variant)
+    return (IMPROVED if match[1] else {}) | {
+      "quantizer.kind": "fixed",
+      "quantizer.structures": (structure,),
+      "quantizer.capacity": math.prod(structure),
+    }
+  if match := _RATE.fullmatch(variant):
+    return IMPROVED | {"quantizer.rate_weight": float(match[1])}
+  if match := _LEARNING_RATE.fullmatch(variant):
+    return _VARIANTS[match[1]] | {"learning_rate": float(match[2])}
+  raise UserError(f"unknown variant {variant!r} of {name}; known are {KNOWN}")

@@ -119,6 +119,27 @@ class FiguresTest(parameterized.TestCase):
       self.assertLen(nominal.get_lines()[0].get_xdata(), 8)
       np.testing.assert_allclose(coded.get_lines()[1].get_xdata(), [11.5])
       self.assertIn("65536,1", [text.get_text() for text in nominal.texts])
+    with self.subTest("rate and distortion, improved"):
+      for i, variant in enumerate(
+        ("improved", "improved_rate_1e-3", "improved_fixed_8192x32", "cnn")
+      ):
+        fake_runs.make(self.root, "mnist", variant, loss=0.1 + 0.1 * i)
+      nominal, _ = plots.rate_distortion(self.runs("mnist")).axes
+      self.assertEqual(
+        labels(nominal),
+        [
+          "fixed",
+          "adaptive",
+          "fixed, improved",
+          "adaptive, improved, by price of bits",
+          "adaptive, other variants",
+        ],
+      )
+      curve = nominal.get_lines()[3]
+      np.testing.assert_allclose(curve.get_ydata(), [0.1, 0.2])
+      self.assertEqual(curve.get_linestyle(), "-")
+      texts = [text.get_text() for text in nominal.texts]
+      self.assertContainsSubset(["8192,32", "rate_1e-3", "cnn"], texts)
     with self.subTest("usage"):
       (ax,) = plots.usage(runs).axes
       heights = [patch.get_height() for patch in ax.patches]

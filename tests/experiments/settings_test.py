@@ -17,13 +17,19 @@ CONFIGS = (photo_patches, fashion_mnist)
 class CheckTest(parameterized.TestCase):
   @parameterized.product(
     module=CONFIGS,
-    variant=(*variants.NAMES, "fixed_512x128", "fixed_65536x1"),
+    variant=(
+      *variants.NAMES,
+      "fixed_512x128",
+      "fixed_65536x1",
+      "improved_fixed_131072x8",
+      "improved_rate_3e-4",
+    ),
   )
   def test_every_config_is_right(self, module, variant):
     config = module.get_config(variant)
     settings.check(config)
     model = settings.create_model(config)
-    is_fixed = variant.startswith("fixed")
+    is_fixed = "fixed" in variant
     kind = VectorQuantizer if is_fixed else AdaptiveQuantizer
     self.assertIsInstance(model.quantizer, kind)
     self.assertEqual(model.quantizer.features, config.model.features)
@@ -47,7 +53,37 @@ class CheckTest(parameterized.TestCase):
     base.update_from_flattened_dict({"variant": variant, field: value})
     self.assertEqual(config.to_dict(), base.to_dict())
 
-  @parameterized.parameters("adaptiv", "fixed", "fixed_512", "fixed_512x")
+  @parameterized.parameters(
+    ("adaptive_lr_3e-3", "adaptive", {"learning_rate": 3e-3}),
+    ("improved_lr_0.001", "improved", {"learning_rate": 1e-3}),
+    ("improved_rate_1e-4", "improved", {"quantizer.rate_weight": 1e-4}),
+    ("improved_rate_0", "improved", {}),
+    (
+      "improved_fixed_16x2",
+      "improved",
+      {
+        "quantizer.kind": "fixed",
+        "quantizer.structures": ((16, 2),),
+        "quantizer.capacity": 32,
+      },
+    ),
+  )
+  def test_families_of_variants(self, variant, base, changes):
+    expected = fashion_mnist.get_config(base)
+    expected.update_from_flattened_dict({"variant": variant, **changes})
+    config = fashion_mnist.get_config(variant)
+    self.assertEqual(config.to_dict(), expected.to_dict())
+
+  def test_what_improves_takes_nothing_from_the_rest(self):
+    adaptive = fashion_mnist.get_config("adaptive")
+    fashion_mnist.get_config("improved_fixed_16x2")
+    self.assertEqual(
+      fashion_mnist.get_config("adaptive").to_dict(), adaptive.to_dict()
+    )
+
+  @parameterized.parameters(
+    "adaptiv", "fixed", "fixed_512", "fixed_512x", "improved_rate_", "cnn_lr_1"
+  )
   def test_an_unknown_variant_names_the_known(self, variant):
     with self.assertRaisesRegex(
       UserError, f"variant '{variant}' of photo_patches.*adaptive, .*fixed_NxD"

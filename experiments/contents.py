@@ -1,0 +1,60 @@
+"""What tables there are, and the variants in their rows."""
+
+from experiments import paper
+from experiments import style
+from experiments.configs.variants import fixed_structure
+
+TITLES = {
+  1: "Fixed codebooks",
+  2: "The best fixed codebook and the adaptive pool",
+  3: "Variants of the adaptive pool",
+  4: "Beyond the paper",
+}
+_PAPER_NAMES = {  # of table 3
+  "adaptive": "Base",
+  "without_ema": "Without EMA",
+  "cnn": "CNN",
+  "cnn_inception": "CNN+Inception",
+}
+# The paper has no such table: what lowers the loss, and one codebook trained
+# the same way.
+_BEYOND = {
+  "adaptive": "Adaptive",
+  "adaptive_lr_1e-3": "Adaptive, learning rate 1e-3",
+  "adaptive_lr_3e-3": "Adaptive, learning rate 3e-3",
+  "reference": "As the authors' code",
+  "improved": "Improved",
+  "improved_lr_1e-3": "Improved, learning rate 1e-3",
+  "improved_attention": "Improved, choice by attention",
+  "improved_normal_init": "Improved, normal codewords, none revived",
+  "improved_constant_lr": "Improved, constant learning rate",
+  "improved_rate_1e-4": "Improved, a bit costs 1e-4",
+  "improved_rate_3e-4": "Improved, a bit costs 3e-4",
+  "improved_rate_1e-3": "Improved, a bit costs 1e-3",
+  "improved_fixed_512x128": "Improved, fixed [512,128]",
+  "improved_fixed_2048x32": "Improved, fixed [2048,32]",
+  "improved_fixed_8192x32": "Improved, fixed [8192,32]",
+  "improved_fixed_16384x8": "Improved, fixed [16384,8]",
+  "improved_fixed_131072x8": "Improved, fixed [131072,8]",
+}
+
+VARIANTS = {
+  **{table: tuple(rows) for table, rows in paper.TABLES.items()},
+  4: tuple(_BEYOND),
+}
+"""The variants that each table needs."""
+
+
+def row_name(table: int, variant: str) -> str:
+  """Returns what a row of a table is called, as the paper has it."""
+  if table == 4:
+    return _BEYOND[variant]
+  structure = fixed_structure(variant)
+  if structure:
+    return style.structure_name(structure)
+  if table != 3:
+    return "Adaptive codebook"
+  for letter, prefix in (("W", "w_"), ("alpha", "alpha_"), ("beta", "beta_")):
+    if variant.startswith(prefix):
+      return f"{letter} = {variant.removeprefix(prefix)}"
+  return _PAPER_NAMES[variant]
