@@ -10,12 +10,14 @@ import hashlib
 import pathlib
 import tarfile
 import zipfile
-import zlib
 
 import requests
 
 from experiments.errors import one_line
 from experiments.errors import UserError
+from experiments.limits import LimitedFile
+from experiments.limits import MAX_ARCHIVE
+from experiments.limits import MAX_MEMBER
 
 _CONNECT_SECONDS = 10
 
@@ -129,16 +131,9 @@ def reading(archive: Archive, path: pathlib.Path) -> Iterator[None]:
   """Turns what reading a damaged archive raises into a UserError."""
   try:
     yield
-  except (
-    OSError,
-    EOFError,
-    KeyError,
-    ValueError,
-    RuntimeError,
-    zlib.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-  ) as error:
+  except UserError:
+    raise
+  except Exception as error:  # of many kinds, for damage of any kind
     raise UserError(
       f"archive {path} is damaged ({one_line(error)}); {remedy(archive)}"
     ) from error
@@ -146,16 +141,42 @@ def reading(archive: Archive, path: pathlib.Path) -> Iterator[None]:
 
 def unpack_gzip(archive: Archive, path: pathlib.Path) -> bytes:
   """Returns the content of a .gz."""
-  with reading(archive, path):
-    return gzip.decompress(path.read_bytes())
+  with reading(archive, path), gzip.open(path) as file:
+    return LimitedFile(file, MAX_MEMBER).read()
 
 
 def read_tar(
   archive: Archive, path: pathlib.Path, names: Iterable[str]
 ) -> dict[str, bytes]:
-  """Returns the members of those names of a .tar.gz."""
-  with reading(archive, path), tarfile.open(path) as tar:
-    return {name: tar.extractfile(name).read() for name in names}
+  """Returns the members of those names of a .tar.gz; nothing is written."""
+  contents, missing = {}, set(names)
+  with (
+    reading(archive, path),
+    gzip.open(path) as file,
+    tarfile.open(fileobj=LimitedFile(file, MAX_ARCHIVE), mode="r:") as tar,
+  ):
+    for member in tar:
+      if member.name in missing:
+        if not member.isreg():
+          raise ValueError(f"{member.name} is no file")
+        content = LimitedFile(tar.extractfile(member), MAX_MEMBER)
+        contents[member.name] = content.read()
+        missing.remove(member.name)
+      if not missing:
+        return contents
+    raise ValueError(f"{min(missing)} is not in it")
+
+
+def read_zipped(zipped: zipfile.ZipFile, name: str) -> bytes:
+  """Returns a member of an open zip; nothing is written."""
+  with zipped.open(name) as file:
+    return LimitedFile(file, MAX_MEMBER).read()
+
+
+def read_file(archive: Archive, path: pathlib.Path) -> bytes:
+  """Returns a file that is not packed."""
+  with reading(archive, path), open(path, "rb") as file:
+    return LimitedFile(file, MAX_MEMBER).read()
 
 
 def in_drawn_order(names: Iterable[str], seed: str) -> list[str]:

@@ -141,5 +141,7 @@ def zipped_examples(
   with zipped:
     for key, (name, label) in members.items():
       with archives.reading(archive, path):
-        content = images.checked_file(zipped.read(name), name, size)
+        content = images.checked_file(
+          archives.read_zipped(zipped, name), name, size
+        )
       yield key, {"id": key, "image": content, feature: label}

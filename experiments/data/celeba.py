@@ -113,8 +113,9 @@ class CelebaSubset(ArchiveBuilder, skip_registration=True):
   ) -> dict[str, Examples]:
     pictures, table = self.ARCHIVES
     path = paths[table.name]
+    content = archives.read_file(table, path)
     with archives.reading(table, path):
-      members = _members(path.read_text(), self.builder_config.attributes)
+      members = _members(content.decode(), self.builder_config.attributes)
     return {
       split: zipped_examples(
         pictures,

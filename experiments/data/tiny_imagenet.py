@@ -73,8 +73,11 @@ class TinyImagenet(ArchiveBuilder, skip_registration=True):
     path = paths[archive.name]
     with archives.reading(archive, path), zipfile.ZipFile(path) as zipped:
       names = zipped.namelist()
-      classes = zipped.read(f"{_FOLDER}/wnids.txt").decode().split()
-      annotations = zipped.read(f"{_FOLDER}/val/val_annotations.txt").decode()
+      classes, annotations = (
+        archives.read_zipped(zipped, f"{_FOLDER}/{name}").decode()
+        for name in ("wnids.txt", "val/val_annotations.txt")
+      )
+      classes = classes.split()
       validation = dict(
         line.split("\t")[:2] for line in annotations.splitlines()
       )
