@@ -5,6 +5,7 @@ what is known of it, as JSON, with a hash of every array and one of itself.
 Reading compares them, so that damage of any kind is found.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import json
@@ -13,12 +14,16 @@ import pathlib
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments import workdir as workdirs
 from experiments.errors import one_line
 from experiments.state import TrainState
+
+# Fields of a config that decide what codes mean, beside the arrays.
+_DECIDING = ("dtype", "model", "quantizer")
 
 
 class DamagedError(Exception):
@@ -80,15 +85,18 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
       raise DamagedError("its description is not as it was saved")
     with ocp.StandardCheckpointer() as reader:
       state = reader.restore(directory / "state", template)
-    hashes = _hashes(state)
+    for name, digest in _hashes(state).items():
+      if digest != known["arrays"].get(name):
+        raise DamagedError(f"{name} is not as it was saved")
+    # The hash is no signature: somebody may have made another description.
+    mse = known["mse"]
+    return Checkpoint(
+      state, float(known["seconds"]), None if mse is None else float(mse)
+    )
   except DamagedError:
     raise
   except Exception as error:  # whatever damaged bytes lead to
     raise DamagedError(f"it cannot be read ({one_line(error)})") from error
-  for name, digest in hashes.items():
-    if digest != known["arrays"].get(name):
-      raise DamagedError(f"{name} is not as it was saved")
-  return Checkpoint(state, known["seconds"], known["mse"])
 
 
 def read_all(
@@ -116,11 +124,24 @@ def move_aside(workdir: pathlib.Path, step: int) -> pathlib.Path:
   return place
 
 
+def identity(
+  config: ml_collections.ConfigDict, variables: Mapping[str, Any]
+) -> str:
+  """Returns the SHA-256, in hexadecimal, of all that codes depend on.
+
+  Args:
+    config: of a run.
+    variables: of its model.
+  """
+  fields = {name: config.to_dict()[name] for name in _DECIDING}
+  return _json_hash({**fields, "arrays": _hashes(variables)})
+
+
 def _path(workdir: pathlib.Path, step: int) -> pathlib.Path:
   return workdir / workdirs.CHECKPOINTS / str(step)
 
 
-def _hashes(state: TrainState) -> dict[str, str]:
+def _hashes(state: Any) -> dict[str, str]:
   """The SHA-256 of each array: its dtype, shape and bytes, by its name."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(state)
   hashes = {}

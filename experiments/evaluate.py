@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from adq_jax import AdaptiveQuantizer
 from adq_jax import code_counts
 from adq_jax import coded_rate
 from adq_jax import nominal_rate
 from adq_jax import perplexity
 from adq_jax import psnr
 from adq_jax import usage
+from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
 from experiments import augment
 from experiments import settings
@@ -61,13 +63,7 @@ class Evaluator:
       result = model.apply(
         variables, augment.to_float(images), rngs={"gumbel": key}, **choice
       )
-      codes = result.quantized.codes
-      if is_adaptive:
-        book = codes.book
-        index, is_sent = model.quantizer.sent_codes(codes)
-      else:
-        book, index = jnp.zeros_like(codes), codes[..., None]
-        is_sent = jnp.ones_like(index, bool)
+      book, index, is_sent = sent_codes(model.quantizer, result.quantized.codes)
       real = jnp.broadcast_to(mask[:, None, None], book.shape)
       counted = is_sent & (real > 0)[..., None]
       return {
@@ -107,7 +103,7 @@ class Evaluator:
     """
     errors, total = [], None
     for result, mask in self._run(variables, split, draw):
-      errors.append(_unshard(result["squared_error"], mask))
+      errors.append(unshard(result["squared_error"], mask))
       counts = unreplicate((result["counts"], result["selection"]))
       counts = jax.tree.map(lambda x: np.asarray(x, np.float64), counts)
       total = jax.tree.map(np.add, total, counts) if total else counts
@@ -129,8 +125,8 @@ class Evaluator:
     """
     images, books = [], []
     for result, mask in self._run(variables, split):
-      images.append(_unshard(result["images"], mask))
-      books.append(_unshard(result["book"], mask))
+      images.append(unshard(result["images"], mask))
+      books.append(unshard(result["book"], mask))
     return np.concatenate(images), np.concatenate(books)
 
   def _run(
@@ -145,8 +141,33 @@ class Evaluator:
       yield self._step(variables, *shards, draw), mask
 
 
-def _unshard(x: jax.Array, mask: np.ndarray) -> np.ndarray:
-  """The real rows `[n, ...]` of what devices made, `[devices, B, ...]`."""
+def sent_codes(
+  quantizer: AdaptiveQuantizer | VectorQuantizer, codes: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns what decoding takes of each codebook, of a pool or of one.
+
+  Args:
+    quantizer: of a model.
+    codes: of the quantizer, `[B, h, w]`.
+
+  Returns:
+    The codebook of each position, int32 `[B, h, w]`; and the two of
+    `AdaptiveQuantizer.sent_codes`, the index of each codebook and whether it is
+    needed, `[B, h, w, m]`.
+  """
+  if isinstance(quantizer, AdaptiveQuantizer):
+    return codes.book, *quantizer.sent_codes(codes)
+  index = codes[..., None]
+  return jnp.zeros_like(codes), index, jnp.ones_like(index, bool)
+
+
+def unshard(x: jax.Array, mask: np.ndarray) -> np.ndarray:
+  """Returns the real rows `[n, ...]` of what devices made.
+
+  Args:
+    x: `[devices, B, ...]`.
+    mask: 1 for a real row, `[devices * B]`.
+  """
   return np.asarray(x).reshape(-1, *x.shape[2:])[mask > 0]
 
 

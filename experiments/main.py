@@ -1,4 +1,4 @@
-"""Trains a model, evaluates it, and checks what is left of it.
+"""Trains a model, evaluates it, checks what is left of it, and uses it.
 
 python -m experiments.main --config=experiments/configs/photo_patches.py
 """
@@ -22,9 +22,22 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
-  ["train", "evaluate", "verify"],
-  "Train, going on where workdir stands; evaluate its latest checkpoint; or"
-  " check that its checkpoints are whole.",
+  ["train", "evaluate", "verify", "encode", "decode"],
+  "Train, going on where workdir stands; evaluate its latest checkpoint; check"
+  " that its checkpoints are whole; turn images into a token file; or that into"
+  " images again.",
+)
+_INPUT = flags.DEFINE_string(
+  "input", None, "Folder of images to encode, or token file to decode."
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "Token file to write, or folder of decoded images."
+)
+_CROP = flags.DEFINE_bool(
+  "crop",
+  False,
+  "In encoding, cut what is over at the edges of images whose sides are no"
+  " multiples of the model's downsampling.",
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator_address",
@@ -52,6 +65,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
   # Imported late, so that a wrong flag is told at once.
   from experiments import checkpoints
+  from experiments import encoding
   from experiments import hosts
   from experiments import report
   from experiments import train
@@ -63,12 +77,29 @@ def main(argv: list[str]) -> None:
     _HEARTBEAT.value,
   )
   config, workdir = _config_and_workdir()
+  if _MODE.value in ("encode", "decode"):
+    paths = _paths()
+    if _MODE.value == "encode":
+      encoding.encode(config, workdir, *paths, crop=_CROP.value)
+    else:
+      encoding.decode(config, workdir, *paths)
+    return
   run = {
     "train": train.train_and_evaluate,
     "evaluate": report.evaluate_run,
     "verify": checkpoints.verify_run,
   }
   run[_MODE.value](config, workdir)
+
+
+def _paths() -> tuple[pathlib.Path, pathlib.Path]:
+  for flag in (_INPUT, _OUTPUT):
+    if not flag.value:
+      raise errors.UserError(
+        f"--{flag.name} is missing; --mode={_MODE.value} needs --input and"
+        " --output"
+      )
+  return pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
 
 
 def _config_and_workdir() -> tuple[ml_collections.ConfigDict, pathlib.Path]:

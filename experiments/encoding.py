@@ -1,0 +1,264 @@
+"""Images to token files and back, with a trained model; see `tokens`."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from PIL import Image
+import tqdm
+
+from adq_jax import AdaptiveCodes
+from adq_jax import AdaptiveQuantizer
+from adq_jax import nominal_rate
+from adq_jax import VQVAE
+from experiments import augment
+from experiments import checkpoint
+from experiments import settings
+from experiments import tokens
+from experiments import workdir as workdirs
+from experiments.checkpoints import load_state
+from experiments.data import folder as folders
+from experiments.data import images as image_files
+from experiments.data import pipeline
+from experiments.devices import AXIS
+from experiments.devices import replicate
+from experiments.devices import shard
+from experiments.errors import one_line
+from experiments.errors import UserError
+from experiments.evaluate import sent_codes
+from experiments.evaluate import unshard
+
+
+def encode(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  folder: pathlib.Path,
+  output: pathlib.Path,
+  *,
+  crop: bool = False,
+) -> None:
+  """Writes the codes of all images in a folder, and those in it, to a file.
+
+  They are encoded at their own size, those of one size together, by all local
+  devices.
+
+  Args:
+    config: of a run.
+    workdir: of the run, whose latest checkpoint encodes.
+    folder: of the images, in the colours that a viewer shows.
+    output: the token file; there must be none yet.
+    crop: whether to cut images, at all edges alike, to sides that are multiples
+      of the model's downsampling.
+
+  Raises:
+    UserError: if there is no model or no image, an image is damaged, too large
+      or of sides that the model cannot encode, or the file cannot be written.
+  """
+  _check(config, workdir, output)
+  factor = config.model.downsampling
+  batches = folders.Batches(folder, factor, config.data.channels, crop)
+  model, state = load_state(config, workdir)
+  structures = settings.structures(config)
+  header = tokens.Header(
+    name=config.name,
+    variant=config.variant,
+    step=int(state.step),
+    model=checkpoint.identity(config, state.variables),
+    structures=structures,
+    channels=config.data.channels,
+    downsampling=factor,
+    num_images=batches.num_images,
+  )
+  mapped = _Mapped(
+    lambda variables, images: sent_codes(
+      model.quantizer,
+      model.apply(variables, augment.to_float(images), method="encode"),
+    ),
+    state.variables,
+  )
+  chosen = np.zeros(len(structures))
+  sent, size = np.zeros(len(structures)), 0
+  with (
+    _replacing(output) as temporary,
+    open(temporary, "xb") as file,
+    _progress("Encoding", batches.num_images) as progress,
+  ):
+    writer = tokens.Writer(file, header)
+    for names, images in pipeline.iterate(batches):
+      book, index, is_sent = mapped(images)
+      indices = tuple(
+        index[..., i][is_sent[..., i]] for i in range(len(structures))
+      )
+      size += writer.write(tokens.Chunk(names, book, indices))
+      chosen += np.bincount(book.reshape(-1), minlength=len(structures))
+      sent += [len(index) for index in indices]
+      progress.update(len(names))
+    writer.finish()
+  promised = float(nominal_rate(chosen, [n for n, _ in structures], sent))
+  print(
+    f"{output}: {batches.num_images} images, {chosen.sum():.0f} positions,"
+    f" {8 * size / chosen.sum():.3f} bits/position (nominal rate"
+    f" {promised:.3f}), {output.stat().st_size} bytes"
+  )
+
+
+def decode(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  path: pathlib.Path,
+  output: pathlib.Path,
+) -> None:
+  """Writes the images of a token file to a folder, as PNG files.
+
+  Args:
+    config: of a run.
+    workdir: of the run that encoded them, with the checkpoint that did.
+    path: the token file.
+    output: the folder; there must be none yet.
+
+  Raises:
+    UserError: if the file is damaged or of another model, or the folder cannot
+      be written.
+  """
+  _check(config, workdir, output)
+  reader = tokens.Reader(path)
+  header = reader.header
+  there = checkpoint.steps_of(workdir)
+  model, state = load_state(
+    config, workdir, header.step if header.step in there else None
+  )
+  if header.model != checkpoint.identity(config, state.variables):
+    raise UserError(
+      f"token file {path} is of another model, {header.name!r}"
+      f" {header.variant!r} at step {header.step}, than {workdir} holds"
+      f" (checkpoints of steps {there}); name its run with --workdir=DIR"
+    )
+  wanted = (settings.structures(config), config.model.downsampling)
+  if (header.structures, header.downsampling) != wanted:
+    raise reader.damaged("its header is not that of its model")
+  mapped = _Mapped(
+    lambda variables, codes: augment.to_uint8(
+      model.apply(variables, codes, method="decode")
+    ),
+    state.variables,
+  )
+  count = 0
+  with (
+    _replacing(output) as temporary,
+    _progress("Decoding", header.num_images) as progress,
+  ):
+    temporary.mkdir()
+    for chunk in reader:
+      images = mapped(_to_codes(model, reader, chunk))
+      for name, image in zip(chunk.names, images, strict=True):
+        place = temporary / folders.decoded_name(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(place, "xb") as file:
+          file.write(image_files.to_png(Image.fromarray(image.squeeze())))
+      count += len(images)
+      progress.update(len(images))
+  print(f"{output}: {count} images")
+
+
+class _Mapped:
+  """A function of variables and a batch, computed by all local devices."""
+
+  def __init__(self, function: Callable[..., Any], variables: Any):
+    devices = jax.local_devices()
+    self._count = len(devices)
+    self._variables = replicate(variables, devices)
+    self._function = jax.pmap(function, AXIS, devices=devices)
+    self._sizes = {}
+
+  def __call__(self, batch: Any) -> Any:
+    """Arrays `[n, ...]` of a batch -> NumPy arrays `[n, ...]`.
+
+    A batch is filled up to the largest that had its shape: each size is
+    compiled by itself.
+    """
+    leaves = jax.tree.leaves(batch)
+    n, shape = len(leaves[0]), leaves[0].shape[1:]
+    size = max(self._sizes.get(shape, 0), -(-n // self._count) * self._count)
+    self._sizes[shape] = size
+    rows = np.minimum(np.arange(size), n - 1)
+    shards = jax.tree.map(lambda x: shard(x[rows], self._count), batch)
+    mask = np.arange(size) < n
+    results = self._function(self._variables, shards)
+    return jax.tree.map(lambda x: unshard(x, mask), results)
+
+
+def _to_codes(
+  model: VQVAE, reader: tokens.Reader, chunk: tokens.Chunk
+) -> np.ndarray | AdaptiveCodes:
+  """The model's codes of a chunk, those that decoding does not need 0."""
+  quantizer, book = model.quantizer, chunk.book
+  num_codebooks = len(chunk.indices)
+  is_adaptive = isinstance(quantizer, AdaptiveQuantizer)
+  all_indices = is_adaptive and quantizer.all_indices
+  index = np.zeros((*book.shape, num_codebooks), np.int32)
+  codes = index[..., 0]
+  if is_adaptive:
+    codes = AdaptiveCodes(book, index if all_indices else index[..., 0])
+  is_sent = np.asarray(
+    sent_codes(quantizer, jax.tree.map(jnp.asarray, codes))[2]
+  )
+  for i, values in enumerate(chunk.indices):
+    if is_sent[..., i].sum() != len(values):
+      raise reader.damaged("it has another number of indices than of choices")
+    index[is_sent[..., i], i] = values
+  if all_indices or not is_adaptive:
+    return codes
+  picked = np.take_along_axis(index, book[..., None], axis=-1)
+  return AdaptiveCodes(book, picked[..., 0])
+
+
+def _check(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, output: pathlib.Path
+) -> None:
+  """Refuses what cannot work before anything begins."""
+  if jax.process_count() > 1:
+    raise UserError(
+      "--mode=encode and --mode=decode are for one process; start one, without"
+      " --num_processes"
+    )
+  settings.check(config)
+  workdirs.check_same_run(workdir, config)
+  _check_absent(output)
+
+
+def _check_absent(output: pathlib.Path) -> None:
+  if os.path.lexists(output):
+    raise UserError(f"{output} exists already; name another with --output")
+
+
+@contextlib.contextmanager
+def _replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary name to what becomes `output` when it is whole."""
+  temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
+  try:
+    yield temporary
+    _check_absent(output)
+    os.rename(temporary, output)
+  except OSError as error:
+    raise UserError(
+      f"{output} cannot be written ({one_line(error)}); make room, or name"
+      " another place with --output"
+    ) from error
+  finally:
+    if temporary.is_dir():
+      shutil.rmtree(temporary, ignore_errors=True)
+    else:
+      temporary.unlink(missing_ok=True)
+
+
+def _progress(what: str, count: int) -> tqdm.tqdm:
+  # Nothing where there is no terminal.
+  return tqdm.tqdm(total=count, desc=what, unit="image", disable=None)

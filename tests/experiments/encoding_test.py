@@ -1,0 +1,274 @@
+"""Images to token files and back."""
+
+import contextlib
+import io
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from unittest import mock
+
+from absl.testing import parameterized
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+
+from experiments import augment
+from experiments import checkpoints
+from experiments import encoding
+from experiments import evaluate
+from experiments import settings
+from experiments import tokens
+from experiments import workdir as workdirs
+from experiments.errors import UserError
+from experiments.state import create_state
+from tests.experiments import tiny
+from tests.experiments.data import sources
+
+SIDES = ((16, 16), (16, 16), (16, 16))
+POOL = {"model.network": "cnn", "quantizer.structures": ((16, 4), (64, 1))}
+ONE = {
+  "model.network": "cnn",
+  "quantizer.kind": "fixed",
+  "quantizer.capacity": 0,
+  "quantizer.structures": ((100, 3),),
+}
+
+
+def make_run(root, fields, step=0):
+  """Makes a run with a checkpoint of what training would start with."""
+  config = tiny.config(**fields)
+  root.mkdir(exist_ok=True)
+  workdirs.write_json(root / workdirs.CONFIG, config.to_dict())
+  model = settings.create_model(config)
+  state = create_state(config, model).replace(step=np.int32(step))
+  template = checkpoints.make_template(config, model)
+  saved = checkpoints.Checkpoints(root, template)
+  saved.save(state, 0.0, None)
+  saved.close()
+  return config
+
+
+def make_images(folder, sides=SIDES):
+  rng = np.random.default_rng(0)
+  (folder / "below").mkdir(parents=True)
+  for i, (height, width) in enumerate(sides):
+    name = "below/x.bmp" if i == 1 else f"{i}.png"
+    picture = sources.picture(rng, width, height)
+    Image.fromarray(picture).save(folder / name)
+
+
+class Case(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+    self.run_dir = self.root / "run"
+    self.folder = self.root / "images"
+    self.file = self.root / "x.tokens"
+    self.output = self.root / "decoded"
+
+  def said(self, function, *arguments, **options):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+      function(self.config, self.run_dir, *arguments, **options)
+    return output.getvalue()
+
+  def refused(self, message, function, *arguments, **options):
+    before = sorted(self.root.rglob("*"))
+    with self.assertRaisesRegex(UserError, message) as caught:
+      self.said(function, *arguments, **options)
+    self.assertNotIn("\n", str(caught.exception))
+    self.assertEqual(sorted(self.root.rglob("*")), before)
+
+
+class RoundTripTest(Case):
+  def test_one_codebook_and_two_sizes_of_images(self):
+    # Ten indices below 100 would go into 64 bits.
+    self.check(ONE, ((16, 16), (16, 16), (24, 20), (16, 16)), excess=1 / 9)
+
+  def test_a_pool(self):
+    self.check(POOL)
+
+  @pytest.mark.slow
+  def test_grey_images_where_decoding_takes_the_neighbours_choices(self):
+    self.check({**POOL, "quantizer.output_kernel": 3, "data.channels": 1})
+
+  @pytest.mark.slow
+  def test_choices_by_channels_as_in_the_authors_code(self):
+    self.check({**POOL, "quantizer.selection_unit": "channels"})
+
+  def check(self, fields, sides=SIDES, excess=0.0):
+    """Encodes and decodes, and compares with the forward pass.
+
+    Args:
+      fields: of the config.
+      sides: of the images.
+      excess: bits of an index beyond its nominal rate.
+    """
+    self.config = make_run(self.run_dir, fields)
+    make_images(self.folder, sides)
+    told = self.said(encoding.encode, self.folder, self.file)
+    said = self.said(encoding.decode, self.file, self.output)
+    self.assertEqual(said, f"{self.output}: {len(sides)} images\n")
+    decoded = [path for path in self.output.rglob("*") if path.is_file()]
+    self.assertLen(decoded, len(sides))
+    model, variables = checkpoints.load_model(self.run_dir)
+    channels = self.config.data.channels
+
+    @jax.jit
+    def forward(images):
+      result = model.apply(variables, augment.to_float(images))
+      sent = evaluate.sent_codes(model.quantizer, result.quantized.codes)
+      return augment.to_uint8(result.images), sent
+
+    def read(path):
+      with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+      return pixels.reshape(*pixels.shape[:2], channels).astype(np.int32)
+
+    chunks = list(tokens.Reader(self.file))
+    names = [name for chunk in chunks for name in chunk.names]
+    self.assertEqual(names[:3], ["0.png", *sorted(names[1:3])])
+    nominal, selection = 0, 0
+    bits = np.log2([n for n, _ in settings.structures(self.config)])
+    for chunk in chunks:
+      images = np.stack([read(self.folder / name) for name in chunk.names])
+      expected, (book, index, is_sent) = jax.tree.map(
+        np.asarray, forward(images.astype(np.uint8))
+      )
+      np.testing.assert_array_equal(chunk.book, book)
+      for i, values in enumerate(chunk.indices):
+        np.testing.assert_array_equal(values, index[..., i][is_sent[..., i]])
+      for name, image in zip(chunk.names, expected, strict=True):
+        found = read(self.output / name.replace(".bmp", ".png"))
+        np.testing.assert_allclose(found, image.astype(np.int32), atol=1)
+      selection += np.bincount(book.reshape(-1), minlength=len(bits))
+      nominal += is_sent.sum(axis=(0, 1, 2)) @ bits
+    positions = selection.sum()
+    self.assertEqual(positions, sum(h * w // 16 for h, w in sides))
+    shares = selection / positions
+    nominal -= positions * sum(p * np.log2(p) for p in shares if p)
+    pattern = r"positions, ([\d.]+) bits.*rate ([\d.]+)\), (\d+) bytes"
+    taken, rate, size = map(float, re.search(pattern, told).groups())
+    self.assertAlmostEqual(rate, nominal / positions, delta=2e-3)
+    # What is stated in `tokens`, where every chunk has sizes of its own.
+    beyond = 21 if len(bits) == 1 else 24 + 7 * len(bits) + 0.1
+    beyond = 8 * beyond * len(chunks) + excess * positions
+    self.assertBetween((taken - rate) * positions, -1, beyond)
+    self.assertEqual(size, self.file.stat().st_size)
+    self.assertLess(size, taken * positions / 8 + 1000)
+
+
+class RefusedTest(Case):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    directory = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(directory.cleanup)
+    cls.made = pathlib.Path(directory.name) / "run"
+    cls.config = make_run(cls.made, ONE)
+
+  def setUp(self):
+    super().setUp()
+    shutil.copytree(self.made, self.run_dir)
+
+  def test_sides_that_are_no_multiples(self):
+    make_images(self.folder, ((16, 16), (18, 16), (16, 23)))
+    self.refused(
+      r"2 of 3 images have sides .* of 4, .*2.png \(23 x 16\); .*--crop",
+      encoding.encode,
+      self.folder,
+      self.file,
+    )
+    self.said(encoding.encode, self.folder, self.file, crop=True)
+    self.said(encoding.decode, self.file, self.output)
+    with Image.open(self.output / "below" / "x.png") as image:
+      self.assertEqual(image.size, (16, 16))
+    with Image.open(self.output / "2.png") as image:
+      self.assertEqual(image.size, (20, 16))
+
+  def test_folders_and_images_that_cannot_be(self):
+    def refused(message):
+      self.refused(message, encoding.encode, self.folder, self.file)
+
+    refused("--input is .*images; it must be a folder")
+    self.folder.mkdir()
+    (self.folder / ".hidden.png").write_bytes(b"")
+    (self.folder / "notes.txt").write_text("no image")
+    refused("has no image: no file that ends in one of .bmp, .gif")
+    image = self.folder / "a.png"
+    image.write_bytes(b"no image")
+    refused("image .*a.png does not decode, of no known format; put it right")
+    Image.new("1", (5000, 5000)).save(image)
+    refused("a.png does not decode, 5000 x 5000 pixels are more than 16777216")
+    Image.new("RGB", (16, 16)).save(image)
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) // 2])
+    refused("image .*a.png does not decode")
+    image.write_bytes(content)
+    Image.new("RGB", (16, 16)).save(self.folder / "a.bmp")
+    refused("images a.bmp and a.png .* would have one name")
+    os.rename(self.folder / "a.bmp", self.folder / "b\nc.bmp")
+    refused("an image of a name that cannot be kept .*rename it")
+
+  def test_nothing_is_overwritten(self):
+    make_images(self.folder)
+    self.file.write_text("mine")
+    self.refused(
+      "x.tokens exists already", encoding.encode, self.folder, self.file
+    )
+    self.assertEqual(self.file.read_text(), "mine")
+    self.file.unlink()
+    self.said(encoding.encode, self.folder, self.file)
+    self.output.mkdir()
+    self.refused("exists already", encoding.decode, self.file, self.output)
+
+  def test_a_place_that_cannot_be_written(self):
+    make_images(self.folder)
+    self.refused(
+      "nowhere/x cannot be written .*name another place with --output",
+      encoding.encode,
+      self.folder,
+      self.root / "nowhere" / "x",
+    )
+
+  def test_killed_in_between_it_leaves_no_file(self):
+    make_images(self.folder)
+    with mock.patch.object(
+      tokens.Writer, "finish", side_effect=KeyboardInterrupt
+    ):
+      with self.assertRaises(KeyboardInterrupt):
+        self.said(encoding.encode, self.folder, self.file)
+    self.assertEmpty(list(self.root.glob("x.tokens*")))
+
+  def test_a_file_of_another_model(self):
+    make_images(self.folder)
+    self.said(encoding.encode, self.folder, self.file)
+    first = self.run_dir
+    self.run_dir = self.root / "other"
+    self.config = make_run(self.run_dir, {**ONE, "seed": 1})
+    self.refused(
+      "x.tokens is of another model, 'photo_patches' 'adaptive' at step 0,"
+      r" than .*other holds \(checkpoints of steps \[0\]\); name its run",
+      encoding.decode,
+      self.file,
+      self.output,
+    )
+    with self.subTest("one that was trained further has its checkpoint"):
+      self.run_dir = first
+      self.config = make_run(first, ONE, step=9)
+      self.said(encoding.decode, self.file, self.output)
+
+  def test_a_damaged_file_leaves_no_folder(self):
+    make_images(self.folder)
+    self.said(encoding.encode, self.folder, self.file)
+    content = bytearray(self.file.read_bytes())
+    content[-100] ^= 1
+    self.file.write_bytes(content)
+    self.refused("is damaged, its SHA", encoding.decode, self.file, self.output)
+
+  def test_several_processes(self):
+    with mock.patch.object(jax, "process_count", return_value=2):
+      self.refused("for one process", encoding.encode, self.folder, self.file)
