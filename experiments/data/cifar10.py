@@ -61,13 +61,15 @@ class Cifar10(ArchiveBuilder, cifar.Cifar10, skip_registration=True):
     content = archives.read_tar(
       archive, path, [f"{_FOLDER}/{name}" for name in names]
     )
-    labels = content[f"{_FOLDER}/{_LABELS}"].decode().split()
+    with archives.reading(archive, path):
+      labels = content[f"{_FOLDER}/{_LABELS}"].decode().split()
     if len(labels) != self.info.features["label"].num_classes:
       raise UserError(
         f"archive {path} names {len(labels)} classes in {_LABELS}; it must"
         f" name 10; {archives.remedy(archive)}"
       )
-    self.info.features["label"].names = labels
+    with archives.reading(archive, path):
+      self.info.features["label"].names = labels
     splits = {}
     for split, files in _FILES.items():
       data = b"".join(content[f"{_FOLDER}/{name}"] for name in files)
@@ -75,6 +77,11 @@ class Cifar10(ArchiveBuilder, cifar.Cifar10, skip_registration=True):
         raise UserError(
           f"archive {path} has a damaged file among {', '.join(files)}: no"
           f" whole number of images; {archives.remedy(archive)}"
+        )
+      if max(data[::_RECORD], default=0) >= len(labels):
+        raise UserError(
+          f"archive {path} has a damaged file among {', '.join(files)}: a label"
+          f" above 9; {archives.remedy(archive)}"
         )
       splits[split] = _examples(split, data)
     return splits

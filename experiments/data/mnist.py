@@ -71,6 +71,11 @@ class IdxBuilder(ArchiveBuilder, skip_registration=True):
           f"archive {paths[name]} holds {pixels.size / _SIDE**2:g} images for"
           f" {labels.size} labels; {archives.remedy(by_name[name])}"
         )
+      if labels.max(initial=0) > 9:
+        raise UserError(
+          f"archive {paths[name]} goes with labels above 9;"
+          f" {archives.remedy(by_name[name])}"
+        )
       splits[split] = _examples(pixels.reshape(-1, _SIDE, _SIDE), labels)
     return splits
 

@@ -86,7 +86,8 @@ class TinyImagenet(ArchiveBuilder, skip_registration=True):
         f"archive {path} names {len(set(classes))} classes in wnids.txt; it"
         f" must name {_CLASSES}; {archives.remedy(archive)}"
       )
-    self.info.features["label"].names = classes
+    with archives.reading(archive, path):
+      self.info.features["label"].names = classes
     # FOLDER/train/CLASS/images/FILE, of which FILE is unique.
     train = {}
     for name in names:
