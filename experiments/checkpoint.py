@@ -76,8 +76,8 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
     DamagedError: if it is not what was saved, or of another run.
   """
   directory = _path(workdir, step).absolute()
-  template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
   try:
+    template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
       known = reader.restore(directory / "meta")
     digest = known.pop("sha256")

@@ -157,7 +157,7 @@ def load_state(
   Raises:
     UserError: if there is no such checkpoint.
   """
-  model = settings.create_model(config)
+  model, template = _described(config, workdir)
   steps = checkpoint.steps_of(workdir)
   if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; train first")
@@ -165,7 +165,6 @@ def load_state(
     raise UserError(
       f"{workdir} has no checkpoint of step {step}; it has those of {steps}"
     )
-  template = make_template(config, model)
   damaged = {}
   for candidate in reversed(steps) if step is None else [step]:
     try:
@@ -191,7 +190,7 @@ def verify_run(
   steps = checkpoint.steps_of(workdir)
   if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; train first")
-  template = make_template(config, settings.create_model(config))
+  _, template = _described(config, workdir)
   whole, damaged = checkpoint.read_all(workdir, template)
   for step in steps:
     if step in whole:
@@ -211,6 +210,20 @@ def make_template(
 ) -> TrainState:
   """Returns the shapes and dtypes of a run's state."""
   return jax.eval_shape(lambda: create_state(config, model))
+
+
+def _described(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> tuple[VQVAE, TrainState]:
+  """The model of a config that may be a stranger's, and its template."""
+  try:
+    model = settings.create_model(config)
+    return model, make_template(config, model)
+  except Exception as error:  # whatever is missing, or of another kind
+    raise UserError(
+      f"the config of {workdir} describes no model ({one_line(error)}); bring"
+      f" its {workdirs.CONFIG} back from a copy"
+    ) from error
 
 
 def _nothing_whole(

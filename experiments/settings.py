@@ -1,5 +1,7 @@
 """Checks a config and builds what it describes."""
 
+import numbers
+
 import jax.numpy as jnp
 import ml_collections
 import optax
@@ -67,7 +69,8 @@ def check(config: ml_collections.ConfigDict) -> None:
       raise _error(config, field, f"one of {', '.join(choices)}")
   some = {f"data.{name}": 0 for name in _NOT_NEGATIVE if name in config.data}
   for field, minimum in (_MINIMA | some).items():
-    if not _get(config, field) >= minimum:
+    value = _get(config, field)
+    if not (isinstance(value, numbers.Real) and value >= minimum):
       raise _error(config, field, f"at least {minimum}")
   for field in (
     "log_every",
@@ -216,6 +219,8 @@ def _check_structures(config: ml_collections.ConfigDict) -> None:
 def _get(config: ml_collections.ConfigDict, field: str):
   value = config
   for part in field.split("."):
+    if not isinstance(value, ml_collections.ConfigDict) or part not in value:
+      raise UserError(f"config.{field} is missing; see configs/base.py")
     value = value[part]
   return value
 

@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 from experiments.errors import InUseError
+from experiments.errors import one_line
 from experiments.errors import UserError
 
 CONFIG = "config.json"
@@ -121,13 +122,13 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """
   path = workdir / CONFIG
   try:
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
+    return ml_collections.ConfigDict(dict(json.loads(path.read_text())))
   except FileNotFoundError as error:
     raise UserError(
       f"{workdir} holds no run: it has no {CONFIG}; name a run's directory"
     ) from error
-  except json.JSONDecodeError as error:
-    raise UserError(f"{path} is damaged ({error})") from error
+  except (ValueError, TypeError, RecursionError) as error:
+    raise UserError(f"{path} is damaged ({one_line(error)})") from error
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

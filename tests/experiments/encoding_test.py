@@ -1,6 +1,7 @@
 """Images to token files and back."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import pathlib
@@ -268,6 +269,31 @@ class RefusedTest(Case):
     content[-100] ^= 1
     self.file.write_bytes(content)
     self.refused("is damaged, its SHA", encoding.decode, self.file, self.output)
+
+  def test_a_file_that_somebody_made_for_this_model(self):
+    make_images(self.folder)
+    self.said(encoding.encode, self.folder, self.file)
+    reader = tokens.Reader(self.file)
+    (chunk,) = reader
+    cut = dataclasses.replace(chunk, indices=(chunk.indices[0][:-1],))
+    for header, written, message in (
+      (reader.header, cut, "another number of indices than of choices"),
+      (
+        dataclasses.replace(reader.header, structures=((101, 3),)),
+        chunk,
+        "its header is not that of its model",
+      ),
+      (
+        reader.header,
+        dataclasses.replace(chunk, names=("a.png", "a.jpg", "b.png")),
+        "decoded cannot be written .*File exists",
+      ),
+    ):
+      with open(self.file, "wb") as file:
+        writer = tokens.Writer(file, header)
+        writer.write(written)
+        writer.finish()
+      self.refused(message, encoding.decode, self.file, self.output)
 
   def test_several_processes(self):
     with mock.patch.object(jax, "process_count", return_value=2):

@@ -56,6 +56,14 @@ class MainTest(parameterized.TestCase):
     self.assertEqual(result.returncode, 2)
     self.assertRegex(result.stderr, "^error: .* has no checkpoint yet")
 
+  @parameterized.parameters("encode", "decode")
+  def test_what_encoding_needs(self, mode):
+    result = run_main(f"--mode={mode}", "--input=x")
+    self.assertEqual(result.returncode, 2)
+    self.assertRegex(
+      result.stderr, f"^error: --output is missing; --mode={mode} n"
+    )
+
   @pytest.mark.slow
   def test_fashion_mnist_from_debians_archives(self):
     root = pathlib.Path(self.create_tempdir())
