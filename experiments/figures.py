@@ -1,9 +1,10 @@
-"""The paper's figures, and a page with them and the tables, from runs' files.
+"""Tables, figures, and a page with all of them, from the files of runs.
 
 python -m experiments.figures --workdir=DIR
 
-DIR is that of `experiments.tables`, whose runs need not have ended.  Figures go
-to DIR/figures, as SVG and PNG; DIR/report.html holds all of them.
+DIR is that of `experiments.tables`, whose runs need not have ended.  Figures
+go to DIR/figures, as SVG and PNG, tables to DIR/DATASET; DIR/report.html holds
+all.
 """
 
 from collections.abc import Sequence
@@ -24,14 +25,16 @@ def main(argv: Sequence[str]) -> None:
 
 
 def draw(root: pathlib.Path) -> None:
-  """Draws every figure that the runs in DIR are enough for.
+  """Makes every table and figure that the runs in DIR are enough for.
 
   Raises:
     UserError: if there are none, or runs that belong together differ.
   """
   from experiments import cells as cells_lib
+  from experiments import contents
   from experiments import page
   from experiments import plots
+  from experiments import rendering
   from experiments import style
 
   drawn: dict[str, list[str]] = {}
@@ -41,14 +44,20 @@ def draw(root: pathlib.Path) -> None:
     drawn.setdefault(dataset, []).append(name)
     print(root / "figures" / f"{name}.svg")
 
-  datasets = {}
+  datasets, tables = {}, {}
   for dataset in cells_lib.find_datasets(root):
     cells = cells_lib.find_cells(root, dataset)
     runs = {}
     for cell in sorted(cells, key=lambda cell: cell.seed):
       if cell.metrics:
         runs.setdefault(cell.variant, cell)
-    datasets[dataset] = runs
+    datasets[dataset], tables[dataset] = runs, []
+    seeds = sorted({cell.seed for cell in cells})
+    for table in contents.TITLES:
+      rows = rendering.make_rows(root, dataset, table, seeds)
+      if any(row.cells for row in rows):
+        rendering.write(root, dataset, table, rows)
+        tables[dataset].append(rendering.markdown(dataset, table, rows))
     for plot in plots.PLOTS:
       lacks = plot.lacks(runs)
       is_grey = cells[0].config.data.channels == 1
@@ -69,7 +78,7 @@ def draw(root: pathlib.Path) -> None:
   if grey:
     save("", "figure8", plots.gaps_without_start(grey))
   path = root / "report.html"
-  path.write_text(page.make(root, drawn))
+  path.write_text(page.make(root, tables, drawn))
   print(path)
 
 

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 import html
 import pathlib
 
-from experiments import cells as cells_lib
-from experiments import contents
-from experiments import rendering
-
 _CAPTIONS = {
   "figure2": "Gradient gap and quantization loss of fixed codebooks.",
   "figure3": "How often each codebook is chosen over training.",
@@ -37,15 +33,17 @@ figure { margin: 2em 0 } img { max-width: 100% }
 """
 
 
-def make(root: pathlib.Path, drawn: Mapping[str, Sequence[str]]) -> str:
+def make(
+  root: pathlib.Path,
+  tables: Mapping[str, Sequence[str]],
+  drawn: Mapping[str, Sequence[str]],
+) -> str:
   """Returns the page as HTML.
 
   Args:
     root: DIR, with the figures in DIR/figures.
+    tables: what `rendering.markdown` makes, by data set.
     drawn: names of the figures, by data set; "" for those of all.
-
-  Raises:
-    UserError: if runs of a table differ in more than their variants.
   """
   title = "Adaptive dynamic quantization: tables and figures"
   parts = [
@@ -54,13 +52,9 @@ def make(root: pathlib.Path, drawn: Mapping[str, Sequence[str]]) -> str:
     f"<title>{title}</title><style>{_STYLE}</style></head><body>",
     f"<h1>{title}</h1>",
   ]
-  for dataset in cells_lib.find_datasets(root):
+  for dataset, texts in tables.items():
     parts.append(f"<h2>{html.escape(dataset)}</h2>")
-    seeds = {cell.seed for cell in cells_lib.find_cells(root, dataset)}
-    for table in contents.TITLES:
-      rows = rendering.make_rows(root, dataset, table, sorted(seeds))
-      if any(row.cells for row in rows):
-        parts.append(_table(rendering.markdown(dataset, table, rows)))
+    parts += [_table(text) for text in texts]
     parts += [_figure(root, name) for name in drawn.get(dataset, ())]
   if drawn.get(""):
     parts.append("<h2>All data sets</h2>")

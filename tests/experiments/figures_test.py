@@ -55,6 +55,8 @@ class FiguresTest(parameterized.TestCase):
     self.assertEqual(page.count("<img"), len(expected))
     self.assertEqual(re.findall('(?:src|href)="(?!data:)', page), [])
     self.assertIn("Table 2: The best fixed codebook", page)
+    text = (self.root / "mnist" / "table2.md").read_text()
+    self.assertIn("0.200 ± 0.141", text)
     self.assertIn("<b>0.200 ± 0.141</b>", page)
 
   def test_what_runs_are_not_enough_for_is_said(self):
