@@ -78,12 +78,19 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
   directory = _path(workdir, step).absolute()
   try:
     template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+    # Of several processes each may read alone, without waiting for others.
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    with ocp.Checkpointer(
+      ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+      multiprocessing_options=alone,
+    ) as reader:
       known = reader.restore(directory / "meta")
     digest = known.pop("sha256")
     if digest != _json_hash(known) or known["step"] != step:
       raise DamagedError("its description is not as it was saved")
-    with ocp.StandardCheckpointer() as reader:
+    with ocp.StandardCheckpointer(multiprocessing_options=alone) as reader:
       state = reader.restore(directory / "state", template)
     for name, digest in _hashes(state).items():
       if digest != known["arrays"].get(name):

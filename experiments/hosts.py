@@ -4,17 +4,38 @@ JAX's own runtime joins them.  All of them do the same things in the same
 order; the main process alone writes files and says something.
 """
 
+import atexit
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import faulthandler
 import os
+import subprocess
 import sys
 
 import jax
+from jax._src import clusters
 from jax.experimental import multihost_utils
 import numpy as np
+import orbax.checkpoint as ocp
 
 from experiments.errors import one_line
 from experiments.errors import UserError
+
+# How JAX finds out about other processes; what it finds is private to it.
+_CLUSTERS = (
+  clusters.OmpiCluster,
+  clusters.SlurmCluster,
+  clusters.GkeTpuCluster,
+  clusters.GceTpuCluster,
+)
+_A_DAY = 24 * 3600 * 1000  # milliseconds; preparing a data set may take long
+_SUDDEN_END = (
+  "error: this process, one of several, has come to a sudden end: killed, or"
+  " because another was lost or never started; start all of them again, and"
+  " they go on from the latest checkpoint"
+)
+_mourners: list[subprocess.Popen] = []
 
 
 def initialize(
@@ -29,7 +50,7 @@ def initialize(
   `srun`, Open MPI's `mpirun`, or nothing of the kind.
 
   Args:
-    coordinator_address: HOST:PORT of process 0.
+    coordinator_address: HOST:PORT of process 0.  Under Open MPI it is enough.
     num_processes: how many there are.
     process_id: which this is, from 0 on.
     heartbeat_seconds: after which a silent process counts as lost, and the
@@ -38,23 +59,41 @@ def initialize(
   Raises:
     UserError: if the arguments do not belong together, or nobody answers.
   """
-  given = (coordinator_address, num_processes, process_id)
-  if any(value is None for value in given):
-    if any(value is not None for value in given):
+  given = {
+    "coordinator_address": coordinator_address,
+    "num_processes": num_processes,
+    "process_id": process_id,
+  }
+  if coordinator_address and num_processes is None and process_id is None:
+    given |= _of_open_mpi()
+  if any(value is not None for value in given.values()):
+    if any(value is None for value in given.values()):
       raise UserError(
         "--coordinator_address, --num_processes and --process_id belong"
         " together; give all three, or none"
       )
-    if not _is_cluster():
-      return
-  elif not 0 <= process_id < num_processes:
-    raise UserError(
-      f"--process_id is {process_id}; it must be in [0, {num_processes}),"
-      " less than --num_processes"
-    )
+    if not 0 <= given["process_id"] < given["num_processes"]:
+      raise UserError(
+        f"--process_id is {given['process_id']}; it must be in [0,"
+        f" {given['num_processes']}), less than --num_processes"
+      )
+    # Or Slurm, say, would leave each process one device.
+    given["cluster_detection_method"] = "deactivate"
+  elif not _is_cluster():
+    return
+  # It would take SIGTERM from `signals`.
+  jax.config.update("jax_enable_preemption_service", False)
+  # A CPU would start collectives that need not wait for each other in one
+  # order here and in another there.
+  jax.config.update("jax_cpu_enable_async_dispatch", False)
+  # JAX ends a process by abort when another is lost; it says why.
+  faulthandler.disable()
+  _say_at_sudden_end()
   try:
     jax.distributed.initialize(
-      *given, heartbeat_timeout_seconds=heartbeat_seconds
+      **given,
+      heartbeat_timeout_seconds=heartbeat_seconds,
+      shutdown_timeout_seconds=heartbeat_seconds,
     )
   except (RuntimeError, ValueError) as error:
     raise UserError(
@@ -66,12 +105,55 @@ def initialize(
 
 def _is_cluster() -> bool:
   """Whether the environment is that of one of several processes."""
-  # Slurm's number is of `srun` alone: a batch script has one process.
-  counts = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-  hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-  return len(hosts) > 1 or any(
-    int(os.environ.get(name, 1)) > 1 for name in counts
+  if os.environ.get("SLURM_STEP_NUM_TASKS") == "1":
+    return False  # a shell, in a job that may have room for more
+  try:
+    for cluster in _CLUSTERS:
+      if cluster.is_env_present():
+        return cluster.get_process_count() > 1
+  except OSError:  # a TPU without Google's metadata: a notebook's
+    return False
+  if int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+    raise UserError(
+      "Open MPI from version 5 on does not tell where process 0 is; add"
+      " --coordinator_address=HOST:PORT"
+    )
+  return False
+
+
+def _of_open_mpi() -> dict[str, object]:
+  """What Open MPI of any version tells each of its processes."""
+  try:
+    size, rank, local_rank = (
+      int(os.environ[f"OMPI_COMM_WORLD_{name}"])
+      for name in ("SIZE", "RANK", "LOCAL_RANK")
+    )
+  except KeyError:
+    return {}
+  # One GPU each, as JAX does it for Slurm and older versions.
+  return {
+    "num_processes": size,
+    "process_id": rank,
+    "local_device_ids": [local_rank],
+  }
+
+
+def _say_at_sudden_end() -> None:
+  """Has something said should this process end without a chance to."""
+  mourner = subprocess.Popen(
+    ["sh", "-c", 'read -r _ || echo "$0" >&2', _SUDDEN_END],
+    stdin=subprocess.PIPE,
+    start_new_session=True,  # Ctrl-C is not for it
   )
+  _mourners.append(mourner)
+  atexit.register(_silence)
+
+
+def _silence() -> None:
+  for mourner in _mourners:
+    with contextlib.suppress(OSError):
+      mourner.communicate(b"\n")
+  _mourners.clear()
 
 
 def is_main() -> bool:
@@ -90,9 +172,10 @@ def main_first(name: str) -> Iterator[None]:
 
 
 def barrier(name: str) -> None:
-  """Waits until all processes are here."""
+  """Waits until all processes are here, which each name serves once."""
   if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
+    # Not a collective of devices, which may have limits of their own.
+    ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=_A_DAY)
 
 
 def any_process(flag: bool) -> bool:
@@ -102,27 +185,51 @@ def any_process(flag: bool) -> bool:
   return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
+def from_main(make: Callable[[], bytes]) -> bytes:
+  """Returns in all processes what the main one makes; its UserError too."""
+  if jax.process_count() == 1:
+    return make()
+  made, failed = b"", False
+  if is_main():
+    try:
+      made = make()
+    except UserError as error:
+      made, failed = str(error).encode(), True
+  size, failed = multihost_utils.broadcast_one_to_all(
+    np.array([len(made), failed], np.int32)
+  )
+  # Integers: a sum with zeros, which this is, would lose the sign of -0.0.
+  padded = np.zeros(-(-size // 4), np.uint32)
+  if is_main():
+    padded.view(np.uint8)[:size] = np.frombuffer(made, np.uint8)
+  made = multihost_utils.broadcast_one_to_all(padded).tobytes()[:size]
+  if failed:
+    raise UserError(made.decode())
+  return made
+
+
 @contextlib.contextmanager
 def speaking() -> Iterator[None]:
   """Silences the standard output of all processes but the main one.
 
   Where one of several is lost, so that the others cannot go on, they say so.
   """
-  quiet = contextlib.nullcontext()
-  if not is_main():
-    quiet = contextlib.redirect_stdout(open(os.devnull, "w"))
-  try:
-    with quiet:
+  with contextlib.ExitStack() as stack:
+    if not is_main():
+      nowhere = stack.enter_context(open(os.devnull, "w"))
+      stack.enter_context(contextlib.redirect_stdout(nowhere))
+    try:
       yield
-  except jax.errors.JaxRuntimeError as error:
-    if jax.process_count() == 1:
-      raise
-    print(
-      f"error: process {jax.process_index()} cannot go on with the others"
-      f" ({one_line(error)}); if one of them was lost, start all of them again,"
-      " and they go on from the latest checkpoint",
-      file=sys.stderr,
-      flush=True,
-    )
-    # Not sys.exit, which would wait for those that are lost.
-    os._exit(UserError.exit_code)
+    except jax.errors.JaxRuntimeError as error:
+      if jax.process_count() == 1:
+        raise
+      print(
+        f"error: process {jax.process_index()} cannot go on with the others"
+        f" ({one_line(error)}); if one of them was lost, start all of them"
+        " again, and they go on from the latest checkpoint",
+        file=sys.stderr,
+        flush=True,
+      )
+      _silence()
+      # Not sys.exit, which would wait for those that are lost.
+      os._exit(UserError.exit_code)

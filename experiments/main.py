@@ -89,7 +89,8 @@ def main(argv: list[str]) -> None:
     "evaluate": report.evaluate_run,
     "verify": checkpoints.verify_run,
   }
-  run[_MODE.value](config, workdir)
+  with hosts.speaking():
+    run[_MODE.value](config, workdir)
 
 
 def _paths() -> tuple[pathlib.Path, pathlib.Path]:

@@ -100,7 +100,8 @@ def evaluate_run(
   state = replicate(state, devices)
   splits = data.load(config)
   figures = {"steps": step, **evaluate_fully(config, evaluator, state, splits)}
-  workdirs.write_json(workdir / "evaluation.json", figures)
+  if hosts.is_main():
+    workdirs.write_json(workdir / "evaluation.json", figures)
   print(one_line(step, figures))
   print(f"figures: {workdir / 'evaluation.json'}")
   return figures
