@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 import pathlib
+import shutil
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -22,6 +24,9 @@ from experiments.state import create_state
 from experiments.state import TrainState
 
 _LATEST = 2  # checkpoints kept beside the best: should one be damaged
+# Where those go that are not kept.  One that was being deleted when the process
+# was killed would otherwise look like a damaged one.
+_TRASH = "trash"
 
 
 class Checkpoints:
@@ -43,20 +48,23 @@ class Checkpoints:
       UserError: if there are checkpoints, but no whole one.
     """
     self._workdir = workdir
-    whole, damaged = checkpoint.read_all(workdir, template)
-    if damaged and not whole:
-      raise _nothing_whole(workdir, damaged)
-    if hosts.is_main():
-      for step, why in damaged.items():
-        place = checkpoint.move_aside(workdir, step)
-        print(f"Checkpoint {step} of {workdir} is damaged, {why}: now {place}")
-    hosts.barrier("damaged checkpoints are moved")
-    self.latest = whole[max(whole)] if whole else None
-    self._mse = {step: saved.mse for step, saved in whole.items()}
+    # All processes go on from the same bits, whatever each would have read.
+    found = flax.serialization.msgpack_restore(
+      hosts.from_main(lambda: _find(workdir, template))
+    )
+    self._mse = {int(step): mse for step, mse in found["mse"].items()}
+    self.latest = None
+    if self._mse:
+      step = max(self._mse)
+      state = flax.serialization.from_state_dict(template, found["state"])
+      self.latest = checkpoint.Checkpoint(
+        state, found["seconds"], self._mse[step]
+      )
     self._manager = ocp.CheckpointManager(
       (workdir / workdirs.CHECKPOINTS).absolute(),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=self,
+        todelete_subdir=_TRASH,
         # Of saves that were killed; by now nobody else is saving.
         cleanup_tmp_directories=True,
       ),
@@ -77,6 +85,7 @@ class Checkpoints:
     saved = checkpoint.Checkpoint(jax.tree.map(np.array, state), seconds, mse)
     step = int(saved.state.step)
     self._mse[step] = mse
+    self._empty_trash()
     try:
       self._manager.save(step, args=saved.to_args())
     except Exception as error:  # Orbax's are of many kinds
@@ -111,6 +120,12 @@ class Checkpoints:
       self._manager.close()
     except Exception as error:
       raise self._not_saved(error) from error
+    self._empty_trash()
+
+  def _empty_trash(self) -> None:
+    if hosts.is_main():
+      trash = self._workdir / workdirs.CHECKPOINTS / _TRASH
+      shutil.rmtree(trash, ignore_errors=True)
 
   def _not_saved(self, error: Exception) -> UserError:
     steps = checkpoint.steps_of(self._workdir)
@@ -224,6 +239,25 @@ def _described(
       f"the config of {workdir} describes no model ({one_line(error)}); bring"
       f" its {workdirs.CONFIG} back from a copy"
     ) from error
+
+
+def _find(workdir: pathlib.Path, template: TrainState) -> bytes:
+  """Moves damaged checkpoints aside; returns what is to be known of the others.
+
+  As MessagePack: each one's mse, and the state and seconds of the latest.
+  """
+  whole, damaged = checkpoint.read_all(workdir, template)
+  if damaged and not whole:
+    raise _nothing_whole(workdir, damaged)
+  for step, why in damaged.items():
+    place = checkpoint.move_aside(workdir, step)
+    print(f"Checkpoint {step} of {workdir} is damaged, {why}: now {place}")
+  found = {"mse": {str(step): saved.mse for step, saved in whole.items()}}
+  if whole:
+    latest = whole[max(whole)]
+    found["state"] = flax.serialization.to_state_dict(latest.state)
+    found["seconds"] = latest.seconds
+  return flax.serialization.msgpack_serialize(found)
 
 
 def _nothing_whole(
