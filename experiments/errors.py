@@ -30,9 +30,14 @@ class InUseError(UserError):
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-  """Runs a program with absl; a `UserError` ends it with one line."""
+  """Runs a program with absl; a `UserError` or Ctrl-C ends it with one line."""
   try:
-    app.run(main)
+    try:
+      app.run(main)
+    except KeyboardInterrupt as interrupt:
+      raise StoppedError(
+        "by SIGINT; go on with the same command"
+      ) from interrupt
   except UserError as error:
     print(f"{error.label}: {error}", file=sys.stderr)
     sys.exit(error.exit_code)

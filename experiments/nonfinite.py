@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import ml_collections
+import numpy as np
 
 from experiments.devices import unreplicate
 from experiments.errors import UserError
@@ -35,11 +36,14 @@ class Guard:
     """
     if metrics is None:
       return
-    num_nonfinite = int(unreplicate(metrics["num_nonfinite"]))
+    is_nonfinite = np.asarray(unreplicate(metrics["is_nonfinite"]))
+    most_in_succession = 0
+    for is_bad in is_nonfinite:
+      self._in_succession = self._in_succession + 1 if is_bad else 0
+      most_in_succession = max(most_in_succession, self._in_succession)
+    num_nonfinite = is_nonfinite.sum()
     if not num_nonfinite:
-      self._in_succession = 0
       return
-    self._in_succession += num_nonfinite
     values = {name: float(unreplicate(metrics[name])) for name in _TERMS}
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     told = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
@@ -53,9 +57,9 @@ class Guard:
         " anew, with a smaller config.learning_rate for one, or go on with"
         " --config.on_nonfinite=skip"
       )
-    if self._in_succession > self._max_skipped:
+    if most_in_succession > self._max_skipped:
       raise UserError(
-        f"{what}, and {self._in_succession} updates in succession, more than"
+        f"{what}, and {most_in_succession} updates in succession, more than"
         f" config.max_skipped, {self._max_skipped}; checkpoints in"
         f" {self._workdir} are from before or among them; start anew, with a"
         " smaller config.learning_rate for one"

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import os
 import signal
+import sys
 import threading
 
 
@@ -12,21 +14,26 @@ class StopRequest:
 
   Attributes:
     name: of the signal that asked for it; None as long as none did.
+    at_once: whether that is to interrupt what is being done, as a second
+      Ctrl-C always does: a KeyboardInterrupt is raised.
   """
 
   name: str | None = None
+  at_once: bool = False
 
 
 @contextlib.contextmanager
 def stop_request(
+  promise: str = "",
   on_term: Callable[[], None] = lambda: None,
 ) -> Iterator[StopRequest]:
   """Lets the code inside finish what it does when it is asked to stop.
 
-  A second Ctrl-C interrupts it at once.  Outside the main thread, where Python
-  handles no signals, nothing is ever asked for.
+  Outside the main thread, where Python handles no signals, nothing is ever
+  asked for.
 
   Args:
+    promise: what to say when it is, after the signal's name.
     on_term: is called at SIGTERM, which only this process gets; Ctrl-C reaches
       the processes that it has started too.
   """
@@ -34,10 +41,15 @@ def stop_request(
 
   def ask(number: int, frame: object) -> None:
     del frame
+    is_first = request.name is None
     request.name = signal.Signals(number).name
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if number == signal.SIGTERM:
       on_term()
+    if request.at_once or (number == signal.SIGINT and not is_first):
+      raise KeyboardInterrupt
+    if is_first and promise:
+      # Not print, which may be what is interrupted.
+      os.write(sys.__stderr__.fileno(), f"{request.name}: {promise}\n".encode())
 
   if threading.current_thread() is not threading.main_thread():
     yield request

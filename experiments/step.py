@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from adq_jax import gradient_gap
@@ -30,9 +31,9 @@ def make_train_step(
   It takes a replicated state, which it consumes, and batches, each of them
   images uint8 `[devices, B, H, W, C]`; it returns the next state and the
   metrics of the last step, both replicated.  A step whose loss or gradient is
-  not finite changes nothing; `metrics["num_nonfinite"]` counts them.  Where
-  there are any, the metrics are those of the first of them, and unless
-  `config.on_nonfinite` is "skip" it is the last step.
+  not finite changes nothing; `metrics["is_nonfinite"]`, `[steps]`, tells which
+  were such.  Where any were, the other metrics are those of the first of them,
+  and unless `config.on_nonfinite` is "skip" it is the last step.
 
   Args:
     config: of the experiment.
@@ -80,7 +81,7 @@ def make_train_step(
     )
     return new_state, {
       "step": state.step + 1,
-      "num_nonfinite": (~is_finite).astype(jnp.int32),
+      "is_nonfinite": ~is_finite[None],
       "loss": loss,
       "gradient_norm": gradient_norm,
       "mse": mse,
@@ -101,17 +102,17 @@ def make_train_step(
         functools.partial(jnp.where, has_ended), state, new_state
       )
       if not skips:
-        has_ended |= metrics["num_nonfinite"] > 0
+        has_ended |= metrics["is_nonfinite"][0]
       return (new_state, has_ended), metrics
 
     (state, _), metrics = jax.lax.scan(
       go_on, (state, jnp.array(False)), jnp.stack(batches)
     )
-    is_bad = metrics["num_nonfinite"] > 0
+    is_bad = metrics["is_nonfinite"][:, 0]
     shown = jnp.where(is_bad.any(), jnp.argmax(is_bad), len(batches) - 1)
     return state, {
       **jax.tree.map(lambda values: values[shown], metrics),
-      "num_nonfinite": metrics["num_nonfinite"].sum(),
+      "is_nonfinite": is_bad,
     }
 
   return jax.pmap(
@@ -128,15 +129,21 @@ def make_replica_check(
   names the arrays which differ: a bug, or a broken device.
   """
 
-  def is_alike(leaf: jax.Array) -> jax.Array:
+  def to_bits(leaf: jax.Array) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jnp.floating):
       leaf = jax.lax.bitcast_convert_type(leaf, f"int{8 * leaf.dtype.itemsize}")
-    same = jax.lax.pmax(leaf, AXIS) == jax.lax.pmin(leaf, AXIS)
-    return same.all()
+    return leaf.astype(jnp.int32).ravel()
 
-  alike = jax.pmap(
-    lambda state: jax.tree.map(is_alike, state), AXIS, devices=devices
-  )
+  def are_alike(state: TrainState) -> TrainState:
+    leaves, structure = jax.tree.flatten(state)
+    bits = jnp.concatenate([to_bits(leaf) for leaf in leaves])
+    same = jax.lax.pmax(bits, AXIS) == jax.lax.pmin(bits, AXIS)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    return structure.unflatten(
+      part.all() for part in jnp.split(same, ends.tolist())
+    )
+
+  alike = jax.pmap(are_alike, AXIS, devices=devices)
 
   def check(state: TrainState) -> None:
     leaves, _ = jax.tree_util.tree_flatten_with_path(unreplicate(alike(state)))

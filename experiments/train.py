@@ -58,10 +58,12 @@ def train_and_evaluate(
   workdir = pathlib.Path(workdir)
   settings.check(config)
   with (
-    hosts.speaking(),
+    signals.stop_request(
+      "stopping after this step, and saving it; another Ctrl-C stops at once"
+    ) as stop,
     _claim(workdir, config),
-    signals.stop_request() as stop,
   ):
+    stop.at_once = True  # but between steps, where something may be lost
     finished = report.read_summary(workdir)
     if finished and finished["steps"] >= config.num_steps:
       print(
@@ -72,6 +74,11 @@ def train_and_evaluate(
       return finished
     try:
       return _train(config, workdir, stop)
+    except KeyboardInterrupt as interrupt:
+      raise StoppedError(
+        f"at once, by {stop.name}; what {workdir} holds stands: go on with the"
+        " same command"
+      ) from interrupt
     except OSError as error:
       raise UserError(
         f"the run in {workdir} cannot go on ({one_line(error)}); put that"
@@ -133,6 +140,7 @@ def _train(
   unchecked, result, is_stopping = None, None, False
 
   try:
+    stop.at_once = False
     while step < config.num_steps and not is_stopping:
       # Up to the next multiple, where logs and checkpoints are due.
       count = config.steps_per_call - step % config.steps_per_call
@@ -163,7 +171,8 @@ def _train(
           config.checkpoint_every,
         )
       )
-      if step < config.num_steps and (to_log or jax.process_count() == 1):
+      # Of several processes all must be asked, which waits for the step.
+      if to_log or jax.process_count() == 1:
         is_stopping = hosts.any_process(stop.name is not None)
       to_save |= is_stopping
       if to_log or to_evaluate or to_save:
@@ -172,6 +181,7 @@ def _train(
       if to_log:
         values = jax.device_get(unreplicate(metrics))
         del values["step"]
+        values["num_nonfinite"] = values.pop("is_nonfinite").sum()
         speed = progress.report(step, float(values["loss"]))
         log.write(step, "train", {**values, **speed})
       if not (to_evaluate or to_save):
@@ -189,11 +199,12 @@ def _train(
           figures and figures["mse"],
         )
     checkpoints.wait()
-    if step < config.num_steps:
+    if is_stopping:
       raise StoppedError(
         f"by {stop.name or 'another process'} after step {step} of"
         f" {config.num_steps}, saved in {workdir}; go on with the same command"
       )
+    stop.at_once = True
   finally:
     progress.close()
     log.close()
@@ -203,4 +214,8 @@ def _train(
     "seconds": round(time.perf_counter() - started, 1),
     "devices": f"{len(everywhere)} x {devices[0].device_kind}",
   }
-  return report.finish(config, workdir, state, evaluator, splits, result, run)
+  summary = report.finish(
+    config, workdir, state, evaluator, splits, result, run
+  )
+  hosts.barrier("finished")  # Or those that draw no pictures would be missed.
+  return summary

@@ -87,6 +87,10 @@ class TortureTest(parameterized.TestCase):
       process.send_signal(signal.SIGTERM if kill == 7 else signal.SIGKILL)
       output, _ = process.communicate(timeout=300)
       self.assertIn(process.returncode, (-signal.SIGKILL, 75, -15), output)
+      if process.returncode == 75:
+        self.assertRegex(
+          output, r"\nstopped: .*SIGTERM.* go on with the same command\n$"
+        )
       self.assertNotIn("damaged", output)
       lines = logging.read_metrics(workdir)
       steps.append(lines[-1]["step"] if lines else 0)

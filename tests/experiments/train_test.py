@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from experiments import data
 from experiments import devices
 from experiments import logging
 from experiments import report
@@ -176,6 +177,59 @@ class TrainTest(parameterized.TestCase):
       final_state(self.root / "stopped"), final_state(self.root / "whole")
     )
     self.assertEqual(logged(self.root / "stopped"), logged(self.root / "whole"))
+
+  def test_a_second_ctrl_c_stops_at_once(self):
+    run(self.root / "whole")
+    write = logging.MetricLog.write
+
+    def ask_twice(log, step, split, values):
+      write(log, step, split, values)
+      if step == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with mock.patch.object(logging.MetricLog, "write", ask_twice):
+      with self.assertRaisesRegex(StoppedError, "at once, by SIGINT; .*go on"):
+        run(self.root / "stopped")
+    _, output = run(self.root / "stopped")
+    self.assertIn("at step 2", output)
+    self.assertEqual(logged(self.root / "stopped"), logged(self.root / "whole"))
+
+  def test_asked_to_stop_before_the_first_step_and_after_the_last(self):
+    run(self.root / "whole")
+
+    def ask(*args):
+      os.kill(os.getpid(), signal.SIGTERM)
+      self.fail("still here")
+
+    for module, name in ((data, "load"), (report, "finish")):
+      with mock.patch.object(module, name, ask):
+        with self.assertRaisesRegex(
+          StoppedError, "at once, by SIGTERM; .*stopped holds stands: go on with"
+        ) as raised:
+          run(self.root / "stopped")
+        self.assertEqual(raised.exception.exit_code, 75)
+    summary, output = run(self.root / "stopped")
+    self.assertIn("at step 6", output)
+    self.assertEqual(logged(self.root / "stopped"), logged(self.root / "whole"))
+    whole = report.read_summary(self.root / "whole")
+    for name in ("mse", "rate_coded", "drawn", "codebooks"):
+      self.assertEqual(summary[name], whole[name])
+
+  def test_asked_to_stop_in_the_last_step(self):
+    write = logging.MetricLog.write
+
+    def ask(log, step, split, values):
+      write(log, step, split, values)
+      if step == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with mock.patch.object(logging.MetricLog, "write", ask):
+      with self.assertRaisesRegex(StoppedError, "after step 6 of 6, saved"):
+        run(self.root / "run")
+    self.assertFalse((self.root / "run" / "summary.json").exists())
+    summary, _ = run(self.root / "run")
+    self.assertEqual(summary["steps"], 6)
 
   def test_updates_that_are_not_finite_may_be_skipped(self):
     make_preparation = step_lib._make_preparation
