@@ -1,0 +1,179 @@
+"""The same run on any number of devices."""
+
+import contextlib
+import io
+import os
+import pathlib
+import signal
+from unittest import mock
+
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adq_jax import codebook as codebooks
+from experiments import devices as device_lib
+from experiments import logging
+from experiments import settings
+from experiments import step as step_lib
+from experiments import train
+from experiments.checkpoints import load_state
+from experiments.devices import AXIS
+from experiments.errors import StoppedError
+from experiments.state import create_state
+from experiments.state import TrainState
+from tests.experiments import tiny
+
+# Codewords die within three steps and are revived.
+_FIELDS = {
+  "quantizer.codebook_init": "data",
+  "quantizer.revive_below": 0.2,
+  "quantizer.decay": 0.5,
+  "check_replicas": True,
+}
+# Sums over devices round in another order.  From step to step that little is
+# multiplied, by some ten in the six steps here, while no point is so near the
+# middle of two codewords that it changes sides.
+_RTOL = 1e-3
+
+
+def run(root, num_devices, variant, stop_after=None, **fields):
+  """Trains on some devices; asked to stop while it logs the step before."""
+  write = logging.MetricLog.write
+
+  def ask(log, step, split, values):
+    write(log, step, split, values)
+    if step + 1 == stop_after:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  chosen = jax.devices()[:num_devices]
+  with (
+    mock.patch.object(jax, "local_devices", lambda: chosen),
+    mock.patch.object(logging.MetricLog, "write", ask),
+    contextlib.redirect_stdout(io.StringIO()) as output,
+  ):
+    try:
+      train.train_and_evaluate(tiny.config(variant, **_FIELDS, **fields), root)
+    except StoppedError:
+      assert stop_after
+  return output.getvalue()
+
+
+def curve(root):
+  return [
+    (line["step"], line["split"], line["values"])
+    for line in logging.read_metrics(root)
+  ]
+
+
+class DevicesTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+
+  def assert_alike(self, some, other):
+    """The runs have the same curves, training's and validation's."""
+    some, other = curve(self.root / some), curve(self.root / other)
+    self.assertEqual([line[:2] for line in some], [line[:2] for line in other])
+    for (_, split, a), (_, _, b) in zip(some, other, strict=True):
+      names = ["mse"] + (["loss"] if split == "train" else ["psnr"])
+      for name in names:
+        np.testing.assert_allclose(a[name], b[name], rtol=_RTOL)
+
+  def test_a_checkpoint_of_eight_devices_goes_on_with_one(self):
+    run(self.root / "one", 1, "fixed_16x4")
+    run(self.root / "moved", 8, "fixed_16x4", stop_after=3)
+    self.assertEqual(curve(self.root / "moved")[-1][0], 3)
+    told = run(self.root / "moved", 1, "fixed_16x4")
+    self.assertIn("at step 3", told)
+    self.assert_alike("one", "moved")
+
+  @pytest.mark.slow
+  @parameterized.parameters("adaptive", "fixed_16x4")
+  def test_any_number_of_devices_learns_alike(self, variant):
+    states = {}
+    for count in (1, 2, 4, 8):
+      root = self.root / f"{count}"
+      run(root, count, variant)
+      states[count] = load_state(tiny.config(variant, **_FIELDS), root)[1]
+    for count in (2, 4, 8):
+      self.assert_alike("1", f"{count}")
+      chex.assert_trees_all_close(
+        states[count].codebook, states[1].codebook, rtol=0.02, atol=1e-3
+      )
+    for before, after in ((1, 8), (8, 2), (2, 4), (4, 1)):
+      name = f"{before}_{after}"
+      run(self.root / name, before, variant, stop_after=3)
+      run(self.root / name, after, variant)
+      self.assert_alike("1", name)
+
+  def test_codes_are_the_same_under_jit_and_any_pmap(self):
+    config = tiny.config("adaptive")
+    model = settings.create_model(config)
+    variables = create_state(config, model).variables
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-0.5, 0.5, (16, 16, 16, 3)).astype(np.float32)
+
+    def encode(images):
+      return model.apply(variables, images, method="encode")
+
+    expected = jax.jit(encode)(images)
+    self.assertGreater(len(np.unique(expected.index)), 4)
+    for count in (1, 2, 4, 8):
+      codes = jax.pmap(encode, devices=jax.devices()[:count])(
+        device_lib.shard(images, count)
+      )
+      codes = jax.tree.map(lambda x: x.reshape(16, 4, 4), codes)
+      chex.assert_trees_all_equal(codes, expected)
+
+
+class ReplicaCheckTest(parameterized.TestCase):
+  def state(self):
+    codebook = codebooks.init_codebook(jax.random.key(0), 4, 2)
+    params = {
+      "bias": jnp.array([0.0, jnp.nan]),
+      "half": jnp.ones(3, "bfloat16"),
+    }
+    state = TrainState(jnp.int32(7), params, codebook, ())
+    return device_lib.replicate(state, jax.devices())
+
+  def test_names_what_differs_on_a_single_device_in_a_single_bit(self):
+    check = step_lib.make_replica_check(jax.devices())
+    state = self.state()
+    check(state)  # NaN is NaN
+
+    for name, value in (("cluster_size", 1.0000001), ("initialized", False)):
+      leaf = _changed(getattr(state.codebook, name), value)
+      broken = state.replace(codebook=state.codebook.replace(**{name: leaf}))
+      with self.assertRaisesRegex(
+        RuntimeError, f"^devices disagree at step 7 in codebook/{name}$"
+      ):
+        check(broken)
+    params = dict(state.params)
+    params["bias"] = _changed(params["bias"], -0.0)
+    params["half"] = _changed(params["half"], 1.0078125)
+    with self.assertRaisesRegex(RuntimeError, "in params/bias, params/half$"):
+      check(state.replace(params=params))
+
+  def test_ends_a_run_whose_devices_place_codewords_apart(self):
+    draw = codebooks._draw
+
+    def apart(key, *args):
+      return draw(jax.random.fold_in(key, jax.lax.axis_index(AXIS)), *args)
+
+    root = pathlib.Path(self.create_tempdir()) / "run"
+    with mock.patch.object(codebooks, "_draw", apart):
+      with self.assertRaisesRegex(
+        RuntimeError, "^devices disagree at step 1 in codebook/.*embedding"
+      ):
+        run(root, 8, "fixed_16x4")
+
+
+def _changed(leaf, value):
+  """The same array, but for its first value on the sixth device."""
+  values = np.array(leaf)
+  values[5].reshape(-1)[:1] = value
+  return jax.device_put(values, leaf.sharding)
