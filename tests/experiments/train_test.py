@@ -205,7 +205,8 @@ class TrainTest(parameterized.TestCase):
     for module, name in ((data, "load"), (report, "finish")):
       with mock.patch.object(module, name, ask):
         with self.assertRaisesRegex(
-          StoppedError, "at once, by SIGTERM; .*stopped holds stands: go on with"
+          StoppedError,
+          "at once, by SIGTERM; .*stopped holds stands: go on with",
         ) as raised:
           run(self.root / "stopped")
         self.assertEqual(raised.exception.exit_code, 75)
