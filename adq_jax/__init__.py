@@ -17,6 +17,8 @@ from adq_jax.quantizers.adaptive import AdaptiveQuantizer
 from adq_jax.quantizers.base import Quantized
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.selection import AttentionSelector
+from adq_jax.sharding import merge_codebook
+from adq_jax.sharding import split_codebook
 from adq_jax.theory import optimal_codebook_size
 from adq_jax.vqvae import Reconstruction
 from adq_jax.vqvae import VQVAE
@@ -36,10 +38,12 @@ __all__ = [
   "entropy_bits",
   "gradient_gap",
   "index_codebook",
+  "merge_codebook",
   "nearest_codes",
   "nominal_rate",
   "optimal_codebook_size",
   "perplexity",
   "psnr",
+  "split_codebook",
   "usage",
 ]

@@ -2,15 +2,18 @@
 
 Shapes: T points, N codewords, D their width.  A mask `[T]` is 1 for a real
 point and 0 for padding; `axis_name` names the mapped axis (of `jax.pmap`, say)
-over whose devices a batch is spread.
+over whose devices a batch is spread, `shard_axis` the one over which the
+codebook is cut (see `adq_jax.sharding`): a device then has N / n of its rows,
+and the same comes out as for the whole.
 """
 
-from collections.abc import Sequence
 import functools
 
 import flax
 import jax
 import jax.numpy as jnp
+
+from adq_jax import sharding
 
 _PLACEMENT_NOISE = 0.01  # in standard deviations of the encodings
 _SMOOTHING = 1e-5  # points added to every codeword's count
@@ -111,7 +114,7 @@ def code_counts(
   """Returns how many points chose each codeword, float32 `[N]`.
 
   Args:
-    codes: int32 `[...]`, in [0, N).
+    codes: int32 `[...]`, in [0, N); others count nowhere.
     codebook_size: N.
     mask: 1 for a real point, `[...]`.
     axis_name: the mapped axis to sum over.
@@ -137,7 +140,7 @@ def code_sums(
 
   Args:
     points: float32 `[T, D]`.
-    codes: int32 `[T]`, in [0, N).
+    codes: int32 `[T]`, in [0, N]; N counts nowhere.
     codebook_size: N.
     mask: 1 for a real point, `[T]`.
     axis_name: the mapped axis to sum over.
@@ -203,8 +206,8 @@ def ema_update(
     sums: the sums of those points, over all devices, `[N, D]`.
     decay: g, in [0, 1).
   """
-  cluster_size = decay * codebook.cluster_size + (1 - decay) * counts
-  embedding_sum = decay * codebook.embedding_sum + (1 - decay) * sums
+  cluster_size = _average(codebook.cluster_size, counts, decay)
+  embedding_sum = _average(codebook.embedding_sum, sums, decay)
   is_chosen = counts > 0
   # Where nobody chose, cluster_size may have decayed to zero.
   size = jnp.where(is_chosen, cluster_size, 1.0)
@@ -219,7 +222,11 @@ def ema_update(
 
 
 def smoothed_ema_update(
-  codebook: Codebook, counts: jax.Array, sums: jax.Array, decay: float
+  codebook: Codebook,
+  counts: jax.Array,
+  sums: jax.Array,
+  decay: float,
+  shard_axis: str | None = None,
 ) -> Codebook:
   """Moves all codewords to means with Laplace-smoothed counts.
 
@@ -228,17 +235,25 @@ def smoothed_ema_update(
   every codeword is the averaged sum over it.  From `init_smoothed_codebook`,
   the first update throws codewords that nobody chose out to about 1e5.
 
-  The arguments are those of `ema_update`.
+  The arguments are those of `ema_update`, and what the codebook is cut over.
   """
-  size = decay * codebook.cluster_size + (1 - decay) * counts
-  total = size.sum()
-  size = (size + _SMOOTHING) / (total + len(size) * _SMOOTHING) * total
-  embedding_sum = decay * codebook.embedding_sum + (1 - decay) * sums
+  size = _average(codebook.cluster_size, counts, decay)
+  total = sharding.total(size, shard_axis)
+  codebook_size = len(size) * sharding.num_shards(shard_axis)
+  size = (size + _SMOOTHING) / (total + codebook_size * _SMOOTHING) * total
+  embedding_sum = _average(codebook.embedding_sum, sums, decay)
   return codebook.replace(
     embedding=embedding_sum / size[:, None],
     cluster_size=size,
     embedding_sum=embedding_sum,
   )
+
+
+def _average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:
+  """Returns g old + (1-g) new, elementwise."""
+  # With two products, which of them is rounded before they are added is a
+  # compiler's choice, and may differ between arrays of different sizes.
+  return new + decay * (old - new)
 
 
 def initialize_from_data(
@@ -248,6 +263,7 @@ def initialize_from_data(
   *,
   mask: jax.Array | None = None,
   axis_name: str | None = None,
+  shard_axis: str | None = None,
 ) -> Codebook:
   """Makes codewords of a codebook that has none yet from the global batch.
 
@@ -262,6 +278,7 @@ def initialize_from_data(
     points,
     mask,
     axis_name,
+    shard_axis,
   )
   return placed.replace(initialized=codebook.initialized | is_placed)
 
@@ -274,6 +291,7 @@ def revive_dead_codes(
   *,
   mask: jax.Array | None = None,
   axis_name: str | None = None,
+  shard_axis: str | None = None,
 ) -> Codebook:
   """Places codewords that are hardly chosen upon encodings of the batch.
 
@@ -290,9 +308,13 @@ def revive_dead_codes(
     threshold: a share of the mean cluster_size.
     mask: 1 for a real point, `[T]`.
     axis_name: the mapped axis over which the batch is spread.
+    shard_axis: the one over which the codebook is cut.
   """
-  is_dead = codebook.cluster_size < threshold * codebook.cluster_size.mean()
-  revived, _ = _place(key, codebook, is_dead, points, mask, axis_name)
+  size = codebook.cluster_size
+  is_dead = size < threshold * sharding.mean(size, shard_axis)
+  revived, _ = _place(
+    key, codebook, is_dead, points, mask, axis_name, shard_axis
+  )
   return revived
 
 
@@ -303,19 +325,21 @@ def _place(
   points: jax.Array,
   mask: jax.Array | None,
   axis_name: str | None,
+  shard_axis: str | None,
 ) -> tuple[Codebook, jax.Array]:
   """Places the codewords `where` is true; also returns whether it could."""
   if mask is None:
     mask = jnp.ones(points.shape[:1])
 
   def place(codebook: Codebook) -> tuple[Codebook, jax.Array]:
-    batch, is_real = _gather((points, mask > 0), axis_name)
+    batch, is_real = sharding.gather((points, mask > 0), axis_name)
     if not len(batch):
       return codebook, jnp.array(False)
-    drawn = _draw(key, batch, is_real, len(where))
+    rows = sharding.rows_of_shard(len(where), shard_axis)
+    drawn = _draw(key, batch, is_real, rows)
     can_place = is_real.any()
     chosen = where & can_place
-    size = codebook.cluster_size.mean()
+    size = sharding.mean(codebook.cluster_size, shard_axis)
     return (
       codebook.replace(
         embedding=jnp.where(chosen[:, None], drawn, codebook.embedding),
@@ -327,10 +351,13 @@ def _place(
       can_place,
     )
 
-  # Most steps place nothing, and then need not gather.  All devices hold the
-  # same codebook, so that they agree on it.
+  # Most steps place nothing, and then need not gather.  All devices must agree
+  # on it; they do where they hold the same codebook.
+  is_any = where.any()
+  if shard_axis is not None:
+    is_any = jax.lax.pmax(is_any.astype(jnp.int32), shard_axis) > 0
   return jax.lax.cond(
-    where.any(),
+    is_any,
     place,
     lambda codebook: (codebook, jnp.array(False)),
     codebook,
@@ -338,25 +365,33 @@ def _place(
 
 
 def _draw(
-  key: jax.Array, points: jax.Array, is_real: jax.Array, num_draws: int
+  key: jax.Array, points: jax.Array, is_real: jax.Array, rows: jax.Array
 ) -> jax.Array:
-  """Draws real points in random order, over and over, and adds the noise."""
+  """Draws real points in random order, over and over, and adds the noise.
+
+  Args:
+    key: a PRNG key.
+    points: `[T, D]`.
+    is_real: bool `[T]`.
+    rows: the codewords to draw for, int32 `[...]`.  What each gets does not
+      depend on the others.
+  """
   order_key, noise_key = jax.random.split(key)
   points = jnp.where(is_real[:, None], points, 0.0)
   num_real = jnp.maximum(is_real.sum(), 1)
   rank = jax.random.uniform(order_key, is_real.shape, jnp.float32)
   order = jnp.argsort(jnp.where(is_real, rank, jnp.inf))
-  drawn = points[order[jnp.arange(num_draws) % num_real]]
-  mean = points.sum(axis=0) / num_real
+  drawn = points[order[rows % num_real]]
+  mean = sharding.add_up(points) / num_real
   deviations = jnp.where(is_real[:, None], points - mean, 0.0)
-  std = jnp.sqrt(jnp.square(deviations).sum(axis=0) / num_real)
-  noise = jax.random.normal(noise_key, drawn.shape, jnp.float32)
-  return drawn + _PLACEMENT_NOISE * std * noise
-
-
-def _gather(
-  arrays: Sequence[jax.Array], axis_name: str | None
-) -> Sequence[jax.Array]:
-  if axis_name is None:
-    return arrays
-  return jax.lax.all_gather(arrays, axis_name, tiled=True)
+  # Products of 12 and 12 bits, or 8 and 16, are exact.  Whether a compiler
+  # rounds before it adds makes no difference then, and so no number of devices.
+  deviations = jax.lax.reduce_precision(deviations, 8, 11)
+  std = jnp.sqrt(sharding.add_up(jnp.square(deviations)) / num_real)
+  noise = jax.vmap(
+    lambda row: jax.random.normal(
+      jax.random.fold_in(noise_key, row), drawn.shape[1:], jnp.float32
+    )
+  )(rows)
+  scale = jax.lax.reduce_precision(_PLACEMENT_NOISE * std, 8, 7)
+  return drawn + scale * jax.lax.reduce_precision(noise, 8, 15)

@@ -25,24 +25,40 @@ def psnr(mse: jax.Array | float, peak: float = 1.0) -> jax.Array:
   return 10.0 * jnp.log10(peak**2 / jnp.asarray(mse))
 
 
-def entropy_bits(counts: jax.Array) -> jax.Array:
+def entropy_bits(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
   """Returns the entropy of the histogram `[N]` in bits; 0 where it is empty.
 
   It is the plug-in estimate: too low where N is near the number of points.
+
+  Args:
+    counts: the histogram; with `shard_axis`, this device's part of it.
+    shard_axis: the mapped axis over whose devices it is cut in equal parts.
   """
+
+  def over_shards(total: jax.Array) -> jax.Array:
+    return total if shard_axis is None else jax.lax.psum(total, shard_axis)
+
   counts = jnp.asarray(counts, jnp.float32)
-  p = counts / jnp.maximum(counts.sum(), 1.0)
-  return -jnp.sum(jnp.where(p > 0, p * jnp.log2(jnp.where(p > 0, p, 1.0)), 0.0))
+  p = counts / jnp.maximum(over_shards(counts.sum()), 1.0)
+  terms = jnp.where(p > 0, p * jnp.log2(jnp.where(p > 0, p, 1.0)), 0.0)
+  return -over_shards(jnp.sum(terms))
 
 
-def perplexity(counts: jax.Array) -> jax.Array:
-  """Returns 2^entropy of the histogram `[N]`: 1 (one codeword) to N (even)."""
-  return 2.0 ** entropy_bits(counts)
+def perplexity(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
+  """Returns 2^entropy of the histogram `[N]`: 1 (one codeword) to N (even).
+
+  The arguments are those of `entropy_bits`.
+  """
+  return 2.0 ** entropy_bits(counts, shard_axis)
 
 
-def usage(counts: jax.Array) -> jax.Array:
-  """Returns the share of codewords chosen at least once; counts `[N]`."""
-  return jnp.mean((jnp.asarray(counts) > 0).astype(jnp.float32))
+def usage(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
+  """Returns the share of codewords chosen at least once.
+
+  The arguments are those of `entropy_bits`.
+  """
+  share = jnp.mean((jnp.asarray(counts) > 0).astype(jnp.float32))
+  return share if shard_axis is None else jax.lax.pmean(share, shard_axis)
 
 
 def nominal_rate(

@@ -82,12 +82,7 @@ def nearest_codes(
   checks.check_width("z", z, dim, "the codebook's width")
   if not z.size:
     return jnp.zeros(z.shape[:-1], jnp.int32)
-  points = jax.lax.stop_gradient(z).astype(jnp.float32).reshape(-1, dim)
-  # Neither as it is, nor as the difference of two infinities, may a NaN reach
-  # a minimum, which passes it on.
-  is_nan = jnp.isnan(points).any(axis=-1)
-  largest = jnp.finfo(jnp.float32).max
-  points = jnp.clip(jnp.nan_to_num(points), -largest, largest)
+  points, is_nan = prepare_points(z.reshape(-1, dim))
   indices = search(points, codebook)
   return jnp.where(is_nan, 0, indices).reshape(z.shape[:-1])
 
@@ -127,7 +122,22 @@ def _checked_codewords(codebook: jax.Array) -> jax.Array:
       f"codebook has shape {codebook.shape}; it needs at least one codeword"
       " of width 1 or more"
     )
-  codewords = jax.lax.stop_gradient(codebook).astype(jnp.float32)
+  return prepare_codewords(codebook)
+
+
+def prepare_points(points: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns points `[T, D]` as searches take them, and which have NaN."""
+  points = jax.lax.stop_gradient(points).astype(jnp.float32)
+  # Neither as it is, nor as the difference of two infinities, may a NaN reach
+  # a minimum, which passes it on.
+  is_nan = jnp.isnan(points).any(axis=-1)
+  largest = jnp.finfo(jnp.float32).max
+  return jnp.clip(jnp.nan_to_num(points), -largest, largest), is_nan
+
+
+def prepare_codewords(codewords: jax.Array) -> jax.Array:
+  """Returns codewords of any shape as searches take them."""
+  codewords = jax.lax.stop_gradient(codewords).astype(jnp.float32)
   return jnp.where(jnp.isnan(codewords), jnp.inf, codewords)
 
 

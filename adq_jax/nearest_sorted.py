@@ -25,6 +25,24 @@ class SortedCodes:
     return 1
 
 
+@flax.struct.dataclass
+class Neighbours:
+  """Codewords on both sides of points.
+
+  Attributes:
+    below: the highest codeword below each point, float32 `[T]`; -inf where
+      there is none.
+    below_index: the lowest index of those that equal it, int32 `[T]`.
+    above: the lowest codeword from each point on; inf where there is none.
+    above_index: the lowest index of those that equal it.
+  """
+
+  below: jax.Array
+  below_index: jax.Array
+  above: jax.Array
+  above_index: jax.Array
+
+
 def build(codewords: jax.Array) -> SortedCodes:
   """Sorts codewords float32 `[N, 1]`, none of them NaN."""
   order = jnp.argsort(codewords[:, 0]).astype(jnp.int32)
@@ -45,26 +63,40 @@ def search(points: jax.Array, codes: SortedCodes) -> jax.Array:
   highest = codes.values[jnp.maximum(above - 1, 0)]
   below = jnp.searchsorted(codes.values, highest)
   last = len(codes.values) - 1
-  return _nearer(
-    x,
-    jnp.where(above > 0, highest, -jnp.inf),
-    codes.order[below],
-    codes.values.at[above].get(mode="fill", fill_value=jnp.inf),
-    codes.order[jnp.minimum(above, last)],
+  found = Neighbours(
+    below=jnp.where(above > 0, highest, -jnp.inf),
+    below_index=codes.order[below],
+    above=codes.values.at[above].get(mode="fill", fill_value=jnp.inf),
+    above_index=codes.order[jnp.minimum(above, last)],
   )
+  return nearer(x, found)
 
 
 def search_unsorted(points: jax.Array, codewords: jax.Array) -> jax.Array:
-  """The same for codewords `[N, 1]` in any order: sorts the points instead.
+  """The same for codewords `[N, 1]` in any order: sorts the points instead."""
+  order = jnp.argsort(points[:, 0])
+  values = points[order, 0]
+  nearest = nearer(values, _neighbours(values, codewords))
+  return jnp.zeros(len(points), jnp.int32).at[order].set(nearest)
+
+
+def neighbours(points: jax.Array, codewords: jax.Array) -> Neighbours:
+  """Returns what `search_unsorted` chooses among; index N for none."""
+  order = jnp.argsort(points[:, 0])
+  found = _neighbours(points[order, 0], codewords)
+  return jax.tree.map(lambda x: jnp.zeros_like(x).at[order].set(x), found)
+
+
+def _neighbours(values: jax.Array, codewords: jax.Array) -> Neighbours:
+  """The neighbours of ascending points `[T]`.
 
   The sorted points cut the line into T + 1 intervals; interval i ends below
   point i.  Of the codewords in an interval only the lowest and the highest can
   be nearest to a point.  A point's neighbours are the highest codeword of the
   last interval before it that has any, and the lowest of the first after it.
   """
-  num_points, num_codes = len(points), len(codewords)
-  order = jnp.argsort(points[:, 0])
-  values, codes = points[order, 0], codewords[:, 0]
+  num_points, num_codes = len(values), len(codewords)
+  codes = codewords[:, 0]
   # A codeword that equals a point is in the interval after it.
   interval = jnp.searchsorted(values, codes, side="right")
 
@@ -87,24 +119,17 @@ def search_unsorted(points: jax.Array, codewords: jax.Array) -> jax.Array:
   after = jax.lax.cummin(
     jnp.where(is_filled, intervals, num_points + 1), reverse=True
   )[1:]
-  # Where there is none, index N, infinitely far.
-  below = jnp.where(before < 0, -jnp.inf, highest[before])
-  below_index = jnp.where(before < 0, num_codes, highest_index[before])
-  above = lowest.at[after].get(mode="fill", fill_value=jnp.inf)
-  above_index = lowest_index.at[after].get(mode="fill", fill_value=num_codes)
-  nearest = _nearer(values, below, below_index, above, above_index)
-  return jnp.zeros(num_points, jnp.int32).at[order].set(nearest)
+  return Neighbours(
+    below=jnp.where(before < 0, -jnp.inf, highest[before]),
+    below_index=jnp.where(before < 0, num_codes, highest_index[before]),
+    above=lowest.at[after].get(mode="fill", fill_value=jnp.inf),
+    above_index=lowest_index.at[after].get(mode="fill", fill_value=num_codes),
+  )
 
 
-def _nearer(
-  x: jax.Array,
-  below: jax.Array,
-  below_index: jax.Array,
-  above: jax.Array,
-  above_index: jax.Array,
-) -> jax.Array:
+def nearer(x: jax.Array, found: Neighbours) -> jax.Array:
   """The index of the nearer of two neighbours, the lower of equally near."""
-  to_below, to_above = x - below, above - x
-  nearer = jnp.where(to_below < to_above, below_index, above_index)
-  lower = jnp.minimum(below_index, above_index)
+  to_below, to_above = x - found.below, found.above - x
+  nearer = jnp.where(to_below < to_above, found.below_index, found.above_index)
+  lower = jnp.minimum(found.below_index, found.above_index)
   return jnp.where(to_below == to_above, lower, nearer)

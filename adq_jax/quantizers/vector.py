@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from adq_jax import checks
 from adq_jax import codebook as codebooks
 from adq_jax import metrics
+from adq_jax import sharding
 from adq_jax.nearest import nearest_codes
 from adq_jax.quantizers import base
 
@@ -33,6 +34,25 @@ def _identity(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
   centre = tuple(side // 2 for side in sides)
   eye = jnp.eye(rows, columns, dtype=dtype)
   return jnp.zeros(shape, dtype).at[centre].set(eye)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+  """The points whose statistics a device makes: its own, or all for its shard.
+
+  Attributes:
+    points: float32 `[T, D]`.
+    codes: int32 `[T]`, of the codewords that the device holds.
+    size: how many these are.
+    mask: 1 for a real point, `[T]`, or None.
+    axis_name: the mapped axis to add up over, or None.
+  """
+
+  points: jax.Array
+  codes: jax.Array
+  size: int
+  mask: jax.Array | None
+  axis_name: str | None
 
 
 class VectorQuantizer(nn.Module):
@@ -63,6 +83,17 @@ class VectorQuantizer(nn.Module):
     output_kernel: side of the projection D -> C: 1, or an odd number for a
       convolution over z `[..., H, W, C]`.
     axis_name: the mapped axis over which a training batch is spread.
+    shard_codebook: whether each device of `axis_name` holds an equal part of
+      the codewords instead of all, so that N may be as large as all of them
+      have memory for; not with `"gradient"`.  The codes are those of the whole
+      codebook.  So is the state after training: what one device makes of the
+      whole batch, on CPU devices, a power of two of them up to 1,024, to the
+      bit.  (An unsharded quantizer on several devices adds up sums of each, and
+      rounds accordingly; accelerators add in orders of their own.)  `init`
+      needs no axis and makes the whole codebook, of which
+      `adq_jax.split_codebook` makes shards; jitted together, with
+      `out_shardings` over the devices, no device makes more than its own.
+      Everything else, evaluation too, has to be under the axis.
   """
 
   codebook_size: int
@@ -75,6 +106,7 @@ class VectorQuantizer(nn.Module):
   revive_below: float = 0.0
   output_kernel: int = 1
   axis_name: str | None = None
+  shard_codebook: bool = False
 
   def setup(self):
     self._check_fields()
@@ -141,7 +173,8 @@ class VectorQuantizer(nn.Module):
       `metrics` also has the batch's `perplexity` (1 to N) and `usage`, the
       share of codewords chosen.  In training under `axis_name`, metrics are
       of the batch of all devices, and the mean of `loss` over devices is its
-      loss; in evaluation no device looks at another.
+      loss; in evaluation no device looks at another, except that
+      those of a sharded codebook count `perplexity` and `usage` together.
 
     Raises:
       ValueError: if a shape, dtype or field does not fit, the collection is
@@ -157,9 +190,7 @@ class VectorQuantizer(nn.Module):
     }
     if updates:
       self._begin_update(points, batch)
-    codewords = self._codewords()
-    codes = nearest_codes(points, codewords)
-    quantized = jnp.take(codewords, codes, axis=0)
+    codes, quantized = self._search(points)
 
     def mean_square(a, b):
       return base.masked_mean(jnp.square(a - b).mean(axis=-1), **batch)
@@ -168,9 +199,12 @@ class VectorQuantizer(nn.Module):
     loss = self.commitment_cost * error
     if self.update == "gradient":
       loss += mean_square(jax.lax.stop_gradient(points), quantized)
-    counts = codebooks.code_counts(codes, self.codebook_size, **batch)
+    seen = self._seen(points, codes, batch)
+    counts = codebooks.code_counts(
+      seen.codes, seen.size, mask=seen.mask, axis_name=seen.axis_name
+    )
     if updates:
-      self._finish_update(points, codes, counts, batch)
+      self._finish_update(points, seen, counts, batch)
     quantized = jax.lax.stop_gradient(quantized)
     values = self._from_points(
       base.straight_through(quantized, points), z.shape
@@ -184,20 +218,22 @@ class VectorQuantizer(nn.Module):
       loss=loss,
       metrics={
         "quantization_error": error,
-        "perplexity": metrics.perplexity(counts),
-        "usage": metrics.usage(counts),
+        "perplexity": metrics.perplexity(counts, self._shard_axis),
+        "usage": metrics.usage(counts, self._shard_axis),
       },
     )
 
   def encode(self, z: jax.Array) -> jax.Array:
     """Returns the codes of z `[..., C]`, int32 `[...]`."""
-    codes = nearest_codes(*self.search_space(z))
+    self._check_z(z, None)
+    codes, _ = self._search(self._to_points(z))
     return codes.reshape(z.shape[:-1])
 
   def search_space(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns what the search compares, for z `[..., C]`.
 
-    Points float32 `[T, D]`, and codewords float32 `[N, D]`.
+    Points float32 `[T, D]`, and codewords float32 `[N, D]`, of a sharded
+    codebook this device's.
     """
     self._check_z(z, None)
     return self._to_points(z), self._codewords()
@@ -210,7 +246,10 @@ class VectorQuantizer(nn.Module):
     checks.check_integer("codes", codes)
     in_range = (codes >= 0) & (codes < self.codebook_size)
     indices = jnp.where(in_range, codes, self.codebook_size).reshape(-1)
-    quantized = jnp.take(self._codewords(), indices, axis=0, mode="fill")
+    if self._shard_axis is None:
+      quantized = jnp.take(self._codewords(), indices, axis=0, mode="fill")
+    else:
+      quantized = sharding.take(indices, self._codewords(), self._shard_axis)
     return self._from_points(quantized, (*codes.shape, self._width))
 
   @property
@@ -229,10 +268,34 @@ class VectorQuantizer(nn.Module):
     values = points.reshape(*shape[:-1], self.embedding_dim)
     return values if self.features is None else self.project_out(values)
 
+  @property
+  def _shard_axis(self) -> str | None:
+    """Over whose devices the codewords are cut; None where they are not."""
+    is_sharded = self.shard_codebook and not self.is_initializing()
+    return self.axis_name if is_sharded else None
+
   def _codewords(self) -> jax.Array:
     if self.update == "gradient":
       return self.embedding
-    return self.state["embedding"].value
+    codewords = self.state["embedding"].value
+    if self._shard_axis is not None:
+      sharding.check_shard(codewords, self.codebook_size, self._shard_axis)
+    return codewords
+
+  def _search(self, points: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The codes `[T]` of points, and their codewords `[T, D]`."""
+    codewords = self._codewords()
+    if self._shard_axis is not None:
+      everywhere = sharding.gather(
+        jax.lax.stop_gradient(points), self._shard_axis
+      )
+      return sharding.nearest_codes(everywhere, codewords, self._shard_axis)
+    if self.shard_codebook:
+      # While it is made, it may be too large for a search.
+      codes = jnp.zeros(len(points), jnp.int32)
+    else:
+      codes = nearest_codes(points, codewords)
+    return codes, jnp.take(codewords, codes, axis=0)
 
   def _codebook(self) -> codebooks.Codebook:
     return codebooks.Codebook(
@@ -256,12 +319,23 @@ class VectorQuantizer(nn.Module):
           self._placement_key("codebook_init='data'"),
           self._codebook(),
           jax.lax.stop_gradient(points),
+          shard_axis=self._shard_axis,
           **batch,
         )
       )
 
+  def _seen(self, points: jax.Array, codes: jax.Array, batch) -> "_Seen":
+    points = jax.lax.stop_gradient(points)
+    axis = self._shard_axis
+    if axis is None:
+      return _Seen(points, codes, self.codebook_size, **batch)
+    size = len(self._codewords())
+    points, codes, mask = sharding.gather((points, codes, batch["mask"]), axis)
+    codes = sharding.codes_in_shard(codes, size, axis)
+    return _Seen(points, codes, size, mask, axis_name=None)
+
   def _finish_update(
-    self, points: jax.Array, codes: jax.Array, counts: jax.Array, batch
+    self, points: jax.Array, seen: "_Seen", counts: jax.Array, batch
   ) -> None:
     """Moves the codewords, or with "gradient" counts their use alone."""
     if self.update == "gradient":
@@ -269,10 +343,18 @@ class VectorQuantizer(nn.Module):
       size.value = self.decay * size.value + (1 - self.decay) * counts
       return
     points = jax.lax.stop_gradient(points)
-    sums = codebooks.code_sums(points, codes, self.codebook_size, **batch)
+    sums = codebooks.code_sums(
+      seen.points,
+      seen.codes,
+      seen.size,
+      mask=seen.mask,
+      axis_name=seen.axis_name,
+    )
     move = codebooks.ema_update
     if self.update == "smoothed_ema":
-      move = codebooks.smoothed_ema_update
+      move = functools.partial(
+        codebooks.smoothed_ema_update, shard_axis=self._shard_axis
+      )
     codebook = move(self._codebook(), counts, sums, self.decay)
     if self.revive_below > 0:
       codebook = codebooks.revive_dead_codes(
@@ -280,6 +362,7 @@ class VectorQuantizer(nn.Module):
         codebook,
         points,
         self.revive_below,
+        shard_axis=self._shard_axis,
         **batch,
       )
     self._store(codebook)
@@ -323,6 +406,16 @@ class VectorQuantizer(nn.Module):
       )
     checks.check_choice("update", self.update, UPDATES)
     checks.check_choice("codebook_init", self.codebook_init, ("normal", "data"))
+    if self.shard_codebook and self.axis_name is None:
+      raise ValueError(
+        "shard_codebook needs axis_name, the mapped axis of the devices that"
+        " hold the shards; it is None"
+      )
+    if self.shard_codebook and self.update == "gradient":
+      raise ValueError(
+        'shard_codebook is True, which update="gradient" does not allow; use'
+        ' update="ema"'
+      )
     if self.update != "ema" and (
       self.codebook_init == "data" or self.revive_below > 0
     ):
