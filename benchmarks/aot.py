@@ -1,12 +1,16 @@
 """The training step for accelerators that are not there: memory, and batches.
 
 python -m benchmarks.aot
+python -m benchmarks.aot --sharded
 
 Compiles the whole `pmap` training step of Tiny-ImageNet, adaptive, ahead of
 time for every device of a v5e host and for an H100; see `benchmarks.topologies`
 for what that needs.  Nothing runs: the figures are the compilers'.  Each chip
 and dtype has a process of its own and takes ten minutes or more: some compiles,
 to find the largest batch.
+
+The second compiles the training step of one sharded codebook instead, of 2^24
+codewords of width 8, for sixteen chips; see `benchmarks.aot_sharded`.
 """
 
 import concurrent.futures
@@ -21,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from benchmarks import aot_sharded
 from benchmarks import report
 from benchmarks import timing
 from benchmarks import topologies
@@ -38,6 +43,10 @@ _DTYPES = flags.DEFINE_multi_enum(
   "dtype", ["float32"], ["float32", "bfloat16"], "Of the networks."
 )
 
+_SHARDED = flags.DEFINE_bool(
+  "sharded", False, "A codebook over sixteen chips instead."
+)
+
 _GIB = 2**30
 _MEMORY = {"v5e": 16, "v6e": 32, "v5p": 95, "H100": 80}  # GiB of a device
 _RESERVED = 0.05  # share of it that is left to the runtime
@@ -47,6 +56,9 @@ _CLOSE = 1.1  # how much larger a batch that does not fit may be, to be enough
 
 def main(argv: list[str]) -> None:
   del argv
+  if _SHARDED.value:
+    aot_sharded.show(_JSON.value)
+    return
   rows = []
   for chip in _CHIPS.value:
     package = topologies.missing_package(chip)

@@ -22,6 +22,8 @@ _TPUS = {
 }
 _GPUS = {"H100": "h100.txtpb"}
 CHIPS = (*_TPUS, *_GPUS)
+POD = "v5e 4x4"  # sixteen chips
+_TOPOLOGIES = {**_TPUS, POD: ("v5e:4x4", "v5litepod-16")}
 
 _PACKAGES = "--no-deps -r benchmarks/aot_requirements.txt"
 
@@ -39,7 +41,7 @@ _TPU_ENVIRONMENT = {
 
 def missing_package(chip: str) -> str | None:
   """Returns what to install before compiling for a chip; None if nothing."""
-  if chip in _TPUS:
+  if chip in _TOPOLOGIES:
     modules = ("libtpu",)
   else:
     modules = "jax_cuda13_plugin", "jax_plugins.xla_cuda13"
@@ -60,15 +62,16 @@ def devices(chip: str) -> tuple[jax.Device, ...]:
   process: if this machine has some, call it in a process of its own.
 
   Args:
-    chip: one of `CHIPS`.
+    chip: one of `CHIPS`, or `POD`.
 
   Raises:
     ValueError: if there is no such chip here.
     ImportError: if its compiler is not installed.
     RuntimeError: if it is a GPU, and JAX has looked for a real one before.
   """
-  if chip not in CHIPS:
-    raise ValueError(f"chip is {chip!r}; it needs to be one of {CHIPS}")
+  known = (*CHIPS, POD)
+  if chip not in known:
+    raise ValueError(f"chip is {chip!r}; it needs to be one of {known}")
   package = missing_package(chip)
   if package:
     raise ImportError(
@@ -77,8 +80,8 @@ def devices(chip: str) -> tuple[jax.Device, ...]:
   if not jax.config.jax_platforms:
     # Else the CUDA plugin looks for CUDA's libraries and gives up.
     jax.config.update("jax_platforms", "cpu")
-  if chip in _TPUS:
-    topology, accelerator = _TPUS[chip]
+  if chip in _TOPOLOGIES:
+    topology, accelerator = _TOPOLOGIES[chip]
     for name, value in _TPU_ENVIRONMENT.items():
       os.environ.setdefault(name, value)
     os.environ["TPU_ACCELERATOR_TYPE"] = accelerator

@@ -9,6 +9,7 @@ import pytest
 
 from adq_jax import nearest_codes
 from adq_jax import nearest_pallas
+from benchmarks import aot_sharded
 from benchmarks import topologies
 
 NUM_POINTS = 8192
@@ -98,6 +99,23 @@ class AheadOfTimeTest(parameterized.TestCase):
     self.require(chip)
     text = compile_search(chip, search, structure).as_text()
     self.assertRegex("\n".join(lower_precisions(text)), r"bf16\[")
+
+  def test_a_sharded_codebook_stays_in_its_shards(self):
+    self.require(topologies.POD)
+    codebook_size, num_points = aot_sharded.CODEBOOK_SIZE, aot_sharded.POINTS
+    compiled = aot_sharded.compile_step(codebook_size, 8, num_points)
+    text = compiled.as_text()
+    self.assertEmpty(lower_precisions(text))
+    rows = {row["kind"]: row["KiB"] for row in aot_sharded.collectives(text)}
+    # Points and codes, of all devices; codewords and their indices.
+    points = 16 * num_points * (8 + 1) * 4 / 1024
+    self.assertEqual(rows["all-gather"], points)
+    self.assertEqual(rows["all-to-all"], points)
+    self.assertLess(rows["all-reduce"], 1)
+    shard = codebook_size // 16 * (2 * 8 + 1) * 4
+    memory = compiled.memory_analysis()
+    self.assertLess(memory.argument_size_in_bytes, 1.1 * shard)
+    self.assertLess(memory.temp_size_in_bytes, shard)
 
   def test_unknown_chips_are_named(self):
     with self.assertRaisesRegex(ValueError, "chip is 'v9'.*'v5e'"):
