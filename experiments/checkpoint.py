@@ -18,6 +18,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from adq_jax import split_codebook
 from experiments import workdir as workdirs
 from experiments.errors import one_line
 from experiments.state import TrainState
@@ -35,7 +36,7 @@ class Checkpoint:
   """What was saved at a step.
 
   Attributes:
-    state: of one device, NumPy arrays.
+    state: of the host, NumPy arrays.
     seconds: that the run had trained for.
     mse: of the validation split; None where it was not evaluated.
   """
@@ -50,6 +51,7 @@ class Checkpoint:
       "step": int(self.state.step),
       "seconds": self.seconds,
       "mse": self.mse,
+      "shards": shards_of(self.state),
       "arrays": _hashes(self.state),
     }
     return ocp.args.Composite(
@@ -70,14 +72,14 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
   Args:
     workdir: of the run.
     step: of a checkpoint.
-    template: a state of the shapes and dtypes that it must have.
+    template: a state of the shapes and dtypes that it must have, with its
+      codebook whole.
 
   Raises:
     DamagedError: if it is not what was saved, or of another run.
   """
   directory = _path(workdir, step).absolute()
   try:
-    template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
     # Of several processes each may read alone, without waiting for others.
     alone = ocp.options.MultiprocessingOptions(
       primary_host=jax.process_index(), active_processes={jax.process_index()}
@@ -90,6 +92,7 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
     digest = known.pop("sha256")
     if digest != _json_hash(known) or known["step"] != step:
       raise DamagedError("its description is not as it was saved")
+    template = with_shards(template, known.get("shards"))
     with ocp.StandardCheckpointer(multiprocessing_options=alone) as reader:
       state = reader.restore(directory / "state", template)
     for name, digest in _hashes(state).items():
@@ -129,6 +132,25 @@ def move_aside(workdir: pathlib.Path, step: int) -> pathlib.Path:
   place.parent.mkdir(exist_ok=True)
   os.rename(_path(workdir, step), place)
   return place
+
+
+def shards_of(state: TrainState) -> int | None:
+  """Of how many parts the codebook is; None where it is whole."""
+  is_sharded = isinstance(state.codebook, list)
+  return len(state.codebook) if is_sharded else None
+
+
+def with_shards(template: TrainState, num_shards: int | None) -> TrainState:
+  """Makes arrays of a template, of the shapes that were saved."""
+  if num_shards is not None:
+    shards = jax.eval_shape(
+      lambda whole: jax.tree.map(
+        lambda x: x[0], split_codebook(whole, num_shards)
+      ),
+      template.codebook,
+    )
+    template = template.replace(codebook=[shards] * num_shards)
+  return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
 
 
 def identity(

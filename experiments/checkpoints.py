@@ -21,6 +21,7 @@ from experiments import workdir as workdirs
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.state import create_state
+from experiments.state import merge
 from experiments.state import TrainState
 
 _LATEST = 2  # checkpoints kept beside the best: should one be damaged
@@ -42,7 +43,7 @@ class Checkpoints:
 
     Args:
       workdir: of the run.
-      template: a state of the shapes and dtypes that they must have.
+      template: what `make_template` gives.
 
     Raises:
       UserError: if there are checkpoints, but no whole one.
@@ -56,6 +57,7 @@ class Checkpoints:
     self.latest = None
     if self._mse:
       step = max(self._mse)
+      template = checkpoint.with_shards(template, found["shards"])
       state = flax.serialization.from_state_dict(template, found["state"])
       self.latest = checkpoint.Checkpoint(
         state, found["seconds"], self._mse[step]
@@ -74,7 +76,7 @@ class Checkpoints:
     """Saves a state, in the background from here on.
 
     Args:
-      state: of one device.
+      state: of the host.
       seconds: that the run has trained for.
       mse: of the validation split, where it was evaluated.
 
@@ -164,6 +166,8 @@ def load_state(
 ) -> tuple[VQVAE, TrainState]:
   """Returns the model of a config, and its state from a checkpoint.
 
+  A sharded codebook comes back whole, in an unsharded quantizer.
+
   Args:
     config: of the run.
     workdir: of the run.
@@ -172,7 +176,19 @@ def load_state(
   Raises:
     UserError: if there is no such checkpoint.
   """
-  model, template = _described(config, workdir)
+  state = merge(read_state(config, workdir, step))
+  return settings.create_model(config), jax.tree.map(jnp.asarray, state)
+
+
+def read_state(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  step: int | None = None,
+) -> TrainState:
+  """Returns the state of a checkpoint, as the host has it.
+
+  Arguments and errors are those of `load_state`.
+  """
   steps = checkpoint.steps_of(workdir)
   if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; train first")
@@ -180,6 +196,7 @@ def load_state(
     raise UserError(
       f"{workdir} has no checkpoint of step {step}; it has those of {steps}"
     )
+  _, template = _described(config, workdir)
   damaged = {}
   for candidate in reversed(steps) if step is None else [step]:
     try:
@@ -189,7 +206,7 @@ def load_state(
       continue
     for bad, why in damaged.items():
       print(f"Checkpoint {bad} of {workdir} is damaged, {why}: left out")
-    return model, jax.tree.map(jnp.asarray, state)
+    return state
   raise _nothing_whole(workdir, damaged)
 
 
@@ -223,7 +240,7 @@ def verify_run(
 def make_template(
   config: ml_collections.ConfigDict, model: VQVAE
 ) -> TrainState:
-  """Returns the shapes and dtypes of a run's state."""
+  """Returns the shapes and dtypes of a run's state, its codebook whole."""
   return jax.eval_shape(lambda: create_state(config, model))
 
 
@@ -256,6 +273,7 @@ def _find(workdir: pathlib.Path, template: TrainState) -> bytes:
   if whole:
     latest = whole[max(whole)]
     found["state"] = flax.serialization.to_state_dict(latest.state)
+    found["shards"] = checkpoint.shards_of(latest.state)
     found["seconds"] = latest.seconds
   return flax.serialization.msgpack_serialize(found)
 

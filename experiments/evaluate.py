@@ -16,6 +16,7 @@ from adq_jax import coded_rate
 from adq_jax import nominal_rate
 from adq_jax import perplexity
 from adq_jax import psnr
+from adq_jax import sharding
 from adq_jax import usage
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
@@ -57,6 +58,7 @@ class Evaluator:
     sizes = [codebook_size for codebook_size, _ in settings.structures(config)]
     is_adaptive = config.quantizer.kind == "adaptive"
     key = jax.random.key(config.seed)
+    count = _shard_counts if config.quantizer.shard_codebook else _counts
 
     def step(variables, images, indices, mask, draw):
       choice = {"draw": draw, "example_index": indices} if is_adaptive else {}
@@ -71,12 +73,7 @@ class Evaluator:
         "images": result.images,
         "book": book,
         "counts": [
-          code_counts(
-            index[..., i],
-            size,
-            mask=counted[..., i],
-            axis_name=AXIS,
-          )
+          count(index[..., i], size, counted[..., i])
           for i, size in enumerate(sizes)
         ],
         "selection": code_counts(book, len(sizes), mask=real, axis_name=AXIS),
@@ -85,6 +82,7 @@ class Evaluator:
     self._step = jax.pmap(
       step, AXIS, devices=devices, in_axes=(0, 0, 0, 0, None)
     )
+    self._is_sharded = config.quantizer.shard_codebook
     self._draw = config.quantizer.draw_in_evaluation
     self._num_devices = len(devices)
     self._batch_size = config.batch_size
@@ -104,8 +102,14 @@ class Evaluator:
     errors, total = [], None
     for result, mask in self._run(variables, split, draw):
       errors.append(unshard(result["squared_error"], mask))
-      counts = unreplicate((result["counts"], result["selection"]))
-      counts = jax.tree.map(lambda x: np.asarray(x, np.float64), counts)
+      counts, selection = result["counts"], unreplicate(result["selection"])
+      if self._is_sharded:
+        counts = [np.asarray(x).reshape(-1) for x in counts]
+      else:
+        counts = unreplicate(counts)
+      counts = jax.tree.map(
+        lambda x: np.asarray(x, np.float64), (counts, selection)
+      )
       total = jax.tree.map(np.add, total, counts) if total else counts
     counts, selection = total
     return Evaluation(np.concatenate(errors), tuple(counts), selection)
@@ -159,6 +163,20 @@ def sent_codes(
     return codes.book, *quantizer.sent_codes(codes)
   index = codes[..., None]
   return jnp.zeros_like(codes), index, jnp.ones_like(index, bool)
+
+
+def _counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
+  """Counts over all devices, `[N]` on each."""
+  return code_counts(index, size, mask=mask, axis_name=AXIS)
+
+
+def _shard_counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
+  """The same where each device is to have its shard's, `[N / n]`."""
+  size //= jax.lax.axis_size(AXIS)
+  index, mask = sharding.gather((index.reshape(-1), mask.reshape(-1)), AXIS)
+  return code_counts(
+    sharding.codes_in_shard(index, size, AXIS), size, mask=mask
+  )
 
 
 def unshard(x: jax.Array, mask: np.ndarray) -> np.ndarray:

@@ -16,16 +16,17 @@ from experiments import pictures
 from experiments import settings
 from experiments import style
 from experiments import workdir as workdirs
-from experiments.checkpoints import load_state
+from experiments.checkpoints import read_state
 from experiments.data.split import Split
+from experiments.devices import AXIS
 from experiments.devices import choose_devices
-from experiments.devices import replicate
 from experiments.evaluate import baselines
 from experiments.evaluate import crop_centre
 from experiments.evaluate import describe
 from experiments.evaluate import describe_coded_rate
 from experiments.evaluate import Evaluation
 from experiments.evaluate import Evaluator
+from experiments.state import to_devices
 from experiments.state import TrainState
 
 _SHOWN = 16  # images in reconstructions.png
@@ -93,11 +94,12 @@ def evaluate_run(
   workdir = pathlib.Path(workdir)
   settings.check(config)
   workdirs.check_same_run(workdir, config)
-  model, state = load_state(config, workdir)
-  devices = choose_devices(config.batch_size)
+  state = read_state(config, workdir)
+  devices = choose_devices(config.batch_size, settings.sharded_size(config))
+  model = settings.create_model(config, AXIS)
   evaluator = Evaluator(config, model, devices)
   step = int(state.step)
-  state = replicate(state, devices)
+  state = to_devices(state, devices)
   splits = data.load(config)
   figures = {"steps": step, **evaluate_fully(config, evaluator, state, splits)}
   if hosts.is_main():

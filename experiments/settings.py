@@ -112,7 +112,20 @@ def check(config: ml_collections.ConfigDict) -> None:
       "quantizer.update_rule",
       "ema where codebook_init is data or revive_below is above 0",
     )
+  if quantizer.shard_codebook and (
+    quantizer.kind != "fixed" or quantizer.update_rule == "gradient"
+  ):
+    raise _error(
+      config,
+      "quantizer.shard_codebook",
+      "False where the quantizer is not fixed or its update_rule is gradient",
+    )
   _check_structures(config)
+
+
+def sharded_size(config: ml_collections.ConfigDict) -> int:
+  """Returns how many codewords devices share out; 0 where each has all."""
+  return structures(config)[0][0] if config.quantizer.shard_codebook else 0
 
 
 def structures(
@@ -135,7 +148,8 @@ def create_model(
 
   Args:
     config: of an experiment.
-    axis_name: the mapped axis over which training batches are spread.
+    axis_name: the mapped axis over which training batches are spread, and a
+      sharded codebook; without it that is whole.
   """
   common = {
     "features": config.model.features,
@@ -158,7 +172,11 @@ def create_model(
       **common,
     )
   else:
-    quantizer = VectorQuantizer(*structures(config)[0], **common)
+    quantizer = VectorQuantizer(
+      *structures(config)[0],
+      shard_codebook=config.quantizer.shard_codebook and axis_name is not None,
+      **common,
+    )
   return VQVAE(
     quantizer=quantizer,
     channels=config.data.channels,

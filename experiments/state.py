@@ -1,14 +1,24 @@
-"""The state of training."""
+"""The state of training.
 
+On devices its arrays are `[devices, ...]`: copies, but for a sharded codebook,
+of which each has its part.  On the host, where it is saved, it is of one
+device, and a sharded codebook is a list of the shards.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
+from adq_jax import merge_codebook
+from adq_jax import split_codebook
 from adq_jax import VQVAE
+from experiments import devices as placement
 from experiments import settings
 
 
@@ -19,7 +29,8 @@ class TrainState:
   Attributes:
     step: steps done, int32 `[]`.
     params: the model's parameters.
-    codebook: the model's collection "codebook".
+    codebook: the model's collection "codebook"; on the host a list of them, if
+      it is sharded.
     opt_state: the optimizer's state.
   """
 
@@ -60,3 +71,55 @@ def create_state(config: ml_collections.ConfigDict, model: VQVAE) -> TrainState:
     )
 
   return init()
+
+
+def create_on_devices(
+  config: ml_collections.ConfigDict,
+  model: VQVAE,
+  devices: Sequence[jax.Device],
+) -> TrainState:
+  """Returns the same on devices.
+
+  No device makes more of a sharded codebook than its part.
+  """
+  if not config.quantizer.shard_codebook:
+    return placement.replicate(create_state(config, model), devices)
+  count = len(devices)
+
+  def create() -> TrainState:
+    state = create_state(config, model)
+    copies = jax.tree.map(
+      lambda x: jnp.broadcast_to(x, (count, *x.shape)),
+      state.replace(codebook=None),
+    )
+    return copies.replace(codebook=split_codebook(state.codebook, count))
+
+  return jax.jit(create, out_shardings=placement.over(devices))()
+
+
+def to_devices(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
+  """Returns a state of the host on devices, as many as there may be."""
+  if not isinstance(state.codebook, list):
+    return placement.replicate(state, devices)
+  copies = placement.replicate(state.replace(codebook=None), devices)
+  shards = split_codebook(_merged(state.codebook), len(devices))
+  return copies.replace(codebook=placement.spread(shards, devices))
+
+
+def to_host(state: TrainState, is_sharded: bool) -> TrainState:
+  """Returns a state of devices as the host has it, its arrays still there."""
+  if not is_sharded:
+    return placement.unreplicate(state)
+  copy = placement.unreplicate(state.replace(codebook=None))
+  return copy.replace(codebook=placement.parts(state.codebook))
+
+
+def merge(state: TrainState) -> TrainState:
+  """Returns a state of the host with its codebook whole."""
+  if not isinstance(state.codebook, list):
+    return state
+  return state.replace(codebook=_merged(state.codebook))
+
+
+def _merged(shards: list[Any]) -> Any:
+  return merge_codebook(jax.tree.map(lambda *x: np.stack(x), *shards))

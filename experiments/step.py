@@ -121,12 +121,14 @@ def make_train_step(
 
 
 def make_replica_check(
+  config: ml_collections.ConfigDict,
   devices: Sequence[jax.Device],
 ) -> Callable[[TrainState], None]:
   """Returns a check that a replicated state is the same on all devices.
 
-  It compares bits, and waits for the state.  It raises a RuntimeError that
-  names the arrays which differ: a bug, or a broken device.
+  It compares bits, and waits for the state; a sharded codebook it leaves out.
+  It raises a RuntimeError that names the arrays which differ: a bug, or a
+  broken device.
   """
 
   def to_bits(leaf: jax.Array) -> jax.Array:
@@ -146,6 +148,8 @@ def make_replica_check(
   alike = jax.pmap(are_alike, AXIS, devices=devices)
 
   def check(state: TrainState) -> None:
+    if config.quantizer.shard_codebook:
+      state = state.replace(codebook=None)
     leaves, _ = jax.tree_util.tree_flatten_with_path(unreplicate(alike(state)))
     differing = [
       jax.tree_util.keystr(path, simple=True, separator="/")

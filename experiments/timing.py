@@ -11,8 +11,7 @@ from experiments import settings
 from experiments.devices import AXIS
 from experiments.devices import choose_devices
 from experiments.devices import prefetch
-from experiments.devices import replicate
-from experiments.state import create_state
+from experiments.state import create_on_devices
 from experiments.step import make_train_step
 
 _STEPS = 5
@@ -23,9 +22,9 @@ def seconds_per_step(config: ml_collections.ConfigDict) -> float:
 
   Without its data: on noise.
   """
-  devices = choose_devices(config.batch_size)
+  devices = choose_devices(config.batch_size, settings.sharded_size(config))
   model = settings.create_model(config, AXIS)
-  state = replicate(create_state(config, model), devices)
+  state = create_on_devices(config, model, devices)
   step = make_train_step(config, model, devices)
   size = config.data.image_size
   images = np.random.default_rng(0).integers(

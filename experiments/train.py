@@ -22,7 +22,6 @@ from experiments.devices import AXIS
 from experiments.devices import choose_devices
 from experiments.devices import of_all_processes
 from experiments.devices import prefetch
-from experiments.devices import replicate
 from experiments.devices import unreplicate
 from experiments.errors import one_line
 from experiments.errors import StoppedError
@@ -32,7 +31,9 @@ from experiments.evaluate import Evaluator
 from experiments.logging import MetricLog
 from experiments.logging import Progress
 from experiments.nonfinite import Guard
-from experiments.state import create_state
+from experiments.state import create_on_devices
+from experiments.state import to_devices
+from experiments.state import to_host
 from experiments.step import make_gradient_gap
 from experiments.step import make_replica_check
 from experiments.step import make_train_step
@@ -99,30 +100,30 @@ def _train(
   workdir: pathlib.Path,
   stop: signals.StopRequest,
 ) -> dict[str, Any]:
-  devices = choose_devices(config.batch_size)
+  devices = choose_devices(config.batch_size, settings.sharded_size(config))
   everywhere = of_all_processes(devices)
   with hosts.main_first("data"):
     splits = data.load(config)
   model = settings.create_model(config, axis_name=AXIS)
-  state = create_state(config, model)
-  checkpoints = Checkpoints(workdir, make_template(config, model))
-  seconds = 0.0
+  template = make_template(config, model)
+  checkpoints = Checkpoints(workdir, template)
+  seconds, step = 0.0, 0
   if checkpoints.latest is not None:
-    state, seconds = checkpoints.latest.state, checkpoints.latest.seconds
-    print(f"Resuming {workdir} at step {int(state.step)}")
+    saved, seconds = checkpoints.latest.state, checkpoints.latest.seconds
+    step, state = int(saved.step), to_devices(saved, devices)
+    print(f"Resuming {workdir} at step {step}")
   else:
+    state = create_on_devices(config, model, devices)
     print(
       parameter_overview.get_parameter_overview(
-        state.variables, include_stats=False
+        template.variables, include_stats=False
       )
     )
-  step = int(state.step)
   log = MetricLog(workdir, step)
   progress = Progress(config.num_steps, step, config.batch_size)
-  state = replicate(state, devices)
   train_step = make_train_step(config, model, everywhere)
   gradient_gap = make_gradient_gap(config, model, everywhere)
-  check_replicas = make_replica_check(everywhere)
+  check_replicas = make_replica_check(config, everywhere)
   evaluator = Evaluator(config, model, devices)
   batches = pipeline.TrainBatches(
     splits["train"].images,
@@ -194,7 +195,7 @@ def _train(
           log.write(step, "validation", report.loggable(figures))
           progress.say(report.one_line(step, figures))
         checkpoints.save(
-          unreplicate(state),
+          to_host(state, config.quantizer.shard_codebook),
           time.perf_counter() - started,
           figures and figures["mse"],
         )

@@ -88,6 +88,9 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   config.quantizer.output_kernel = 1  # of the projection from D to C; or 3
   config.quantizer.codebook_init = "normal"  # or "data"
   config.quantizer.revive_below = 0.0  # share of the mean count; 0: never
+  # Whether each device holds an equal part of the codewords instead of all; for
+  # a fixed quantizer.
+  config.quantizer.shard_codebook = False
 
   config.data = ml_collections.ConfigDict()
   config.data.image_size = 28  # height and width that the model sees
