@@ -28,3 +28,11 @@ class ReadmeTest(parameterized.TestCase):
       self.assertTrue((root / name).exists(), name)
     for name in re.findall(r"`(experiments/[^`]*\.py)`", _README):
       self.assertTrue((root / name).exists(), name)
+
+  def test_tests_named_exist(self):
+    tests = pathlib.Path(__file__).parent
+    named = re.findall(r"`(\w+_test\.py)::(\w+)`", _README)
+    self.assertNotEmpty(named)
+    for file, test in named:
+      texts = [path.read_text() for path in tests.rglob(file)]
+      self.assertIn(f"def {test}(", "".join(texts), file)
