@@ -189,6 +189,7 @@ def read_state(
 
   Arguments and errors are those of `load_state`.
   """
+  template = _described(config, workdir)
   steps = checkpoint.steps_of(workdir)
   if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; train first")
@@ -196,7 +197,6 @@ def read_state(
     raise UserError(
       f"{workdir} has no checkpoint of step {step}; it has those of {steps}"
     )
-  _, template = _described(config, workdir)
   damaged = {}
   for candidate in reversed(steps) if step is None else [step]:
     try:
@@ -222,7 +222,7 @@ def verify_run(
   steps = checkpoint.steps_of(workdir)
   if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; train first")
-  _, template = _described(config, workdir)
+  template = _described(config, workdir)
   whole, damaged = checkpoint.read_all(workdir, template)
   for step in steps:
     if step in whole:
@@ -246,11 +246,10 @@ def make_template(
 
 def _described(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> tuple[VQVAE, TrainState]:
-  """The model of a config that may be a stranger's, and its template."""
+) -> TrainState:
+  """The template of a config that may be a stranger's."""
   try:
-    model = settings.create_model(config)
-    return model, make_template(config, model)
+    return make_template(config, settings.create_model(config))
   except Exception as error:  # whatever is missing, or of another kind
     raise UserError(
       f"the config of {workdir} describes no model ({one_line(error)}); bring"

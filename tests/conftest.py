@@ -14,6 +14,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 from absl import flags  # noqa: E402
 import chex  # noqa: E402
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 chex.set_n_cpu_devices(8)
 flags.FLAGS.mark_as_parsed()  # pytest, not absl, reads the command line
@@ -23,3 +24,10 @@ jax.config.update(
   "jax_compilation_cache_dir", f"{tempfile.gettempdir()}/adq_jax_tests_{run}"
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+  """Compiled programs take memory maps, of which Linux allows 65,530."""
+  yield
+  jax.clear_caches()

@@ -141,7 +141,7 @@ class ReplicaCheckTest(parameterized.TestCase):
     return device_lib.replicate(state, jax.devices())
 
   def test_names_what_differs_on_a_single_device_in_a_single_bit(self):
-    check = step_lib.make_replica_check(jax.devices())
+    check = step_lib.make_replica_check(tiny.config(), jax.devices())
     state = self.state()
     check(state)  # NaN is NaN
 
