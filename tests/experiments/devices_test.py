@@ -175,5 +175,5 @@ class ReplicaCheckTest(parameterized.TestCase):
 def _changed(leaf, value):
   """The same array, but for its first value on the sixth device."""
   values = np.array(leaf)
-  values[5].reshape(-1)[:1] = value
+  values.reshape(len(values), -1)[5, 0] = value
   return jax.device_put(values, leaf.sharding)
