@@ -87,6 +87,8 @@ class Checkpoints:
     saved = checkpoint.Checkpoint(jax.tree.map(np.array, state), seconds, mse)
     step = int(saved.state.step)
     self._mse[step] = mse
+    # Until the save before has put into the trash what it does not keep.
+    self.wait()
     self._empty_trash()
     try:
       self._manager.save(step, args=saved.to_args())

@@ -31,6 +31,8 @@ class Bfloat16Test(parameterized.TestCase):
     if variant in variants.NAMES:
       # A 1,024th of the variant's own, which for the paper's pool is 64.
       of_variant = variants.apply(base.get_config("photo_patches"), variant)
+      for field in ("codebook_init", "revive_below"):
+        config.quantizer[field] = of_variant.quantizer[field]
       config.quantizer.capacity = of_variant.quantizer.capacity // 1024
     settings.check(config)
     model = settings.create_model(config, AXIS)
