@@ -50,9 +50,7 @@ class Checkpoints:
     """
     self._workdir = workdir
     # All processes go on from the same bits, whatever each would have read.
-    found = flax.serialization.msgpack_restore(
-      hosts.from_main(lambda: _find(workdir, template))
-    )
+    found = hosts.from_main(lambda: _find(workdir, template))
     self._mse = {int(step): mse for step, mse in found["mse"].items()}
     self.latest = None
     if self._mse:
@@ -259,10 +257,10 @@ def _described(
     ) from error
 
 
-def _find(workdir: pathlib.Path, template: TrainState) -> bytes:
+def _find(workdir: pathlib.Path, template: TrainState) -> dict[str, Any]:
   """Moves damaged checkpoints aside; returns what is to be known of the others.
 
-  As MessagePack: each one's mse, and the state and seconds of the latest.
+  Each one's mse; of the latest the state, its number of shards, and seconds.
   """
   whole, damaged = checkpoint.read_all(workdir, template)
   if damaged and not whole:
@@ -276,7 +274,7 @@ def _find(workdir: pathlib.Path, template: TrainState) -> bytes:
     found["state"] = flax.serialization.to_state_dict(latest.state)
     found["shards"] = checkpoint.shards_of(latest.state)
     found["seconds"] = latest.seconds
-  return flax.serialization.msgpack_serialize(found)
+  return found
 
 
 def _nothing_whole(

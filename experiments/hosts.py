@@ -12,7 +12,9 @@ import faulthandler
 import os
 import subprocess
 import sys
+from typing import Any
 
+import flax
 import jax
 from jax._src import clusters
 from jax.experimental import multihost_utils
@@ -185,14 +187,17 @@ def any_process(flag: bool) -> bool:
   return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
-def from_main(make: Callable[[], bytes]) -> bytes:
-  """Returns in all processes what the main one makes; its UserError too."""
+def from_main(make: Callable[[], Any]) -> Any:
+  """Returns in all processes what the main one makes; its UserError too.
+
+  It makes what MessagePack has, arrays among it.
+  """
   if jax.process_count() == 1:
     return make()
   made, failed = b"", False
   if is_main():
     try:
-      made = make()
+      made = flax.serialization.msgpack_serialize(make())
     except UserError as error:
       made, failed = str(error).encode(), True
   size, failed = multihost_utils.broadcast_one_to_all(
@@ -205,7 +210,7 @@ def from_main(make: Callable[[], bytes]) -> bytes:
   made = multihost_utils.broadcast_one_to_all(padded).tobytes()[:size]
   if failed:
     raise UserError(made.decode())
-  return made
+  return flax.serialization.msgpack_restore(made)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -18,6 +17,7 @@ import pytest
 from experiments import checkpoints
 from experiments import logging
 from experiments import workdir as workdirs
+from tests.experiments import tiny
 
 _HEARTBEAT = 10  # seconds
 _FIELDS = {
@@ -43,14 +43,6 @@ def steps_logged(workdir):
   return [line["step"] for line in lines if "loss" in line["values"]]
 
 
-def logged(workdir):
-  lines = logging.read_metrics(workdir)
-  for line in lines:
-    for name in ("steps_per_second", "data_wait"):
-      line["values"].pop(name, None)
-  return lines
-
-
 def final_state(workdir):
   return checkpoints.load_state(workdirs.read_config(workdir), workdir)[1]
 
@@ -63,10 +55,7 @@ class _Processes:
     with socket.socket() as some:
       some.bind(("127.0.0.1", 0))
       port = some.getsockname()[1]
-    command = [sys.executable, "-m", "experiments.main"]
-    command += ["--config=experiments/configs/photo_patches.py:fixed_16x4"]
-    command += [f"--workdir={workdir}"]
-    command += [f"--config.{name}={value}" for name, value in _FIELDS.items()]
+    command = tiny.command(workdir, _FIELDS)
     environment = {
       **os.environ,
       "JAX_NUM_CPU_DEVICES": str(8 // count),
@@ -145,7 +134,9 @@ class ProcessesTest(parameterized.TestCase):
     workdir = self.root / "one"
     codes, said = _Processes(self.root, workdir, 1).wait()
     self.assertEqual(codes, [0], said)
-    for one, two in zip(logged(workdir), logged(self.whole), strict=True):
+    for one, two in zip(
+      tiny.logged(workdir), tiny.logged(self.whole), strict=True
+    ):
       self.assertEqual((one["step"], one["split"]), (two["step"], two["split"]))
       # Sums over devices are taken in another order where there are processes.
       name = "mse"
@@ -200,6 +191,6 @@ class ProcessesTest(parameterized.TestCase):
     codes, said = run.wait()
     self.assertEqual(codes, [0, 0], said)
     self.assertIn(f"at step {stopped[0][1]}", said[0])
-    self.assertEqual(logged(workdir), logged(self.whole))
+    self.assertEqual(tiny.logged(workdir), tiny.logged(self.whole))
     chex.assert_trees_all_equal(final_state(workdir), final_state(self.whole))
     self.assertFalse((workdir / "damaged").exists())

@@ -1,7 +1,13 @@
-"""A config that trains in seconds."""
+"""A config that trains in seconds, and what a run of it leaves."""
+
+from collections.abc import Mapping
+import pathlib
+import sys
+from typing import Any
 
 import ml_collections
 
+from experiments import logging
 from experiments.configs import photo_patches
 from experiments.configs import variants
 
@@ -26,3 +32,24 @@ def shrunk(
     tiny.quantizer.capacity = 64
   tiny.update_from_flattened_dict(fields)
   return tiny
+
+
+def command(workdir: pathlib.Path, fields: Mapping[str, Any]) -> list[str]:
+  """What trains one small codebook in a process of its own."""
+  return [
+    sys.executable,
+    "-m",
+    "experiments.main",
+    "--config=experiments/configs/photo_patches.py:fixed_16x4",
+    f"--workdir={workdir}",
+    *(f"--config.{name}={value}" for name, value in fields.items()),
+  ]
+
+
+def logged(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """The log, less what depends on the clock."""
+  lines = logging.read_metrics(workdir)
+  for line in lines:
+    for name in ("steps_per_second", "data_wait"):
+      line["values"].pop(name, None)
+  return lines

@@ -4,7 +4,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 from absl.testing import parameterized
@@ -15,6 +14,7 @@ import pytest
 from experiments import checkpoints
 from experiments import logging
 from experiments import workdir as workdirs
+from tests.experiments import tiny
 
 _KILLS = 20
 _FIELDS = {
@@ -34,14 +34,6 @@ _FIELDS = {
 }
 
 
-def logged(workdir):
-  lines = logging.read_metrics(workdir)
-  for line in lines:
-    for name in ("steps_per_second", "data_wait"):
-      line["values"].pop(name, None)
-  return lines
-
-
 @pytest.mark.slow
 class TortureTest(parameterized.TestCase):
   def setUp(self):
@@ -49,10 +41,7 @@ class TortureTest(parameterized.TestCase):
     self.root = pathlib.Path(self.create_tempdir())
 
   def start(self, workdir):
-    command = [sys.executable, "-m", "experiments.main"]
-    command += ["--config=experiments/configs/photo_patches.py:fixed_16x4"]
-    command += [f"--workdir={workdir}"]
-    command += [f"--config.{name}={value}" for name, value in _FIELDS.items()]
+    command = tiny.command(workdir, _FIELDS)
     cache = {"JAX_COMPILATION_CACHE_DIR": str(self.root / "cache")}
     return subprocess.Popen(
       command,
@@ -97,7 +86,7 @@ class TortureTest(parameterized.TestCase):
     self.assertGreater(len(set(steps)), 3, steps)
     output = self.finish(workdir)
     self.assertNotIn("damaged", output)
-    self.assertEqual(logged(workdir), logged(self.root / "whole"))
+    self.assertEqual(tiny.logged(workdir), tiny.logged(self.root / "whole"))
     states = [
       checkpoints.load_state(workdirs.read_config(path), path)[1]
       for path in (workdir, self.root / "whole")

@@ -46,15 +46,6 @@ def final_state(root, **fields):
   return load_state(tiny.config(**fields), pathlib.Path(root))[1]
 
 
-def logged(root):
-  """The log, less what depends on the clock."""
-  lines = logging.read_metrics(pathlib.Path(root))
-  for line in lines:
-    for name in ("steps_per_second", "data_wait"):
-      line["values"].pop(name, None)
-  return lines
-
-
 class TrainTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -144,14 +135,16 @@ class TrainTest(parameterized.TestCase):
     with mock.patch.object(logging.MetricLog, "write", die):
       with self.assertRaises(_Killed):
         run(self.root / "killed", **fields)
-    self.assertEqual(logged(self.root / "killed")[-1]["step"], 5)
+    self.assertEqual(tiny.logged(self.root / "killed")[-1]["step"], 5)
     _, output = run(self.root / "killed", **fields)
     self.assertIn("at step 4", output)
     chex.assert_trees_all_equal(
       final_state(self.root / "killed", **fields),
       final_state(self.root / "whole", **fields),
     )
-    self.assertEqual(logged(self.root / "killed"), logged(self.root / "whole"))
+    self.assertEqual(
+      tiny.logged(self.root / "killed"), tiny.logged(self.root / "whole")
+    )
 
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
   def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(self, number):
@@ -176,7 +169,9 @@ class TrainTest(parameterized.TestCase):
     chex.assert_trees_all_equal(
       final_state(self.root / "stopped"), final_state(self.root / "whole")
     )
-    self.assertEqual(logged(self.root / "stopped"), logged(self.root / "whole"))
+    self.assertEqual(
+      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
+    )
 
   def test_a_second_ctrl_c_stops_at_once(self):
     run(self.root / "whole")
@@ -193,7 +188,9 @@ class TrainTest(parameterized.TestCase):
         run(self.root / "stopped")
     _, output = run(self.root / "stopped")
     self.assertIn("at step 2", output)
-    self.assertEqual(logged(self.root / "stopped"), logged(self.root / "whole"))
+    self.assertEqual(
+      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
+    )
 
   def test_asked_to_stop_before_the_first_step_and_after_the_last(self):
     run(self.root / "whole")
@@ -212,7 +209,9 @@ class TrainTest(parameterized.TestCase):
         self.assertEqual(raised.exception.exit_code, 75)
     summary, output = run(self.root / "stopped")
     self.assertIn("at step 6", output)
-    self.assertEqual(logged(self.root / "stopped"), logged(self.root / "whole"))
+    self.assertEqual(
+      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
+    )
     whole = report.read_summary(self.root / "whole")
     for name in ("mse", "rate_coded", "drawn", "codebooks"):
       self.assertEqual(summary[name], whole[name])
@@ -262,7 +261,7 @@ class TrainTest(parameterized.TestCase):
     self.assertRegex(together, told.format(3) + "2 updates skipped")
     self.assertEqual(summary["steps"], 6)
     self.assertTrue(np.isfinite(summary["mse"]))
-    self.assertIsNone(logged(self.root / "run")[3]["values"]["mse"])
+    self.assertIsNone(tiny.logged(self.root / "run")[3]["values"]["mse"])
     _, losses = logging.read_series(self.root / "run", "train", "loss")
     np.testing.assert_array_equal(
       np.isfinite(losses), [True, True, False, False, True, True]
@@ -282,7 +281,7 @@ class TrainTest(parameterized.TestCase):
     self.assertEqual(summary["devices"], "1 x cpu")
     # Sums over devices round differently; six steps multiply that little.
     one, eight = (
-      [line["values"] for line in logged(self.root / name)]
+      [line["values"] for line in tiny.logged(self.root / name)]
       for name in ("one", "eight")
     )
     for a, b in zip(one, eight, strict=True):
@@ -294,7 +293,7 @@ class TrainTest(parameterized.TestCase):
     # Goes on at a step that is no multiple: the first call is shorter.
     run(self.root / "two", num_steps=3)
     run(self.root / "two", **fields)
-    one, two = logged(self.root / "one"), logged(self.root / "two")
+    one, two = tiny.logged(self.root / "one"), tiny.logged(self.root / "two")
     one = [line for line in one if line["step"] in {x["step"] for x in two}]
     self.assertEqual(
       [(line["step"], line["split"]) for line in one if line["step"] > 3],
@@ -320,7 +319,7 @@ class TrainTest(parameterized.TestCase):
         summary = train.train_and_evaluate(config, self.root / name)
       self.assertEqual(summary["recon_loss_sum"], summary["mse"] * 4 / 64)
     memory, records = self.root / "memory", self.root / "records"
-    self.assertEqual(logged(memory), logged(records))
+    self.assertEqual(tiny.logged(memory), tiny.logged(records))
     chex.assert_trees_all_equal(load_model(memory)[1], load_model(records)[1])
 
   def test_a_step_is_compiled_once(self):
@@ -365,7 +364,7 @@ class TrainTest(parameterized.TestCase):
     model, variables = load_model(self.root / "run")
     images = np.zeros((1, 16, 16, 3), np.float32)
     chex.assert_tree_all_finite((variables, model.apply(variables, images)))
-    self.assertLen(logged(self.root / "run"), 3)
+    self.assertLen(tiny.logged(self.root / "run"), 3)
 
 
 class DevicesTest(parameterized.TestCase):
