@@ -28,7 +28,7 @@ from experiments.configs import fashion_mnist
 from experiments.state import create_state
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Calls of each program.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images of 28 x 28.")
 
 _CHOICES = {

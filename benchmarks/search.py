@@ -31,7 +31,7 @@ from benchmarks import timing
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _POINTS = flags.DEFINE_integer("points", 3136, "Points that are searched for.")
-_ROUNDS = flags.DEFINE_integer("rounds", 9, "Calls of each program.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
 
 _CAPACITY = 65_536  # N x D of the paper's structures
 _LARGE = ((1_048_576, 1), (524_288, 2), (262_144, 4))
