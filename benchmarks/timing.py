@@ -18,8 +18,8 @@ from typing import Any
 # wait of more work, on the CPUs of what is timed next.  (Not to let them,
 # OMP_WAIT_POLICY=passive, makes PyTorch slower by a third.)
 _PAUSE = 0.1
-# Seconds of a turn.  Threads that have slept may wake on one CPU and share it for
-# some calls of a few milliseconds, which then take twice as long.
+# Seconds of a turn.  Threads that have slept may wake on one CPU and share it
+# for some calls of a few milliseconds, which then take twice as long.
 _TURN = 0.3
 
 

@@ -56,7 +56,7 @@ class ReadmeTest(parameterized.TestCase):
 
   def test_files_named_exist(self):
     root = pathlib.Path(__file__).parents[1]
-    for name in re.findall(r"\]\((docs/[^)]*)\)", _README):
+    for name in re.findall(r"\]\(((?:docs|results)/[^)]*)\)", _README):
       self.assertTrue((root / name).exists(), name)
     for name in re.findall(r"`(experiments/[^`]*\.py)`", _README):
       self.assertTrue((root / name).exists(), name)
