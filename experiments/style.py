@@ -49,7 +49,9 @@ def save(figure: plt.Figure, path: pathlib.Path, *suffixes: str) -> None:
   """Writes a figure to `path`, with each of the suffixes, and closes it."""
   path.parent.mkdir(parents=True, exist_ok=True)
   for suffix in suffixes or (path.suffix,):
-    figure.savefig(path.with_suffix(suffix), dpi=150)
+    # Without a date: the same figure, the same file.
+    metadata = {"Date": None} if suffix == ".svg" else None
+    figure.savefig(path.with_suffix(suffix), dpi=150, metadata=metadata)
   plt.close(figure)
 
 
@@ -63,6 +65,6 @@ matplotlib.rcParams.update(
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "adq_jax",  # the same figure, the same file
+    "svg.hashsalt": "adq_jax",  # instead of a random one
   }
 )
