@@ -197,6 +197,9 @@ def rate_distortion(runs: Runs) -> plt.Figure:
           text, point, fontsize=6, xytext=place, textcoords="offset points"
         )
     ax.set_title(title)
+    # An index of each codebook takes many times the bits of a single one.
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("bits per position")
   axes[0].set_ylabel("recon_loss_sum")
   axes[0].legend()
