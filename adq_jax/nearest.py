@@ -92,7 +92,8 @@ def index_codebook(codebook: jax.Array) -> CodebookIndex:
 
   `nearest_codes(z, index_codebook(codebook))` finds what
   `nearest_codes(z, codebook)` finds, which would sort again each time.  It
-  pays on a CPU, for many codewords.
+  pays on a CPU, where `"auto"` is `"sorted"` or `"cells"`; fewer codewords are
+  faster searched without.
 
   Args:
     codebook: codewords, floating `[N, D]`, D from 1 to 8.

@@ -1,5 +1,6 @@
 """Which accelerators a run uses, and how arrays get there and back."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -8,8 +9,10 @@ from typing import Any
 
 import flax
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 
+from experiments import hosts
 from experiments.errors import UserError
 
 AXIS = "devices"  # of everything that is mapped over them
@@ -25,20 +28,20 @@ def choose_devices(batch_size: int, sharded_size: int = 0) -> list[jax.Device]:
 
   Raises:
     UserError: if there are several processes, and the number of all their
-      devices does not divide the batch, or codewords are shared out.
+      devices does not divide both.
   """
-  devices = jax.local_devices()
+  devices = sorted(jax.local_devices(), key=_order)
   if jax.process_count() > 1:
-    if sharded_size:
-      raise UserError(
-        "config.quantizer.shard_codebook is True; checkpoints are written by"
-        " one process, so it must be False where there are several"
-      )
-    if batch_size % jax.device_count():
-      raise UserError(
-        f"config.batch_size is {batch_size}; it must be a multiple of the"
-        f" {jax.device_count()} devices of the {jax.process_count()} processes"
-      )
+    count = jax.device_count()
+    for name, size in (
+      ("config.batch_size", batch_size),
+      ("the number of codewords to shard", sharded_size),
+    ):
+      if size % count:
+        raise UserError(
+          f"{name} is {size}; it must be a multiple of the {count} devices of"
+          f" the {jax.process_count()} processes"
+        )
     return devices
   common = math.gcd(batch_size, sharded_size)
   count = max(n for n in range(1, len(devices) + 1) if common % n == 0)
@@ -52,8 +55,17 @@ def choose_devices(batch_size: int, sharded_size: int = 0) -> list[jax.Device]:
 
 
 def of_all_processes(devices: Sequence[jax.Device]) -> list[jax.Device]:
-  """Returns the devices of all processes that work with these of this one."""
-  return jax.devices() if jax.process_count() > 1 else list(devices)
+  """Returns the devices of all processes that work with these of this one.
+
+  Each process has its own side by side, in the order of `choose_devices`.
+  """
+  if jax.process_count() == 1:
+    return list(devices)
+  return sorted(jax.devices(), key=_order)
+
+
+def _order(device: jax.Device) -> tuple[int, int]:
+  return device.process_index, device.id
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
@@ -64,32 +76,56 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 
 def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
-  """Gives each device its part of arrays `[devices, ...]` of the host."""
-  return jax.device_put(tree, over(devices))
+  """Gives each device its part of arrays of the host.
 
+  Args:
+    tree: of arrays `[n, ...]`, n the number of devices of all processes.
+    devices: of this process.
 
-def over(devices: Sequence[jax.Device]) -> jax.NamedSharding:
-  """Returns the sharding of arrays `[devices, ...]` that are mapped."""
-  mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
-  return jax.NamedSharding(mesh, jax.P(AXIS))
+  Returns:
+    This process's parts, `[devices, ...]`.
+  """
+  return jax.device_put(
+    jax.tree.map(lambda x: hosts.own(np.asarray(x)), tree), _over(devices)
+  )
 
 
 def parts(tree: Any) -> list[Any]:
-  """Returns what each device has of arrays `[devices, ...]`, in order."""
-  leaves, structure = jax.tree.flatten(tree)
-  shards = [
-    sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    for leaf in leaves
-  ]
-  return [
-    structure.unflatten(
-      [
-        shard.data.reshape(leaf.shape[1:])
-        for leaf, shard in zip(leaves, of_device, strict=True)
-      ]
-    )
-    for of_device in zip(*shards, strict=True)
-  ]
+  """Returns what `spread` gave to each device of all processes, in order."""
+  whole = jax.tree.map(lambda x: hosts.gather(np.asarray(x)), tree)
+  count = len(jax.tree.leaves(whole)[0])
+  return [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(count)]
+
+
+def create_spread(
+  create: Callable[[int], Any], devices: Sequence[jax.Device]
+) -> Any:
+  """Returns arrays that no device makes more of than its part.
+
+  Args:
+    create: what makes them, `[n, ...]`, of n, the number of devices of all
+      processes; it is compiled.
+    devices: of this process.
+
+  Returns:
+    This process's parts, `[devices, ...]`.
+  """
+  everywhere = of_all_processes(devices)
+  sharding = _over(everywhere)
+  made = jax.jit(create, static_argnums=0, out_shardings=sharding)(
+    len(everywhere)
+  )
+  if jax.process_count() == 1:
+    return made
+  return multihost_utils.global_array_to_host_local_array(
+    made, sharding.mesh, sharding.spec
+  )
+
+
+def _over(devices: Sequence[jax.Device]) -> jax.NamedSharding:
+  """The sharding of arrays `[devices, ...]` that are mapped."""
+  mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+  return jax.NamedSharding(mesh, jax.P(AXIS))
 
 
 def unreplicate(tree: Any) -> Any:
@@ -105,6 +141,11 @@ def unreplicate(tree: Any) -> Any:
 def shard(batch: np.ndarray, num_devices: int) -> np.ndarray:
   """Cuts a batch `[B, ...]` into `[num_devices, B / num_devices, ...]`."""
   return batch.reshape(num_devices, -1, *batch.shape[1:])
+
+
+def unshard(x: jax.Array) -> np.ndarray:
+  """Puts together what `shard` cut, or devices made of it."""
+  return np.asarray(x).reshape(-1, *x.shape[2:])
 
 
 def prefetch(

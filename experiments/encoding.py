@@ -31,10 +31,10 @@ from experiments.data import pipeline
 from experiments.devices import AXIS
 from experiments.devices import replicate
 from experiments.devices import shard
+from experiments.devices import unshard
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.evaluate import sent_codes
-from experiments.evaluate import unshard
 
 
 def encode(
@@ -190,9 +190,8 @@ class _Mapped:
     self._sizes[shape] = size
     rows = np.minimum(np.arange(size), n - 1)
     shards = jax.tree.map(lambda x: shard(x[rows], self._count), batch)
-    mask = np.arange(size) < n
     results = self._function(self._variables, shards)
-    return jax.tree.map(lambda x: unshard(x, mask), results)
+    return jax.tree.map(lambda x: unshard(x)[:n], results)
 
 
 def _to_codes(

@@ -21,12 +21,15 @@ from adq_jax import usage
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
 from experiments import augment
+from experiments import hosts
 from experiments import settings
 from experiments.data import pipeline
 from experiments.data.split import Split
 from experiments.devices import AXIS
+from experiments.devices import of_all_processes
 from experiments.devices import shard
 from experiments.devices import unreplicate
+from experiments.devices import unshard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,10 @@ class Evaluation:
 
 
 class Evaluator:
-  """Runs a model over splits, sharing batches among devices."""
+  """Runs a model over splits, sharing batches among devices.
+
+  Of several processes all must ask for the same.
+  """
 
   def __init__(
     self,
@@ -80,7 +86,10 @@ class Evaluator:
       }
 
     self._step = jax.pmap(
-      step, AXIS, devices=devices, in_axes=(0, 0, 0, 0, None)
+      step,
+      AXIS,
+      devices=of_all_processes(devices),
+      in_axes=(0, 0, 0, 0, None),
     )
     self._is_sharded = config.quantizer.shard_codebook
     self._draw = config.quantizer.draw_in_evaluation
@@ -99,12 +108,12 @@ class Evaluator:
       draw: whether an adaptive model draws its choice, at temperature 1; by
         default as the config says.
     """
-    errors, total = [], None
+    rows, total = _Rows(), None
     for result, mask in self._run(variables, split, draw):
-      errors.append(unshard(result["squared_error"], mask))
+      rows.add(mask, result["squared_error"])
       counts, selection = result["counts"], unreplicate(result["selection"])
       if self._is_sharded:
-        counts = [np.asarray(x).reshape(-1) for x in counts]
+        counts = [unshard(x) for x in counts]
       else:
         counts = unreplicate(counts)
       counts = jax.tree.map(
@@ -112,7 +121,10 @@ class Evaluator:
       )
       total = jax.tree.map(np.add, total, counts) if total else counts
     counts, selection = total
-    return Evaluation(np.concatenate(errors), tuple(counts), selection)
+    if self._is_sharded:
+      counts = [hosts.gather(x) for x in counts]
+    (squared_error,) = rows.gather()
+    return Evaluation(squared_error, tuple(counts), selection)
 
   def reconstruct(
     self, variables: Any, split: Split
@@ -127,22 +139,46 @@ class Evaluator:
       also the codebook of every position, int32 `[n, h, w]`; all zeros where
       there is one.
     """
-    images, books = [], []
+    rows = _Rows()
     for result, mask in self._run(variables, split):
-      images.append(unshard(result["images"], mask))
-      books.append(unshard(result["book"], mask))
-    return np.concatenate(images), np.concatenate(books)
+      rows.add(mask, result["images"], result["book"])
+    images, books = rows.gather()
+    return images, books
 
   def _run(
     self, variables: Any, split: Split, draw: bool | None = None
   ) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
-    """Yields the results of every batch, on the devices, and its mask."""
+    """Yields the results of every batch, on the devices, and its mask.
+
+    The results are of this process's part of the batch, the mask of the whole.
+    """
     draw = self._draw if draw is None else draw
     batches = pipeline.EvalBatches(split.images, self._batch_size)
     for images, indices, mask in pipeline.iterate(batches):
       batch = (crop_centre(images, self._image_size), indices, mask)
-      shards = (shard(x, self._num_devices) for x in batch)
+      shards = (shard(hosts.own(x), self._num_devices) for x in batch)
       yield self._step(variables, *shards, draw), mask
+
+
+class _Rows:
+  """What devices make of the rows of batches, `[devices, B, ...]` of each."""
+
+  def __init__(self):
+    self._masks, self._batches = [], []
+
+  def add(self, mask: np.ndarray, *results: jax.Array) -> None:
+    """Adds a batch; its mask, of all processes, is 1 for a real row."""
+    self._masks.append(mask > 0)
+    self._batches.append([unshard(x) for x in results])
+
+  def gather(self) -> list[np.ndarray]:
+    """Returns the real rows `[n, ...]` of all processes, in order."""
+    is_real = np.stack(self._masks)  # [batches, B]
+    wholes = (
+      hosts.gather(np.stack(batches, axis=1))  # of processes come rows first
+      for batches in zip(*self._batches, strict=True)
+    )
+    return [x.swapaxes(0, 1)[is_real] for x in wholes]
 
 
 def sent_codes(
@@ -177,16 +213,6 @@ def _shard_counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
   return code_counts(
     sharding.codes_in_shard(index, size, AXIS), size, mask=mask
   )
-
-
-def unshard(x: jax.Array, mask: np.ndarray) -> np.ndarray:
-  """Returns the real rows `[n, ...]` of what devices made.
-
-  Args:
-    x: `[devices, B, ...]`.
-    mask: 1 for a real row, `[devices * B]`.
-  """
-  return np.asarray(x).reshape(-1, *x.shape[2:])[mask > 0]
 
 
 def crop_centre(images: np.ndarray, size: int) -> np.ndarray:

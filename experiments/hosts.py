@@ -31,6 +31,7 @@ _CLUSTERS = (
   clusters.GkeTpuCluster,
   clusters.GceTpuCluster,
 )
+_CHUNK = 2**26  # bytes that a device has of what goes from host to host
 _A_DAY = 24 * 3600 * 1000  # milliseconds; preparing a data set may take long
 _SUDDEN_END = (
   "error: this process, one of several, has come to a sudden end: killed, or"
@@ -200,17 +201,39 @@ def from_main(make: Callable[[], Any]) -> Any:
       made = flax.serialization.msgpack_serialize(make())
     except UserError as error:
       made, failed = str(error).encode(), True
-  size, failed = multihost_utils.broadcast_one_to_all(
-    np.array([len(made), failed], np.int32)
-  )
+  header = np.array([len(made), failed], np.int64).view(np.int32)
+  header = multihost_utils.broadcast_one_to_all(header)
+  size, failed = header.view(np.int64)
   # Integers: a sum with zeros, which this is, would lose the sign of -0.0.
   padded = np.zeros(-(-size // 4), np.uint32)
   if is_main():
     padded.view(np.uint8)[:size] = np.frombuffer(made, np.uint8)
-  made = multihost_utils.broadcast_one_to_all(padded).tobytes()[:size]
+  for start in range(0, len(padded), _CHUNK // 4):
+    part = slice(start, start + _CHUNK // 4)
+    padded[part] = multihost_utils.broadcast_one_to_all(padded[part])
+  made = padded.tobytes()[:size]
   if failed:
     raise UserError(made.decode())
   return flax.serialization.msgpack_restore(made)
+
+
+def own(x: np.ndarray) -> np.ndarray:
+  """Returns this process's part `[k / processes, ...]` of `[k, ...]`."""
+  size = len(x) // jax.process_count()
+  return x[size * jax.process_index() :][:size]
+
+
+def gather(x: np.ndarray) -> np.ndarray:
+  """Returns what `own` took apart; all processes must ask."""
+  if jax.process_count() == 1:
+    return x
+  own_bytes = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+  whole = np.empty((jax.process_count(), own_bytes.size), np.uint8)
+  size = _CHUNK // len(whole)
+  for start in range(0, own_bytes.size, size):
+    part = slice(start, start + size)
+    whole[:, part] = multihost_utils.process_allgather(own_bytes[part])
+  return whole.reshape(-1).view(x.dtype).reshape(-1, *x.shape[1:])
 
 
 @contextlib.contextmanager

@@ -68,8 +68,8 @@ def finish(
     **run,
     **evaluate_fully(config, evaluator, state, splits, validation),
   }
+  draw_pictures(config, workdir, evaluator, state, splits["validation"])
   if hosts.is_main():
-    draw_pictures(config, workdir, evaluator, state, splits["validation"])
     # Last of all: it says that the run is finished.
     workdirs.write_json(workdir / workdirs.SUMMARY, summary)
     print(outcome(workdir, summary))
@@ -148,10 +148,15 @@ def draw_pictures(
   state: TrainState,
   validation: Split,
 ) -> None:
-  """Draws reconstructions.png and, for a pool, selection.png."""
+  """Draws reconstructions.png and, for a pool, selection.png.
+
+  All processes compute them; the main one draws.
+  """
   shown = validation.spread(_SHOWN)
   originals = shown.images[np.arange(len(shown))]
   images, books = evaluator.reconstruct(state.variables, shown)
+  if not hosts.is_main():
+    return
   structures = settings.structures(config)
   pictures.draw_reconstructions(
     workdir / "reconstructions.png",

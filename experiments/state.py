@@ -84,9 +84,8 @@ def create_on_devices(
   """
   if not config.quantizer.shard_codebook:
     return placement.replicate(create_state(config, model), devices)
-  count = len(devices)
 
-  def create() -> TrainState:
+  def create(count: int) -> TrainState:
     state = create_state(config, model)
     copies = jax.tree.map(
       lambda x: jnp.broadcast_to(x, (count, *x.shape)),
@@ -94,7 +93,7 @@ def create_on_devices(
     )
     return copies.replace(codebook=split_codebook(state.codebook, count))
 
-  return jax.jit(create, out_shardings=placement.over(devices))()
+  return placement.create_spread(create, devices)
 
 
 def to_devices(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
@@ -102,12 +101,16 @@ def to_devices(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
   if not isinstance(state.codebook, list):
     return placement.replicate(state, devices)
   copies = placement.replicate(state.replace(codebook=None), devices)
-  shards = split_codebook(_merged(state.codebook), len(devices))
+  count = len(placement.of_all_processes(devices))
+  shards = split_codebook(_merged(state.codebook), count)
   return copies.replace(codebook=placement.spread(shards, devices))
 
 
 def to_host(state: TrainState, is_sharded: bool) -> TrainState:
-  """Returns a state of devices as the host has it, its arrays still there."""
+  """Returns a state of devices as the host has it.
+
+  Of several processes all must ask for a sharded one.
+  """
   if not is_sharded:
     return placement.unreplicate(state)
   copy = placement.unreplicate(state.replace(codebook=None))

@@ -38,9 +38,17 @@ _FIELDS = {
 }
 
 
-def steps_logged(workdir):
+def training_lines(workdir):
   lines = logging.read_metrics(workdir)
-  return [line["step"] for line in lines if "loss" in line["values"]]
+  return [line for line in lines if "loss" in line["values"]]
+
+
+def steps_logged(workdir):
+  return [line["step"] for line in training_lines(workdir)]
+
+
+def train_mse(workdir):
+  return [line["values"]["mse"] for line in training_lines(workdir)]
 
 
 def final_state(workdir):
@@ -50,12 +58,12 @@ def final_state(workdir):
 class _Processes:
   """Of one run, all of them or but one."""
 
-  def __init__(self, root, workdir, count):
+  def __init__(self, root, workdir, count, **fields):
     self.workdir = workdir
     with socket.socket() as some:
       some.bind(("127.0.0.1", 0))
       port = some.getsockname()[1]
-    command = tiny.command(workdir, _FIELDS)
+    command = tiny.command(workdir, _FIELDS | fields)
     environment = {
       **os.environ,
       "JAX_NUM_CPU_DEVICES": str(8 // count),
@@ -144,6 +152,38 @@ class ProcessesTest(parameterized.TestCase):
         np.testing.assert_allclose(
           one["values"][name], two["values"][name], rtol=1e-3
         )
+
+  def test_codewords_that_they_share_out(self):
+    fields = {"quantizer.shard_codebook": True, "num_steps": 8}
+    workdir = self.root / "sharded"
+    run = _Processes(self.root, workdir, 2, **fields)
+    run.wait_for_step(5)
+    run.send(signal.SIGKILL, 0, 1)
+    run.wait()
+    codes, said = _Processes(self.root, workdir, 2, **fields).wait()
+    self.assertEqual(codes, [0, 0], said)
+    self.assertRegex(said[0], "Resuming .* at step 4")
+    config = workdirs.read_config(workdir)
+    state = checkpoints.read_state(config, workdir)
+    self.assertLen(state.codebook, 8)
+
+    with self.subTest("never killed"):
+      whole = self.root / "sharded_whole"
+      codes, said = _Processes(self.root, whole, 2, **fields).wait()
+      self.assertEqual(codes, [0, 0], said)
+      self.assertEqual(tiny.logged(workdir), tiny.logged(whole))
+      chex.assert_trees_all_equal(state, checkpoints.read_state(config, whole))
+
+    with self.subTest("one process goes on"):
+      fields["num_steps"] = 10
+      codes, said = _Processes(self.root, workdir, 1, **fields).wait()
+      self.assertEqual(codes, [0], said)
+      self.assertIn("at step 8", said[0])
+
+    with self.subTest("whole codebooks learn the same"):
+      np.testing.assert_allclose(
+        train_mse(whole), train_mse(self.whole)[:8], rtol=1e-3
+      )
 
   def test_whatever_ends_them_they_go_on_and_end_as_if_nothing_had(self):
     workdir = self.root / "ended"

@@ -143,8 +143,10 @@ class ShardedRunTest(parameterized.TestCase):
       with self.assertRaisesRegex(UserError, "shard_codebook is True; it must"):
         settings.check(make_config(**fields))
     with mock.patch.object(jax, "process_count", return_value=2):
-      with self.assertRaisesRegex(UserError, "shard_codebook is True.*several"):
-        devices.choose_devices(16, 64)
+      with self.assertRaisesRegex(
+        UserError, "codewords to shard is 20; .* multiple of the 8 devices"
+      ):
+        devices.choose_devices(16, 20)
 
   def test_devices_divide_the_codewords_too(self):
     with contextlib.redirect_stdout(io.StringIO()) as output:
