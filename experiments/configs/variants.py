@@ -55,6 +55,13 @@ _VARIANTS: dict[str, dict[str, Any]] = {
   "cnn_inception": {"model.network": "cnn_inception"},
   # Not in the paper.
   "reference": REFERENCE,
+  # It with a pool that gives each position 14 bits at most: as many as the
+  # paper's best fixed codebook does.
+  "reference_14_bits": REFERENCE
+  | {
+    "quantizer.structures": ((256, 64), (64, 256)),
+    "quantizer.capacity": 2**14,
+  },
   "improved": IMPROVED,
   # It without one of its changes each.
   "improved_attention": IMPROVED | {"quantizer.selection": "attention"},
