@@ -59,8 +59,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
   # paper's best fixed codebook does.
   "reference_14_bits": REFERENCE
   | {
-    "quantizer.structures": ((256, 64), (64, 256)),
-    "quantizer.capacity": 2**14,
+    "quantizer.structures": ((64, 32), (256, 8)),
+    "quantizer.capacity": 2**11,
   },
   "improved": IMPROVED,
   # It without one of its changes each.
