@@ -23,7 +23,7 @@ _BEYOND = {
   "adaptive_lr_1e-3": "Adaptive, learning rate 1e-3",
   "adaptive_lr_3e-3": "Adaptive, learning rate 3e-3",
   "reference": "As the authors' code",
-  "reference_14_bits": "As the authors' code, [64,32] and [256,8]",
+  "reference_14_bits": "As the authors' code, [64,32] and [128,16]",
   "improved": "Improved",
   "improved_lr_1e-3": "Improved, learning rate 1e-3",
   "improved_attention": "Improved, choice by attention",

@@ -55,11 +55,11 @@ _VARIANTS: dict[str, dict[str, Any]] = {
   "cnn_inception": {"model.network": "cnn_inception"},
   # Not in the paper.
   "reference": REFERENCE,
-  # It with a pool that gives each position 14 bits at most: as many as the
+  # It with a pool of 6 and 7 bits, and one for the choice: as many as the
   # paper's best fixed codebook does.
   "reference_14_bits": REFERENCE
   | {
-    "quantizer.structures": ((64, 32), (256, 8)),
+    "quantizer.structures": ((64, 32), (128, 16)),
     "quantizer.capacity": 2**11,
   },
   "improved": IMPROVED,
