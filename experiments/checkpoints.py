@@ -81,13 +81,13 @@ class Checkpoints:
     Raises:
       UserError: if this or the checkpoint before cannot be written.
     """
+    # Until the save before has put into the trash what it does not keep.
+    self.wait()
+    self._empty_trash()
     # Copies: the next step may write where the background still reads.
     saved = checkpoint.Checkpoint(jax.tree.map(np.array, state), seconds, mse)
     step = int(saved.state.step)
     self._mse[step] = mse
-    # Until the save before has put into the trash what it does not keep.
-    self.wait()
-    self._empty_trash()
     try:
       self._manager.save(step, args=saved.to_args())
     except Exception as error:  # Orbax's are of many kinds

@@ -153,10 +153,16 @@ class Evaluator:
     The results are of this process's part of the batch, the mask of the whole.
     """
     draw = self._draw if draw is None else draw
-    batches = pipeline.EvalBatches(split.images, self._batch_size)
+    batches = pipeline.EvalBatches(
+      split.images,
+      self._batch_size,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
     for images, indices, mask in pipeline.iterate(batches):
-      batch = (crop_centre(images, self._image_size), indices, mask)
-      shards = (shard(hosts.own(x), self._num_devices) for x in batch)
+      images = crop_centre(images, self._image_size)
+      batch = (images, indices, hosts.own(mask))
+      shards = (shard(x, self._num_devices) for x in batch)
       yield self._step(variables, *shards, draw), mask
 
 

@@ -211,9 +211,9 @@ def from_main(make: Callable[[], Any]) -> Any:
   for start in range(0, len(padded), _CHUNK // 4):
     part = slice(start, start + _CHUNK // 4)
     padded[part] = multihost_utils.broadcast_one_to_all(padded[part])
-  made = padded.tobytes()[:size]
+  made = memoryview(padded.view(np.uint8))[:size]
   if failed:
-    raise UserError(made.decode())
+    raise UserError(bytes(made).decode())
   return flax.serialization.msgpack_restore(made)
 
 

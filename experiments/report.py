@@ -94,13 +94,15 @@ def evaluate_run(
   workdir = pathlib.Path(workdir)
   settings.check(config)
   workdirs.check_same_run(workdir, config)
-  state = read_state(config, workdir)
+  # Of several processes none may see another checkpoint than the main one.
+  step = hosts.from_main(lambda: int(read_state(config, workdir).step))
+  state = read_state(config, workdir, step)
   devices = choose_devices(config.batch_size, settings.sharded_size(config))
   model = settings.create_model(config, AXIS)
   evaluator = Evaluator(config, model, devices)
-  step = int(state.step)
   state = to_devices(state, devices)
-  splits = data.load(config)
+  with hosts.main_first("data"):
+    splits = data.load(config)
   figures = {"steps": step, **evaluate_fully(config, evaluator, state, splits)}
   if hosts.is_main():
     workdirs.write_json(workdir / "evaluation.json", figures)

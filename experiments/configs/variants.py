@@ -55,8 +55,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
   "cnn_inception": {"model.network": "cnn_inception"},
   # Not in the paper.
   "reference": REFERENCE,
-  # It with a pool of 6 and 7 bits, and one for the choice: as many as the
-  # paper's best fixed codebook does.
+  # It with a pool of 6 and 7 bits, and at most one for the choice: as many as
+  # the paper's best fixed codebook takes.
   "reference_14_bits": REFERENCE
   | {
     "quantizer.structures": ((64, 32), (128, 16)),

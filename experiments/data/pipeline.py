@@ -88,14 +88,22 @@ class TrainBatches(grain.sources.RandomAccessDataSource[np.ndarray]):
 class EvalBatches(grain.sources.RandomAccessDataSource[tuple[np.ndarray, ...]]):
   """Every image of a split once, in order.
 
-  A batch is images uint8 `[batch_size, H, W, C]`; their indices in the split,
-  int32 `[batch_size]`; and a mask, float32 `[batch_size]`, 0 for what the last
-  batch is filled up with: its first image.
+  A batch is images uint8 `[b, H, W, C]`, this process's part of it; their
+  indices in the split, int32 `[b]`; and a mask of the whole batch, float32
+  `[batch_size]`, 0 for what the last one is filled up with: its first image.
   """
 
-  def __init__(self, images: Images, batch_size: int):
+  def __init__(
+    self,
+    images: Images,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+  ):
     self._images = images
     self._batch_size = batch_size
+    size = batch_size // process_count
+    self._part = slice(process_index * size, (process_index + 1) * size)
 
   def __len__(self) -> int:
     return -(-self._images.shape[0] // self._batch_size)
@@ -105,7 +113,8 @@ class EvalBatches(grain.sources.RandomAccessDataSource[tuple[np.ndarray, ...]]):
     indices = np.arange(start, start + self._batch_size, dtype=np.int32)
     is_real = indices < self._images.shape[0]
     indices = np.where(is_real, indices, start).astype(np.int32)
-    return self._images[indices], indices, is_real.astype(np.float32)
+    own = indices[self._part]
+    return self._images[own], own, is_real.astype(np.float32)
 
 
 def iterate(

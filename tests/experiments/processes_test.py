@@ -14,6 +14,7 @@ import chex
 import numpy as np
 import pytest
 
+from experiments import checkpoint
 from experiments import checkpoints
 from experiments import logging
 from experiments import workdir as workdirs
@@ -154,15 +155,16 @@ class ProcessesTest(parameterized.TestCase):
         )
 
   def test_codewords_that_they_share_out(self):
-    fields = {"quantizer.shard_codebook": True, "num_steps": 8}
+    fields = {"quantizer.shard_codebook": True, "num_steps": 12}
     workdir = self.root / "sharded"
     run = _Processes(self.root, workdir, 2, **fields)
-    run.wait_for_step(5)
+    while 4 not in checkpoint.steps_of(workdir):
+      run.wait_for_step(4)
     run.send(signal.SIGKILL, 0, 1)
     run.wait()
     codes, said = _Processes(self.root, workdir, 2, **fields).wait()
     self.assertEqual(codes, [0, 0], said)
-    self.assertRegex(said[0], "Resuming .* at step 4")
+    self.assertRegex(said[0], "Resuming .* at step [48]")
     config = workdirs.read_config(workdir)
     state = checkpoints.read_state(config, workdir)
     self.assertLen(state.codebook, 8)
@@ -175,14 +177,14 @@ class ProcessesTest(parameterized.TestCase):
       chex.assert_trees_all_equal(state, checkpoints.read_state(config, whole))
 
     with self.subTest("one process goes on"):
-      fields["num_steps"] = 10
+      fields["num_steps"] = 14
       codes, said = _Processes(self.root, workdir, 1, **fields).wait()
       self.assertEqual(codes, [0], said)
-      self.assertIn("at step 8", said[0])
+      self.assertIn("at step 12", said[0])
 
     with self.subTest("whole codebooks learn the same"):
       np.testing.assert_allclose(
-        train_mse(whole), train_mse(self.whole)[:8], rtol=1e-3
+        train_mse(whole), train_mse(self.whole)[:12], rtol=1e-3
       )
 
   def test_whatever_ends_them_they_go_on_and_end_as_if_nothing_had(self):

@@ -84,6 +84,20 @@ class EvalBatchesTest(parameterized.TestCase):
       seen.extend(indices[mask > 0])
     self.assertEqual(seen, list(range(10)))
 
+  def test_parts_of_processes_are_the_batch(self):
+    images = make_images(10)
+    whole = pipeline.EvalBatches(images, 8)
+    parts = [
+      pipeline.EvalBatches(images, 8, process_index=i, process_count=4)
+      for i in range(4)
+    ]
+    for number in range(2):
+      for i, expected in enumerate(whole[number][:2]):
+        parted = [part[number][i] for part in parts]
+        np.testing.assert_array_equal(np.concatenate(parted), expected)
+      for part in parts:
+        np.testing.assert_array_equal(part[number][2], whole[number][2])
+
 
 class IterateTest(parameterized.TestCase):
   def test_batches_are_made_ahead_by_other_threads(self):
