@@ -28,7 +28,7 @@ def shrunk(
   tiny.checkpoint_every = 2
   tiny.rate_examples = 40
   tiny.model.features = 8
-  if tiny.quantizer.kind == "adaptive":
+  if tiny.quantizer.kind == "adaptive" and not tiny.quantizer.structures:
     tiny.quantizer.capacity = 64
   tiny.update_from_flattened_dict(fields)
   return tiny
