@@ -6,6 +6,7 @@ import json
 import pathlib
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -94,9 +95,12 @@ def evaluate_run(
   workdir = pathlib.Path(workdir)
   settings.check(config)
   workdirs.check_same_run(workdir, config)
-  # Of several processes none may see another checkpoint than the main one.
-  step = hosts.from_main(lambda: int(read_state(config, workdir).step))
+  step = None  # the latest
+  if jax.process_count() > 1:
+    # None of them may see another checkpoint than the main one.
+    step = hosts.from_main(lambda: int(read_state(config, workdir).step))
   state = read_state(config, workdir, step)
+  step = int(state.step)
   devices = choose_devices(config.batch_size, settings.sharded_size(config))
   model = settings.create_model(config, AXIS)
   evaluator = Evaluator(config, model, devices)
@@ -155,10 +159,10 @@ def draw_pictures(
   All processes compute them; the main one draws.
   """
   shown = validation.spread(_SHOWN)
-  originals = shown.images[np.arange(len(shown))]
   images, books = evaluator.reconstruct(state.variables, shown)
   if not hosts.is_main():
     return
+  originals = shown.images[np.arange(len(shown))]
   structures = settings.structures(config)
   pictures.draw_reconstructions(
     workdir / "reconstructions.png",

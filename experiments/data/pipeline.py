@@ -53,16 +53,11 @@ class TrainBatches(grain.sources.RandomAccessDataSource[np.ndarray]):
     Raises:
       ValueError: if `process_count` does not divide `batch_size`.
     """
-    if batch_size % process_count:
-      raise ValueError(
-        f"batch_size is {batch_size}; it must be a multiple of the number of"
-        f" processes, {process_count}"
-      )
     self._images = images
     self._batch_size = batch_size
     self._num_steps = num_steps
-    size = batch_size // process_count
-    self._slice = np.arange(process_index * size, (process_index + 1) * size)
+    part = _part(batch_size, process_index, process_count)
+    self._slice = np.arange(batch_size)[part]
 
     @functools.lru_cache(maxsize=2)  # a batch may span two epochs
     def permutation(epoch: int) -> np.ndarray:
@@ -102,8 +97,7 @@ class EvalBatches(grain.sources.RandomAccessDataSource[tuple[np.ndarray, ...]]):
   ):
     self._images = images
     self._batch_size = batch_size
-    size = batch_size // process_count
-    self._part = slice(process_index * size, (process_index + 1) * size)
+    self._part = _part(batch_size, process_index, process_count)
 
   def __len__(self) -> int:
     return -(-self._images.shape[0] // self._batch_size)
@@ -115,6 +109,20 @@ class EvalBatches(grain.sources.RandomAccessDataSource[tuple[np.ndarray, ...]]):
     indices = np.where(is_real, indices, start).astype(np.int32)
     own = indices[self._part]
     return self._images[own], own, is_real.astype(np.float32)
+
+
+def _part(batch_size: int, process_index: int, process_count: int) -> slice:
+  """Which images of a batch a process has.
+
+  Raises a ValueError if there are not as many for each.
+  """
+  if batch_size % process_count:
+    raise ValueError(
+      f"batch_size is {batch_size}; it must be a multiple of the number of"
+      f" processes, {process_count}"
+    )
+  size = batch_size // process_count
+  return slice(process_index * size, (process_index + 1) * size)
 
 
 def iterate(
