@@ -74,13 +74,15 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 _NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
 _FIXED = re.compile(r"(improved_)?fixed_(\d+)x(\d+)")
 _RATE = re.compile(rf"improved_rate_{_NUMBER}")
+_CAPACITY = re.compile(r"improved_w_(\d+)")
 _LEARNING_RATE = re.compile(rf"(adaptive|improved)_lr_{_NUMBER}")
 
 NAMES = tuple(_VARIANTS)
 KNOWN = (
   f"{', '.join(NAMES)}, fixed_NxD (one codebook of N codewords of width D,"
   " such as fixed_512x128) and improved_fixed_NxD, improved_rate_X (what a bit"
-  " costs), adaptive_lr_X and improved_lr_X (learning rates)"
+  " costs), improved_w_X (a pool of capacity X), adaptive_lr_X and"
+  " improved_lr_X (learning rates)"
 )
 
 
@@ -115,6 +117,8 @@ def _changes(name: str, variant: str) -> dict[str, Any]:
     }
   if match := _RATE.fullmatch(variant):
     return IMPROVED | {"quantizer.rate_weight": float(match[1])}
+  if match := _CAPACITY.fullmatch(variant):
+    return IMPROVED | {"quantizer.capacity": int(match[1])}
   if match := _LEARNING_RATE.fullmatch(variant):
     return _VARIANTS[match[1]] | {"learning_rate": float(match[2])}
   raise UserError(f"unknown variant {variant!r} of {name}; known are {KNOWN}")

@@ -58,6 +58,7 @@ class CheckTest(parameterized.TestCase):
     ("improved_lr_0.001", "improved", {"learning_rate": 1e-3}),
     ("improved_rate_1e-4", "improved", {"quantizer.rate_weight": 1e-4}),
     ("improved_rate_0", "improved", {}),
+    ("improved_w_262144", "improved", {"quantizer.capacity": 262144}),
     (
       "improved_fixed_16x2",
       "improved",
