@@ -167,11 +167,13 @@ def loss_against_size(runs: Runs) -> plt.Figure:
 
 def rate_distortion(runs: Runs) -> plt.Figure:
   """Validation loss against bits per position, nominal and entropy-coded."""
-  figure, axes = _row(2, sharey=True)
+  figure, axes = plt.subplots(
+    2, figsize=(8, 9), sharey=True, layout="constrained"
+  )
   ended = {v: cell for v, cell in runs.items() if cell.summary}
   titles = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
   for ax, (name, title) in zip(axes, titles.items(), strict=True):
-    for kind, (label, number, joined) in _KINDS.items():
+    for kind, (label, number, joined, (x, y)) in _KINDS.items():
       points = {
         variant: (cell.summary[name], cell.summary["recon_loss_sum"])
         for variant, cell in ended.items()
@@ -190,29 +192,36 @@ def rate_distortion(runs: Runs) -> plt.Figure:
       for variant, point in points.items():
         structure = fixed_structure(variant)
         text = ",".join(map(str, structure)) if structure else variant
-        text = text.removeprefix("improved_")
-        # A pool may do as well as one of its codebooks; both texts are legible.
-        place = (3, 3) if structure else (3, -8)
         ax.annotate(
-          text, point, fontsize=6, xytext=place, textcoords="offset points"
+          text.removeprefix("improved_") if kind == "improved" else text,
+          point,
+          fontsize=6,
+          xytext=(x, y),
+          textcoords="offset points",
+          horizontalalignment="left" if x > 0 else "right",
         )
     ax.set_title(title)
     # An index of each codebook takes many times the bits of a single one.
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.margins(x=0.12)
     ax.set_xlabel("bits per position")
-  axes[0].set_ylabel("recon_loss_sum")
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_ylabel("recon_loss_sum")
   axes[0].legend()
   return figure
 
 
-# Of variants: what a legend calls it, its colour, and how points are joined.
+# Of variants: what a legend calls it, its colour, how points are joined, and
+# where their texts are, in points: a pool may do as well as one of its
+# codebooks.
 _KINDS = {
-  "fixed": ("fixed", 0, ""),
-  "adaptive": ("adaptive", 5, ""),
-  "improved_fixed": ("fixed, improved", 4, ":"),
-  "improved": ("adaptive, improved, by price of bits", 2, "-"),
-  "other": ("adaptive, other variants", 3, ""),
+  "fixed": ("fixed", 0, "", (5, 3)),
+  "adaptive": ("adaptive", 5, "", (-5, -8)),
+  "improved_fixed": ("fixed, improved", 4, ":", (-5, 3)),
+  "improved": ("adaptive, improved, by price of bits", 2, "-", (5, 3)),
+  "other": ("adaptive, other variants", 3, "", (-5, 3)),
 }
 
 
