@@ -32,6 +32,7 @@ _BEYOND = {
   "improved_rate_1e-4": "Improved, a bit costs 1e-4",
   "improved_rate_3e-4": "Improved, a bit costs 3e-4",
   "improved_rate_1e-3": "Improved, a bit costs 1e-3",
+  "improved_rate_3e-3": "Improved, a bit costs 3e-3",
   "improved_w_262144": "Improved, W = 262144",
   "improved_fixed_512x128": "Improved, fixed [512,128]",
   "improved_fixed_2048x32": "Improved, fixed [2048,32]",

@@ -1,6 +1,7 @@
 """Figures 2 to 9 of the paper, and three that it lacks, from runs' files."""
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -166,51 +167,77 @@ def loss_against_size(runs: Runs) -> plt.Figure:
 
 
 def rate_distortion(runs: Runs) -> plt.Figure:
-  """Validation loss against bits per position, nominal and entropy-coded."""
-  figure, axes = plt.subplots(
-    2, figsize=(8, 9), sharey=True, layout="constrained"
-  )
+  """Validation loss against bits per position, nominal and entropy-coded.
+
+  All runs, and beside them the improved ones alone, if there are any.
+  """
   ended = {v: cell for v, cell in runs.items() if cell.summary}
+  panels = [tuple(_KINDS)]
+  if any(_kind(variant) in _IMPROVED for variant in ended):
+    panels.append(_IMPROVED)
+  figure, axes = plt.subplots(
+    2,
+    len(panels),
+    figsize=(1 + 5 * len(panels), 7.5),
+    squeeze=False,
+    layout="constrained",
+  )
   titles = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
-  for ax, (name, title) in zip(axes, titles.items(), strict=True):
-    for kind, (label, number, joined, (x, y)) in _KINDS.items():
-      points = {
-        variant: (cell.summary[name], cell.summary["recon_loss_sum"])
-        for variant, cell in ended.items()
-        if _kind(variant) == kind and name in cell.summary
-      }
-      if not points:
-        continue
-      look = style.line(number, 1)
-      ax.plot(
-        *zip(*sorted(points.values()), strict=True),
-        linestyle=joined,
-        color=look["color"],
-        marker=look["marker"],
-        label=label,
-      )
-      for variant, point in points.items():
-        structure = fixed_structure(variant)
-        text = ",".join(map(str, structure)) if structure else variant
-        ax.annotate(
-          text.removeprefix("improved_") if kind == "improved" else text,
-          point,
-          fontsize=6,
-          xytext=(x, y),
-          textcoords="offset points",
-          horizontalalignment="left" if x > 0 else "right",
-        )
-    ax.set_title(title)
+  for row, (name, title) in zip(axes, titles.items(), strict=True):
+    for ax, kinds in zip(row, panels, strict=True):
+      with_text = kinds if ax is row[-1] else set(kinds) - set(_IMPROVED)
+      _plot_rates(ax, ended, name, kinds, with_text)
+      ax.set_title(title)
     # An index of each codebook takes many times the bits of a single one.
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.margins(x=0.12)
-    ax.set_xlabel("bits per position")
-    ax.set_yscale("log", base=2)
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.set_ylabel("recon_loss_sum")
-  axes[0].legend()
+    row[0].set_xscale("log", base=2)
+    row[0].xaxis.set_major_formatter("{x:g}")
+    row[0].set_yscale("log", base=2)
+    row[0].yaxis.set_major_formatter("{x:g}")
+    row[0].set_ylabel("recon_loss_sum")
+  figure.legend(
+    *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3
+  )
   return figure
+
+
+def _plot_rates(
+  ax: plt.Axes,
+  runs: Runs,
+  rate: str,
+  kinds: Collection[str],
+  with_text: Collection[str],
+) -> None:
+  """Plots losses of finished runs of some kinds against a rate."""
+  for kind in kinds:
+    label, number, joined, (x, y) = _KINDS[kind]
+    points = {
+      variant: (cell.summary[rate], cell.summary["recon_loss_sum"])
+      for variant, cell in runs.items()
+      if _kind(variant) == kind and rate in cell.summary
+    }
+    if not points:
+      continue
+    look = style.line(number, 1)
+    ax.plot(
+      *zip(*sorted(points.values()), strict=True),
+      linestyle=joined,
+      color=look["color"],
+      marker=look["marker"],
+      label=label,
+    )
+    for variant, point in points.items() if kind in with_text else ():
+      structure = fixed_structure(variant)
+      text = ",".join(map(str, structure)) if structure else variant
+      ax.annotate(
+        text.removeprefix("improved_") if kind == "improved" else text,
+        point,
+        fontsize=6,
+        xytext=(x, y),
+        textcoords="offset points",
+        horizontalalignment="left" if x > 0 else "right",
+      )
+  ax.margins(x=0.16)
+  ax.set_xlabel("bits per position")
 
 
 # Of variants: what a legend calls it, its colour, how points are joined, and
@@ -219,10 +246,11 @@ def rate_distortion(runs: Runs) -> plt.Figure:
 _KINDS = {
   "fixed": ("fixed", 0, "", (5, 3)),
   "adaptive": ("adaptive", 5, "", (-5, -8)),
-  "improved_fixed": ("fixed, improved", 4, ":", (-5, 3)),
-  "improved": ("adaptive, improved, by price of bits", 2, "-", (5, 3)),
+  "improved_fixed": ("fixed, improved", 4, ":", (3, 8)),
+  "improved": ("adaptive, improved, by price of bits", 2, "-", (-3, -11)),
   "other": ("adaptive, other variants", 3, "", (-5, 3)),
 }
+_IMPROVED = ("improved_fixed", "improved")
 
 
 def _kind(variant: str) -> str:

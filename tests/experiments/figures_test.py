@@ -126,7 +126,7 @@ class FiguresTest(parameterized.TestCase):
         ("improved", "improved_rate_1e-3", "improved_fixed_8192x32", "cnn")
       ):
         fake_runs.make(self.root, "mnist", variant, loss=0.1 + 0.1 * i)
-      nominal, _ = plots.rate_distortion(self.runs("mnist")).axes
+      nominal, improved, *_ = plots.rate_distortion(self.runs("mnist")).axes
       self.assertEqual(
         labels(nominal),
         [
@@ -137,11 +137,12 @@ class FiguresTest(parameterized.TestCase):
           "adaptive, other variants",
         ],
       )
-      curve = nominal.get_lines()[3]
-      np.testing.assert_allclose(curve.get_ydata(), [0.1, 0.2])
-      self.assertEqual(curve.get_linestyle(), "-")
-      texts = [text.get_text() for text in nominal.texts]
-      self.assertContainsSubset(["8192,32", "rate_1e-3", "cnn"], texts)
+      for curve in (nominal.get_lines()[3], improved.get_lines()[1]):
+        np.testing.assert_allclose(curve.get_ydata(), [0.1, 0.2])
+        self.assertEqual(curve.get_linestyle(), "-")
+      self.assertIn("cnn", [text.get_text() for text in nominal.texts])
+      texts = [text.get_text() for text in improved.texts]
+      self.assertCountEqual(texts, ["8192,32", "improved", "rate_1e-3"])
     with self.subTest("usage"):
       (ax,) = plots.usage(runs).axes
       heights = [patch.get_height() for patch in ax.patches]
