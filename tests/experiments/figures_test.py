@@ -143,6 +143,17 @@ class FiguresTest(parameterized.TestCase):
       self.assertIn("cnn", [text.get_text() for text in nominal.texts])
       texts = [text.get_text() for text in improved.texts]
       self.assertCountEqual(texts, ["8192,32", "improved", "rate_1e-3"])
+    with self.subTest("losses and rates are means over seeds"):
+      fake_runs.make(self.root, "mnist", "improved", seed=1, loss=0.3)
+      fake_runs.make(self.root, "mnist", "fixed_512x128", seed=1, loss=3.0)
+      first = runs["fixed_512x128"].summary["recon_loss_sum"]
+      runs = self.runs("mnist")
+      nominal, *_ = plots.rate_distortion(runs).axes
+      np.testing.assert_allclose(nominal.get_lines()[3].get_ydata(), [0.2, 0.2])
+      (ax,) = plots.loss_against_size(runs).axes
+      self.assertAlmostEqual(
+        ax.get_lines()[0].get_ydata()[0], (first + 3.0) / 2
+      )
     with self.subTest("usage"):
       (ax,) = plots.usage(runs).axes
       heights = [patch.get_height() for patch in ax.patches]
