@@ -186,9 +186,14 @@ def rate_distortion(runs: Runs) -> plt.Figure:
   )
   titles = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
   for row, (name, title) in zip(axes, titles.items(), strict=True):
+    points = {
+      variant: (_mean(cell, name), _loss(cell))
+      for variant, cell in ended.items()
+      if name in cell.summary
+    }
     for ax, kinds in zip(row, panels, strict=True):
       with_text = kinds if ax is row[-1] else set(kinds) - set(_IMPROVED)
-      _plot_rates(ax, ended, name, kinds, with_text)
+      _plot_rates(ax, points, kinds, with_text)
       ax.set_title(title)
     # An index of each codebook takes many times the bits of a single one.
     row[0].set_xscale("log", base=2)
@@ -204,30 +209,25 @@ def rate_distortion(runs: Runs) -> plt.Figure:
 
 def _plot_rates(
   ax: plt.Axes,
-  runs: Runs,
-  rate: str,
+  points: Mapping[str, tuple[float, float]],
   kinds: Collection[str],
   with_text: Collection[str],
 ) -> None:
-  """Plots losses of finished runs of some kinds against a rate."""
+  """Plots the points (rate, loss) of those variants that are of some kinds."""
   for kind in kinds:
     label, number, joined, (x, y) = _KINDS[kind]
-    points = {
-      variant: (_mean(cell, rate), _loss(cell))
-      for variant, cell in runs.items()
-      if _kind(variant) == kind and rate in cell.summary
-    }
-    if not points:
+    shown = {v: point for v, point in points.items() if _kind(v) == kind}
+    if not shown:
       continue
     look = style.line(number, 1)
     ax.plot(
-      *zip(*sorted(points.values()), strict=True),
+      *zip(*sorted(shown.values()), strict=True),
       linestyle=joined,
       color=look["color"],
       marker=look["marker"],
       label=label,
     )
-    for variant, point in points.items() if kind in with_text else ():
+    for variant, point in shown.items() if kind in with_text else ():
       structure = fixed_structure(variant)
       text = ",".join(map(str, structure)) if structure else variant
       ax.annotate(
