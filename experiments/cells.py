@@ -76,15 +76,6 @@ class Cell:
     """Returns what `logging.read_series` does."""
     return logging.read_series(self.workdir, split, name)
 
-  @property
-  def finished_seeds(self) -> list["Cell"]:
-    """The finished runs of its variant, of all seeds."""
-    return [
-      cell
-      for cell in find_cells(self.root, self.dataset)
-      if cell.variant == self.variant and cell.summary
-    ]
-
   def status(self) -> str:
     """Returns how far the run is, in a few words."""
     if self.summary:

@@ -50,14 +50,18 @@ def draw(root: pathlib.Path) -> None:
     runs = {}
     for cell in sorted(cells, key=lambda cell: cell.seed):
       if cell.metrics:
-        runs.setdefault(cell.variant, cell)
+        runs.setdefault(cell.variant, []).append(cell)
     datasets[dataset], tables[dataset] = runs, []
     seeds = sorted({cell.seed for cell in cells})
+    shown = set()
     for table in contents.TITLES:
       rows = rendering.make_rows(root, dataset, table, seeds)
-      if any(row.cells for row in rows):
+      measured = {row.variant for row in rows if row.cells}
+      # One that only repeats rows of those before says nothing.
+      if measured - shown:
         rendering.write(root, dataset, table, rows)
         tables[dataset].append(rendering.markdown(dataset, table, rows))
+      shown |= measured
     for plot in plots.PLOTS:
       lacks = plot.lacks(runs)
       is_grey = cells[0].config.data.channels == 1
@@ -73,7 +77,7 @@ def draw(root: pathlib.Path) -> None:
   grey = {
     dataset: runs
     for dataset, runs in some.items()
-    if next(iter(runs.values())).config.data.channels == 1
+    if next(iter(runs.values()))[0].config.data.channels == 1
   }
   if grey:
     save("", "figure8", plots.gaps_without_start(grey))

@@ -21,12 +21,12 @@ from experiments.configs.variants import fixed_structure
 _FINAL = 0.1  # share of training whose mean is a final gradient gap
 _SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does
 
-# One run of each variant. Curves over training are its own, final losses and
-# rates the means over all seeds of the variant.
-Runs = Mapping[str, Cell]
+# The runs of each variant, one for each seed. Curves over training are of the
+# first, final figures the means over those that have ended.
+Runs = Mapping[str, Sequence[Cell]]
 
 
-def fixed(runs: Runs) -> dict[str, Cell]:
+def fixed(runs: Runs) -> dict[str, Sequence[Cell]]:
   """Returns the runs with one codebook of the paper's pool, by falling D."""
   return {name: runs[name] for name in paper.TABLE_1 if name in runs}
 
@@ -64,7 +64,7 @@ def gaps_without_start(datasets: Mapping[str, Runs]) -> plt.Figure:
 def selection(runs: Runs) -> plt.Figure:
   """Figures 3 and 6: how often each codebook is chosen over training."""
   figure, (ax,) = _row(1)
-  cell = runs["adaptive"]
+  cell = runs["adaptive"][0]
   steps, shares = cell.series("train", "selection")
   for i, name in enumerate(_pool(cell)):
     ax.plot(steps, shares[:, i], label=name, **style.line(i, len(steps)))
@@ -90,14 +90,14 @@ def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
   for row, (name, runs) in zip(axes, datasets.items(), strict=True):
     shown = {}
     for role, find in (("smallest gap", _final_gap), ("best fixed", _loss)):
-      known = {v: find(c) for v, c in fixed(runs).items()}
+      known = {v: find(cells) for v, cells in fixed(runs).items()}
       known = {v: value for v, value in known.items() if np.isfinite(value)}
       if known:
         variant = min(known, key=known.get)
         label = style.structure_name(fixed_structure(variant))
-        shown[f"{role}: {label}"] = runs[variant]
+        shown[f"{role}: {label}"] = runs[variant][0]
     if "adaptive" in runs:
-      shown["adaptive"] = runs["adaptive"]
+      shown["adaptive"] = runs["adaptive"][0]
     for i, (label, cell) in enumerate(shown.items()):
       steps, gaps = cell.series("train", "gradient_gap")
       look = style.line(_COMPARED[i], len(steps))
@@ -124,9 +124,8 @@ _COMPARED = (0, 1, 5)  # blue, yellow and red, as in the paper
 
 def reconstructions(runs: Runs) -> plt.Figure:
   """Figure 5: originals and reconstructions, as the run has drawn them."""
-  picture = matplotlib.image.imread(
-    runs["adaptive"].workdir / "reconstructions.png"
-  )
+  cell = _ended(runs)["adaptive"][0]
+  picture = matplotlib.image.imread(cell.workdir / "reconstructions.png")
   height, width = picture.shape[:2]
   figure = plt.figure(figsize=(9, 9 * height / width))
   ax = figure.add_axes((0, 0, 1, 1))
@@ -137,14 +136,14 @@ def reconstructions(runs: Runs) -> plt.Figure:
 
 def loss_against_size(runs: Runs) -> plt.Figure:
   """Validation loss against N at constant N x D, and eqs. 11-15 through it."""
-  cells = {v: c for v, c in fixed(runs).items() if c.summary}
-  sizes = np.array([fixed_structure(v)[0] for v in cells])
-  losses = np.array([_loss(cell) for cell in cells.values()])
+  ended = _ended(fixed(runs))
+  sizes = np.array([fixed_structure(v)[0] for v in ended])
+  losses = np.array([_loss(cells) for cells in ended.values()])
   fits = optimal_codebook_size(sizes, losses)
   figure, (ax,) = _row(1)
   ax.plot(sizes, losses, "o", color=style.color(7), label="measured")
-  dataset = next(iter(cells.values())).dataset
-  numbers = [paper.number(1, dataset, variant) for variant in cells]
+  dataset = next(iter(ended.values()))[0].dataset
+  numbers = [paper.number(1, dataset, variant) for variant in ended]
   if None not in numbers:
     ax.plot(sizes, numbers, "x", color="grey", label="paper")
   grid = np.geomspace(sizes.min(), sizes.max(), 200)
@@ -173,7 +172,7 @@ def rate_distortion(runs: Runs) -> plt.Figure:
 
   All runs, and beside them the improved ones alone, if there are any.
   """
-  ended = {v: cell for v, cell in runs.items() if cell.summary}
+  ended = _ended(runs)
   panels = [tuple(_KINDS)]
   if any(_kind(variant) in _IMPROVED for variant in ended):
     panels.append(_IMPROVED)
@@ -187,9 +186,9 @@ def rate_distortion(runs: Runs) -> plt.Figure:
   titles = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
   for row, (name, title) in zip(axes, titles.items(), strict=True):
     points = {
-      variant: (_mean(cell, name), _loss(cell))
-      for variant, cell in ended.items()
-      if name in cell.summary
+      variant: (_mean(cells, name), _loss(cells))
+      for variant, cells in ended.items()
+      if name in cells[0].summary
     }
     for ax, kinds in zip(row, panels, strict=True):
       with_text = kinds if ax is row[-1] else set(kinds) - set(_IMPROVED)
@@ -267,19 +266,21 @@ def _kind(variant: str) -> str:
 def usage(runs: Runs) -> plt.Figure:
   """Share of codewords used on the validation split, of each codebook."""
   figure, (ax,) = _row(1)
-  ended = fixed({v: c for v, c in runs.items() if c.summary})
+  ended = _ended(runs)
   bars = {
     "fixed": {
-      style.structure_name(fixed_structure(v)): cell.summary["usage"]
-      for v, cell in ended.items()
+      style.structure_name(fixed_structure(variant)): _mean(cells, "usage")
+      for variant, cells in fixed(ended).items()
     }
   }
-  adaptive = runs.get("adaptive")
-  if adaptive is not None and adaptive.summary:
-    bars["adaptive, by the points that chose it"] = {
-      style.structure_name(book["structure"]): book["usage"]
-      for book in adaptive.summary["codebooks"]
-    }
+  if "adaptive" in ended:
+    cells = ended["adaptive"]
+    shares = [
+      [book["usage"] for book in cell.summary["codebooks"]] for cell in cells
+    ]
+    bars["adaptive, by the points that chose it"] = dict(
+      zip(_pool(cells[0]), np.mean(shares, axis=0), strict=True)
+    )
   names = list(dict.fromkeys(name for some in bars.values() for name in some))
   for i, (label, values) in enumerate(bars.items()):
     places = [names.index(name) + 0.4 * i - 0.2 for name in values]
@@ -318,8 +319,8 @@ def _plot_fixed(
   ax: plt.Axes, runs: Runs, name: str, first_step: int = 0
 ) -> None:
   """Plots a quantity over training, a line a structure."""
-  for i, (variant, cell) in enumerate(fixed(runs).items()):
-    steps, values = cell.series("train", name)
+  for i, (variant, cells) in enumerate(fixed(runs).items()):
+    steps, values = cells[0].series("train", name)
     shown = steps > first_step
     ax.plot(
       steps[shown],
@@ -337,20 +338,26 @@ def _pool(cell: Cell) -> list[str]:
   return [style.structure_name(s) for s in settings.structures(cell.config)]
 
 
-def _final_gap(cell: Cell) -> float:
-  steps, gaps = cell.series("train", "gradient_gap")
+def _ended(runs: Runs) -> dict[str, list[Cell]]:
+  """Those runs that have ended, of the variants that have any."""
+  ended = {v: [cell for cell in runs[v] if cell.summary] for v in runs}
+  return {variant: cells for variant, cells in ended.items() if cells}
+
+
+def _final_gap(cells: Sequence[Cell]) -> float:
+  steps, gaps = cells[0].series("train", "gradient_gap")
   if not len(steps):
     return float("nan")
   return float(gaps[steps >= (1 - _FINAL) * steps[-1]].mean())
 
 
-def _loss(cell: Cell) -> float:
-  return _mean(cell, "recon_loss_sum")
+def _loss(cells: Sequence[Cell]) -> float:
+  return _mean(cells, "recon_loss_sum")
 
 
-def _mean(cell: Cell, name: str) -> float:
-  """Of a figure of the summaries, over seeds; NaN if none has it."""
-  found = cells_lib.statistic(cell.finished_seeds, name)
+def _mean(cells: Sequence[Cell], name: str) -> float:
+  """Of a figure of the summaries; NaN if none has it."""
+  found = cells_lib.statistic(cells, name)
   return found.mean if found else float("nan")
 
 
@@ -371,7 +378,7 @@ class Plot:
 
 def _lacks_fixed(count: int, ended: bool) -> Callable[[Runs], str]:
   def lacks(runs: Runs) -> str:
-    found = [c for c in fixed(runs).values() if c.summary or not ended]
+    found = fixed(_ended(runs) if ended else runs)
     if len(found) >= count:
       return ""
     state = "finished" if ended else "begun"
@@ -385,8 +392,7 @@ def _lacks_adaptive(runs: Runs) -> str:
 
 
 def _lacks_reconstructions(runs: Runs) -> str:
-  adaptive = runs.get("adaptive")
-  ended = adaptive is not None and adaptive.summary
+  ended = "adaptive" in _ended(runs)
   return "" if ended else "needs the adaptive run finished"
 
 

@@ -62,6 +62,11 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "quantizer.structures": ((64, 32), (128, 16)),
     "quantizer.capacity": 2**11,
   },
+  # What each of its changes does alone: reference_selection_unit, ...
+  **{
+    f"reference_{field.rpartition('.')[2]}": {field: value}
+    for field, value in REFERENCE.items()
+  },
   "improved": IMPROVED,
   # It without one of its changes each.
   "improved_attention": IMPROVED | {"quantizer.selection": "attention"},

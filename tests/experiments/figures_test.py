@@ -9,6 +9,7 @@ import numpy as np
 from experiments import cells as cells_lib
 from experiments import figures
 from experiments import plots
+from experiments import workdir as workdirs
 from experiments.errors import UserError
 from tests.experiments import fake_runs
 
@@ -26,8 +27,10 @@ class FiguresTest(parameterized.TestCase):
     self.root = pathlib.Path(self.create_tempdir())
 
   def runs(self, dataset):
-    cells = cells_lib.find_cells(self.root, dataset)
-    return {cell.variant: cell for cell in cells}
+    runs = {}
+    for cell in cells_lib.find_cells(self.root, dataset):
+      runs.setdefault(cell.variant, []).append(cell)
+    return runs
 
   def draw(self):
     output = io.StringIO()
@@ -55,6 +58,8 @@ class FiguresTest(parameterized.TestCase):
     self.assertEqual(page.count("<img"), len(expected))
     self.assertEqual(re.findall('(?:src|href)="(?!data:)', page), [])
     self.assertIn("Table 2: The best fixed codebook", page)
+    # Of table 3 there is only what table 2 has.
+    self.assertNotIn("Table 3", page)
     text = (self.root / "mnist" / "table2.md").read_text()
     self.assertIn("0.200 ± 0.141", text)
     self.assertIn("<b>0.200 ± 0.141</b>", page)
@@ -86,7 +91,7 @@ class FiguresTest(parameterized.TestCase):
       x, y = gap.get_lines()[1].get_data()
       np.testing.assert_array_equal(x, [51, 101, 151, 201])
       np.testing.assert_allclose(
-        y, runs["fixed_1024x64"].summary["recon_loss_sum"] / (x - 1)
+        y, runs["fixed_1024x64"][0].summary["recon_loss_sum"] / (x - 1)
       )
     with self.subTest("figure 6"):
       (ax,) = plots.selection(runs).axes
@@ -146,7 +151,7 @@ class FiguresTest(parameterized.TestCase):
     with self.subTest("losses and rates are means over seeds"):
       fake_runs.make(self.root, "mnist", "improved", seed=1, loss=0.3)
       fake_runs.make(self.root, "mnist", "fixed_512x128", seed=1, loss=3.0)
-      first = runs["fixed_512x128"].summary["recon_loss_sum"]
+      first = runs["fixed_512x128"][0].summary["recon_loss_sum"]
       runs = self.runs("mnist")
       nominal, *_ = plots.rate_distortion(runs).axes
       np.testing.assert_allclose(nominal.get_lines()[3].get_ydata(), [0.2, 0.2])
@@ -155,9 +160,12 @@ class FiguresTest(parameterized.TestCase):
         ax.get_lines()[0].get_ydata()[0], (first + 3.0) / 2
       )
     with self.subTest("usage"):
+      second = runs["fixed_512x128"][1]
+      summary = second.summary | {"usage": 0.75}
+      workdirs.write_json(second.workdir / workdirs.SUMMARY, summary)
       (ax,) = plots.usage(runs).axes
       heights = [patch.get_height() for patch in ax.patches]
-      np.testing.assert_allclose(heights, [25.0] * 8 + [50.0] * 8)
+      np.testing.assert_allclose(heights, [50.0] + [25.0] * 7 + [50.0] * 8)
     with self.subTest("figure 5"):
       (ax,) = plots.reconstructions(runs).axes
       self.assertEqual(ax.images[0].get_array().shape[:2], (40, 160))

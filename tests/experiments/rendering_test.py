@@ -3,8 +3,15 @@ import pathlib
 from absl.testing import parameterized
 
 from experiments import rendering
+from experiments.configs import variants
 from experiments.errors import UserError
 from tests.experiments import fake_runs
+
+# What changes evaluation and what is measured, and no training.
+EVALUATING = {"reference_draw_in_evaluation", "reference_gradient_gap"}
+SWITCHES = {
+  f"reference_{field.rpartition('.')[2]}" for field in variants.REFERENCE
+}
 
 
 class RenderingTest(parameterized.TestCase):
@@ -119,6 +126,20 @@ PSNR (dB) | codewords used | seeds |
     self.assertIn("| Adaptive | 0.800 | 0.410 | 1.95 | 1.600 |", text)
     self.assertIn("| Improved | **0.400** |  |  | ", text)
     self.assertIn("| Improved, fixed [8192,32] | 0.500 |  |  |  |", text)
+
+  def test_table_5_has_what_the_authors_code_changes(self):
+    fake_runs.make(self.root, "cifar10", "adaptive", loss=0.8)
+    fake_runs.make(self.root, "cifar10", "reference_selection_unit", loss=0.5)
+    fake_runs.make(self.root, "cifar10", "reference", loss=0.6)
+    rows = self.rows(5, "cifar10")
+    self.assertCountEqual(
+      [row.variant for row in rows],
+      {"adaptive", "reference"} | SWITCHES - EVALUATING,
+    )
+    text = rendering.markdown("cifar10", 5, rows)
+    self.assertIn("| As the paper's text | 0.800 | 0.394 | 2.03 |", text)
+    self.assertIn("| Chosen by channels | **0.500** |  |  |", text)
+    self.assertIn("| As the authors' code | 0.600 |  |  |", text)
 
   @parameterized.parameters(
     ({"num_steps": 300}, "num_steps: 200 in .*512x128.*; 300 in .*1024x64"),

@@ -46,6 +46,21 @@ class CheckTest(parameterized.TestCase):
     ("alpha_0.75", "quantizer.commitment_cost", 0.75),
     ("beta_0.2", "model.quantization_weight", 0.2),
     ("cnn_inception", "model.network", "cnn_inception"),
+    ("reference_selection_unit", "quantizer.selection_unit", "channels"),
+    ("reference_selection_logits", "quantizer.selection_logits", "weights"),
+    ("reference_update_rule", "quantizer.update_rule", "smoothed_ema"),
+    ("reference_output_kernel", "quantizer.output_kernel", 3),
+    ("reference_gradient_gap", "gradient_gap", "mean_absolute"),
+    (
+      "reference_decoder_first_convolution",
+      "model.decoder_first_convolution",
+      False,
+    ),
+    (
+      "reference_draw_in_evaluation",
+      "quantizer.draw_in_evaluation",
+      True,
+    ),
   )
   def test_a_variant_changes_one_field(self, variant, field, value):
     base = photo_patches.get_config("adaptive")
