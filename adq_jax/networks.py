@@ -156,7 +156,9 @@ def _by_product(x: jax.Array, kernel: jax.Array) -> _Parities:
   """
   # [4, 4, F, features] -> [F, 16 * features]
   flat = kernel.transpose(2, 0, 1, 3).reshape(x.shape[-1], -1)
-  taps = jnp.split(x @ flat, 16, axis=-1)
+  # Two dimensions: XLA is slow at gradients that sum over more of them.
+  points = x.reshape(-1, x.shape[-1])
+  taps = jnp.split((points @ flat).reshape(*x.shape[:3], -1), 16, axis=-1)
 
   def shifted(tap, rows, columns):
     padding = ((0, 0, 0), (rows, -rows, 0), (columns, -columns, 0), (0, 0, 0))
