@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import csv
 import dataclasses
 import io
+import math
 import pathlib
 
 from experiments import cells as cells_lib
@@ -139,9 +140,9 @@ def markdown(dataset: str, table: int, rows: Sequence[Row]) -> str:
     "| " + " | ".join(_COLUMNS) + " |",
     "|" + "---|" * len(_COLUMNS),
   ]
-  best = _best(rows)
+  best, digits = _best(rows), _digits(rows)
   for row in rows:
-    texts = _texts(row)
+    texts = _texts(row, digits)
     if row is best:
       texts[1] = f"**{texts[1]}**"
     lines.append("| " + " | ".join(texts) + " |")
@@ -150,7 +151,7 @@ def markdown(dataset: str, table: int, rows: Sequence[Row]) -> str:
 
 def latex(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in LaTeX, to be read with the package booktabs."""
-  best = _best(rows)
+  best, digits = _best(rows), _digits(rows)
   lines = [
     f"% Table {table}: {contents.TITLES[table]}, {dataset}{_of_runs(rows)}",
     r"\begin{tabular}{l" + "r" * (len(_COLUMNS) - 1) + "}",
@@ -159,7 +160,7 @@ def latex(dataset: str, table: int, rows: Sequence[Row]) -> str:
     r"\midrule",
   ]
   for row in rows:
-    texts = [_escaped(text) for text in _texts(row)]
+    texts = [_escaped(text) for text in _texts(row, digits)]
     if row is best:
       texts[1] = rf"\textbf{{{texts[1]}}}"
     lines.append(" & ".join(texts) + r" \\")
@@ -212,21 +213,29 @@ def _best(rows: Sequence[Row]) -> Row | None:
   return min(measured, key=lambda row: row.loss.mean) if measured else None
 
 
-def _texts(row: Row) -> list[str]:
+def _digits(rows: Sequence[Row]) -> int:
+  """Decimals of losses: the paper's three, more where losses are small."""
+  best = _best(rows)
+  if best is None or best.loss.mean <= 0:
+    return 3
+  return max(3, 2 - math.floor(math.log10(best.loss.mean)))
+
+
+def _texts(row: Row, digits: int) -> list[str]:
   paper_text = "" if row.paper is None else f"{row.paper:.3f}"
   if not row.cells:
     empty = [""] * (len(_COLUMNS) - 4)
     return [row.name, row.status, paper_text, "", *empty]
-  texts = [row.name, row.loss.text(3), paper_text]
+  texts = [row.name, row.loss.text(digits), paper_text]
   texts.append(f"{row.loss.mean / row.paper:.2f}" if row.paper else "")
-  for digits, *path in (
-    (3, "drawn", "recon_loss_sum"),
+  for decimals, *path in (
+    (digits, "drawn", "recon_loss_sum"),
     (2, "rate_nominal"),
     (2, "rate_coded"),
     (2, "psnr"),
   ):
     figure = row.figure(*path)
-    texts.append(figure.text(digits) if figure else "")
+    texts.append(figure.text(decimals) if figure else "")
   texts.append(f"{row.figure('usage').mean:.1%}")
   count = str(len(row.cells))
   return [*texts, f"{count} ({row.status})" if row.status else count]

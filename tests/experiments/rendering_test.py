@@ -115,6 +115,16 @@ PSNR (dB) | codewords used | seeds |
     text = rendering.markdown("photo_patches", 3, rows)
     self.assertIn("| alpha = 0.5 | **0.400** |  |  | 0.800 |", text)
 
+  def test_small_losses_have_more_decimals(self):
+    fake_runs.make(self.root, "photo_patches", "alpha_0.5", loss=0.01634)
+    fake_runs.make(self.root, "photo_patches", "w_4096", loss=0.01628)
+    rows = self.rows(3, "photo_patches")
+    text = rendering.markdown("photo_patches", 3, rows)
+    self.assertIn("| alpha = 0.5 | 0.0163 |  |  | 0.0327 |", text)
+    self.assertIn("| W = 4096 | **0.0163** |", text)
+    latex = rendering.latex("photo_patches", 3, rows)
+    self.assertIn("W = 4096 & \\textbf{0.0163} & ", latex)
+
   def test_table_4_has_what_the_paper_has_not(self):
     fake_runs.make(self.root, "fashion_mnist", "adaptive", loss=0.8)
     fake_runs.make(self.root, "fashion_mnist", "improved", loss=0.4)
