@@ -184,6 +184,7 @@ def rate_distortion(runs: Runs) -> plt.Figure:
     layout="constrained",
   )
   titles = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
+  labels = {}
   for row, (name, title) in zip(axes, titles.items(), strict=True):
     points = {
       variant: (_mean(cells, name), _loss(cells))
@@ -191,9 +192,11 @@ def rate_distortion(runs: Runs) -> plt.Figure:
       if name in cells[0].summary
     }
     for ax, kinds in zip(row, panels, strict=True):
-      with_text = kinds if ax is row[-1] else set(kinds) - set(_IMPROVED)
-      _plot_rates(ax, points, kinds, with_text)
+      labels[ax] = _plot_rates(ax, points, kinds)
       ax.set_title(title)
+    if len(panels) > 1:  # beside them they have texts
+      for variant in labels[row[1]]:
+        del labels[row[0]][variant]
     # An index of each codebook takes many times the bits of a single one.
     row[0].set_xscale("log", base=2)
     row[0].xaxis.set_major_formatter("{x:g}")
@@ -203,6 +206,10 @@ def rate_distortion(runs: Runs) -> plt.Figure:
   figure.legend(
     *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3
   )
+  for ax, points in labels.items():
+    style.label_points(
+      ax, {_short_name(variant): point for variant, point in points.items()}
+    )
   return figure
 
 
@@ -210,11 +217,14 @@ def _plot_rates(
   ax: plt.Axes,
   points: Mapping[str, tuple[float, float]],
   kinds: Collection[str],
-  with_text: Collection[str],
-) -> None:
-  """Plots the points (rate, loss) of those variants that are of some kinds."""
+) -> dict[str, tuple[float, float]]:
+  """Plots the points (rate, loss) of those variants that are of some kinds.
+
+  Returns those that should have a text.
+  """
+  to_label = {}
   for kind in kinds:
-    label, number, joined, (x, y) = _KINDS[kind]
+    label, number, joined = _KINDS[kind]
     shown = {v: point for v, point in points.items() if _kind(v) == kind}
     if not shown:
       continue
@@ -226,30 +236,21 @@ def _plot_rates(
       marker=look["marker"],
       label=label,
     )
-    for variant, point in shown.items() if kind in with_text else ():
-      structure = fixed_structure(variant)
-      text = ",".join(map(str, structure)) if structure else variant
-      ax.annotate(
-        text.removeprefix("improved_") if kind == "improved" else text,
-        point,
-        fontsize=6,
-        xytext=(x, y),
-        textcoords="offset points",
-        horizontalalignment="left" if x > 0 else "right",
-      )
-  ax.margins(x=0.16)
+    if kind != "table 3":  # many, near each other; the table has them
+      to_label |= shown
+  ax.margins(0.1)
   ax.set_xlabel("bits per position")
+  return to_label
 
 
-# Of variants: what a legend calls it, its colour, how points are joined, and
-# where their texts are, in points: a pool may do as well as one of its
-# codebooks.
+# Of variants: what a legend calls it, its colour, and how points are joined.
 _KINDS = {
-  "fixed": ("fixed", 0, "", (5, 3)),
-  "adaptive": ("adaptive", 5, "", (5, 3)),
-  "improved_fixed": ("fixed, improved", 4, ":", (3, 8)),
-  "improved": ("adaptive, improved, by price of bits", 2, "-", (-3, -11)),
-  "other": ("adaptive, other variants", 3, "", (-5, 3)),
+  "fixed": ("fixed", 0, ""),
+  "adaptive": ("adaptive", 5, ""),
+  "improved_fixed": ("fixed, improved", 4, ":"),
+  "improved": ("adaptive, improved, by price of bits", 2, "-"),
+  "table 3": ("adaptive, variants of table 3", 7, ""),
+  "other": ("adaptive, other variants", 3, ""),
 }
 _IMPROVED = ("improved_fixed", "improved")
 
@@ -260,7 +261,16 @@ def _kind(variant: str) -> str:
     return f"{improved}fixed"
   if variant == "improved" or variant.startswith("improved_rate_"):
     return "improved"
-  return "adaptive" if variant == "adaptive" else "other"
+  if variant == "adaptive":
+    return variant
+  return "table 3" if variant in paper.TABLE_3 else "other"
+
+
+def _short_name(variant: str) -> str:
+  structure = fixed_structure(variant)
+  if structure:
+    return ",".join(map(str, structure))
+  return variant.removeprefix("improved_").removeprefix("adaptive_")
 
 
 def usage(runs: Runs) -> plt.Figure:

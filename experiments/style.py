@@ -1,11 +1,15 @@
 """How all figures look: readable in print and for the colour-blind."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import pathlib
 from typing import Any
 
+import adjustText
 import matplotlib
 import matplotlib.pyplot as plt
+from matplotlib.transforms import Bbox
+import numpy as np
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 COLORS = (
@@ -43,6 +47,32 @@ def line(index: int, num_points: int) -> dict[str, Any]:
 def structure_name(structure: Sequence[int]) -> str:
   """Returns the paper's notation, "[512,128]"."""
   return f"[{structure[0]},{structure[1]}]"
+
+
+def label_points(
+  ax: plt.Axes, labels: Mapping[str, tuple[float, float]]
+) -> None:
+  """Writes texts near their points, where they cover nothing.
+
+  All else must have been drawn, and scales be set.
+  """
+  ax.figure.draw_without_rendering()  # which places the axes
+  texts = [ax.text(*point, text, fontsize=6) for text, point in labels.items()]
+  points = np.concatenate([line.get_xydata() for line in ax.get_lines()])
+  half = 4 * ax.figure.dpi / 72  # of a marker's side, in pixels
+  markers = [
+    Bbox([point - half, point + half]).transformed(ax.transData.inverted())
+    for point in ax.transData.transform(points)
+  ]
+  adjustText.adjust_text(
+    texts,
+    objects=markers,
+    force_text=(0.2, 0.4),
+    force_static=(0.2, 0.4),
+    ax=ax,
+    iter_lim=500,  # instead of a limit of time: the same texts, the same places
+    arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5},
+  )
 
 
 def save(figure: plt.Figure, path: pathlib.Path, *suffixes: str) -> None:

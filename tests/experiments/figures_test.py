@@ -4,11 +4,13 @@ import pathlib
 import re
 
 from absl.testing import parameterized
+import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import cells as cells_lib
 from experiments import figures
 from experiments import plots
+from experiments import style
 from experiments import workdir as workdirs
 from experiments.errors import UserError
 from tests.experiments import fake_runs
@@ -128,7 +130,13 @@ class FiguresTest(parameterized.TestCase):
       self.assertIn("65536,1", [text.get_text() for text in nominal.texts])
     with self.subTest("rate and distortion, improved"):
       for i, variant in enumerate(
-        ("improved", "improved_rate_1e-3", "improved_fixed_8192x32", "cnn")
+        (
+          "improved",
+          "improved_rate_1e-3",
+          "improved_fixed_8192x32",
+          "cnn",
+          "reference",
+        )
       ):
         fake_runs.make(self.root, "mnist", variant, loss=0.1 + 0.1 * i)
       nominal, improved, *_ = plots.rate_distortion(self.runs("mnist")).axes
@@ -139,15 +147,18 @@ class FiguresTest(parameterized.TestCase):
           "adaptive",
           "fixed, improved",
           "adaptive, improved, by price of bits",
+          "adaptive, variants of table 3",
           "adaptive, other variants",
         ],
       )
       for curve in (nominal.get_lines()[3], improved.get_lines()[1]):
         np.testing.assert_allclose(curve.get_ydata(), [0.1, 0.2])
         self.assertEqual(curve.get_linestyle(), "-")
-      self.assertIn("cnn", [text.get_text() for text in nominal.texts])
-      texts = [text.get_text() for text in improved.texts]
-      self.assertCountEqual(texts, ["8192,32", "improved", "rate_1e-3"])
+      shown = [text.get_text() for text in nominal.texts]
+      self.assertIn("reference", shown)
+      self.assertNoCommonElements(shown, ["cnn", "improved"])
+      shown = [text.get_text() for text in improved.texts]
+      self.assertCountEqual(shown, ["8192,32", "improved", "rate_1e-3"])
     with self.subTest("losses and rates are means over seeds"):
       fake_runs.make(self.root, "mnist", "improved", seed=1, loss=0.3)
       fake_runs.make(self.root, "mnist", "fixed_512x128", seed=1, loss=3.0)
@@ -170,3 +181,16 @@ class FiguresTest(parameterized.TestCase):
       (ax,) = plots.reconstructions(runs).axes
       self.assertEqual(ax.images[0].get_array().shape[:2], (40, 160))
     self.assertEqual(adaptive.status(), "finished")
+
+  def test_texts_cover_nothing(self):
+    figure, ax = plt.subplots()
+    points = {f"{x:.3f}": (x, x) for x in np.linspace(1.0, 1.03, 5)}
+    ax.plot(*zip(*points.values(), strict=True), "o")
+    ax.set(xlim=(0.5, 1.5), ylim=(0.5, 1.5), xscale="log")
+    style.label_points(ax, points)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    for i, box in enumerate(boxes):
+      self.assertEqual(box.count_overlaps(boxes[:i] + boxes[i + 1 :]), 0)
+      pixels = ax.transData.transform(list(points.values()))
+      self.assertEqual(box.count_contains(pixels), 0)
+    plt.close(figure)
