@@ -21,8 +21,10 @@ from experiments import report
 from experiments import workdir as workdirs
 from experiments.errors import UserError
 
-# What may differ between runs of one table, beside what their variants change.
-_MAY_DIFFER = workdirs.MAY_CHANGE - {"num_steps"} | {"seed", "variant"}
+# What may differ between runs of one table, beside what their variants change:
+# what a run may change as it goes on, but for what its figures depend on.
+_OF_FIGURES = {"num_steps", "rate_examples", "data.paper_batch_size"}
+_MAY_DIFFER = workdirs.MAY_CHANGE - _OF_FIGURES | {"seed", "variant"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,12 @@ class Cell:
     """The lines of metrics.jsonl."""
     return logging.read_metrics(self.workdir)
 
+  @property
+  def steps(self) -> int:
+    """How many the log tells of."""
+    steps, _ = self.series("train", "loss")
+    return int(steps[-1]) if len(steps) else 0
+
   def series(self, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns what `logging.read_series` does."""
     return logging.read_series(self.workdir, split, name)
@@ -82,10 +90,9 @@ class Cell:
       return "finished"
     if self.failure.exists():
       return f"failed: {self.failure.read_text().strip()}"
-    metrics = self.metrics
-    if not metrics:
+    if not self.metrics:
       return "not run"
-    return f"at step {metrics[-1]['step']} of {self.config.num_steps}"
+    return f"at step {self.steps} of {self.config.num_steps}"
 
 
 def default_config(dataset: str, variant: str) -> ml_collections.ConfigDict:
@@ -127,6 +134,17 @@ def find_datasets(root: pathlib.Path) -> list[str]:
   return found
 
 
+def differences(cell: Cell, config: ml_collections.ConfigDict) -> list[str]:
+  """Returns in what a run that has begun is not what `config` asks for."""
+  there, default = _configs(cell)
+  wanted = workdirs.flatten(workdirs.as_json(config.to_dict()))
+  return [
+    f"{field} ({there.get(field, default[field])!r} there, {value!r} wanted)"
+    for field, value in wanted.items()
+    if field not in _MAY_DIFFER and there.get(field, default[field]) != value
+  ]
+
+
 def check_alike(cells: Iterable[Cell]) -> None:
   """Raises a UserError unless finished runs differ in their variants alone.
 
@@ -151,17 +169,25 @@ def check_alike(cells: Iterable[Cell]) -> None:
 
 def _setting(cell: Cell) -> dict[str, Any]:
   """What differs from the default of a run's variant, and its version."""
-  there = workdirs.flatten(cell.config.to_dict())
-  default = default_config(cell.dataset, cell.variant).to_dict()
+  there, default = _configs(cell)
   setting = {
     field: there[field]
-    for field, value in workdirs.flatten(workdirs.as_json(default)).items()
-    # A field that there was not yet had the value that now is the default.
+    for field, value in default.items()
     if field not in _MAY_DIFFER and there.get(field, value) != value
   }
   setting["num_steps"] = cell.summary["steps"]
   setting["version"] = cell.summary.get("version")
   return setting
+
+
+def _configs(cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+  """The fields of a run's config, and of its variant's as it now is.
+
+  A field that there was not yet had the value that now is the default.
+  """
+  default = default_config(cell.dataset, cell.variant).to_dict()
+  there = cell.config.to_dict()
+  return workdirs.flatten(there), workdirs.flatten(workdirs.as_json(default))
 
 
 @dataclasses.dataclass(frozen=True)

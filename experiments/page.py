@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import html
 import pathlib
+import re
 
 _CAPTIONS = {
   "figure2": "Gradient gap and quantization loss of fixed codebooks.",
@@ -37,6 +38,7 @@ def make(
   root: pathlib.Path,
   tables: Mapping[str, Sequence[str]],
   drawn: Mapping[str, Sequence[str]],
+  problems: Sequence[str],
 ) -> str:
   """Returns the page as HTML.
 
@@ -44,6 +46,7 @@ def make(
     root: DIR, with the figures in DIR/figures.
     tables: what `rendering.markdown` makes, by data set.
     drawn: names of the figures, by data set; "" for those of all.
+    problems: what is left out, and why.
   """
   title = "Adaptive dynamic quantization: tables and figures"
   parts = [
@@ -51,6 +54,7 @@ def make(
     '<html lang="en"><head><meta charset="utf-8">',
     f"<title>{title}</title><style>{_STYLE}</style></head><body>",
     f"<h1>{title}</h1>",
+    *(f"<p>{html.escape(problem)}</p>" for problem in problems),
   ]
   for dataset, texts in tables.items():
     parts.append(f"<h2>{html.escape(dataset)}</h2>")
@@ -67,7 +71,8 @@ def _table(markdown: str) -> str:
   caption, _, header, _, *rows = markdown.splitlines()
   lines = [f"<h3>{html.escape(caption)}</h3>", "<table>"]
   for tag, row in [("th", header), *(("td", row) for row in rows)]:
-    texts = [text.strip() for text in row.strip("|").split("|")]
+    texts = re.split(r"(?<!\\)\|", row.removeprefix("|").removesuffix("|"))
+    texts = [text.strip().replace(r"\|", "|") for text in texts]
     cells = []
     for text in texts:
       bare = html.escape(text.strip("*"))

@@ -21,8 +21,8 @@ from experiments.configs.variants import fixed_structure
 _FINAL = 0.1  # share of training whose mean is a final gradient gap
 _SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does
 
-# The runs of each variant, one for each seed. Curves over training are of the
-# first, final figures the means over those that have ended.
+# The runs of each variant, one for each seed, those first that have ended.
+# Curves over training are of the first, final figures the means over the ended.
 Runs = Mapping[str, Sequence[Cell]]
 
 
@@ -39,7 +39,7 @@ def gap_and_loss(runs: Runs) -> plt.Figure:
   axes[0].set_ylabel("gradient gap")
   axes[1].set_ylabel("quantization loss")
   axes[1].set_yscale("log")
-  _legend_beside(figure, axes[0], "codebook [N,D]")
+  _legend_beside(figure, _fixed_lines(axes))
   return figure
 
 
@@ -52,7 +52,7 @@ def gradient_gaps(
     _plot_fixed(ax, runs, "gradient_gap", first_step)
     ax.set_title(name)
   axes[0].set_ylabel("gradient gap")
-  _legend_beside(figure, axes[0], "codebook [N,D]")
+  _legend_beside(figure, _fixed_lines(axes))
   return figure
 
 
@@ -69,7 +69,7 @@ def selection(runs: Runs) -> plt.Figure:
   for i, name in enumerate(_pool(cell)):
     ax.plot(steps, shares[:, i], label=name, **style.line(i, len(steps)))
   ax.set_ylabel("share of positions, drawn")
-  _legend_beside(figure, ax, "codebook [N,D]")
+  _legend_beside(figure, ax.get_lines())
   return figure
 
 
@@ -88,9 +88,9 @@ def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
     layout="constrained",
   )
   for row, (name, runs) in zip(axes, datasets.items(), strict=True):
-    shown = {}
+    shown, candidates = {}, fixed(_ended(runs)) or fixed(runs)
     for role, find in (("smallest gap", _final_gap), ("best fixed", _loss)):
-      known = {v: find(cells) for v, cells in fixed(runs).items()}
+      known = {v: find(cells) for v, cells in candidates.items()}
       known = {v: value for v, value in known.items() if np.isfinite(value)}
       if known:
         variant = min(known, key=known.get)
@@ -176,20 +176,24 @@ def rate_distortion(runs: Runs) -> plt.Figure:
   panels = [tuple(_KINDS)]
   if any(_kind(variant) in _IMPROVED for variant in ended):
     panels.append(_IMPROVED)
+  titles = {
+    name: title
+    for name, title in _RATES.items()
+    if any(cells_lib.statistic(cells, name) for cells in ended.values())
+  }
   figure, axes = plt.subplots(
-    2,
+    len(titles),
     len(panels),
-    figsize=(1 + 5 * len(panels), 7.5),
+    figsize=(1 + 5 * len(panels), 0.5 + 3.5 * len(titles)),
     squeeze=False,
     layout="constrained",
   )
-  titles = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
   labels = {}
   for row, (name, title) in zip(axes, titles.items(), strict=True):
     points = {
       variant: (_mean(cells, name), _loss(cells))
       for variant, cells in ended.items()
-      if name in cells[0].summary
+      if cells_lib.statistic(cells, name)
     }
     for ax, kinds in zip(row, panels, strict=True):
       labels[ax] = _plot_rates(ax, points, kinds)
@@ -243,6 +247,7 @@ def _plot_rates(
   return to_label
 
 
+_RATES = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
 # Of variants: what a legend calls it, its colour, and how points are joined.
 _KINDS = {
   "fixed": ("fixed", 0, ""),
@@ -329,19 +334,28 @@ def _plot_fixed(
   ax: plt.Axes, runs: Runs, name: str, first_step: int = 0
 ) -> None:
   """Plots a quantity over training, a line a structure."""
-  for i, (variant, cells) in enumerate(fixed(runs).items()):
+  for variant, cells in fixed(runs).items():
     steps, values = cells[0].series("train", name)
     shown = steps > first_step
     ax.plot(
       steps[shown],
       values[shown],
       label=style.structure_name(fixed_structure(variant)),
-      **style.line(i, int(shown.sum())),
+      **style.line(list(paper.TABLE_1).index(variant), int(shown.sum())),
     )
 
 
-def _legend_beside(figure: plt.Figure, ax: plt.Axes, title: str) -> None:
-  figure.legend(handles=ax.get_lines(), loc="outside right upper", title=title)
+def _fixed_lines(axes: Sequence[plt.Axes]) -> list[plt.Line2D]:
+  """One line for each structure that some panel shows, by falling D."""
+  lines = {line.get_label(): line for ax in axes for line in ax.get_lines()}
+  names = [style.structure_name(fixed_structure(v)) for v in paper.TABLE_1]
+  return [lines[name] for name in names if name in lines]
+
+
+def _legend_beside(figure: plt.Figure, lines: Sequence[plt.Line2D]) -> None:
+  figure.legend(
+    handles=lines, loc="outside right upper", title="codebook [N,D]"
+  )
 
 
 def _pool(cell: Cell) -> list[str]:

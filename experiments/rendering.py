@@ -7,6 +7,8 @@ import io
 import math
 import pathlib
 
+import numpy as np
+
 from experiments import cells as cells_lib
 from experiments import contents
 from experiments import paper
@@ -25,6 +27,7 @@ class Row:
     paper: the paper's number; None where it has none.
     cells: the runs that have ended, one for each seed.
     status: of the others, in a few words; "" where there are none.
+    has_failed: whether some of the others have failed.
   """
 
   name: str
@@ -32,6 +35,7 @@ class Row:
   paper: float | None
   cells: tuple[Cell, ...]
   status: str = ""
+  has_failed: bool = False
 
   def figure(self, *path: str) -> Statistic | None:
     return statistic(self.cells, *path)
@@ -39,6 +43,25 @@ class Row:
   @property
   def loss(self) -> Statistic | None:
     return self.figure("recon_loss_sum")
+
+  @property
+  def most_probable(self) -> Statistic | None:
+    """The loss where positions take their most probable codebooks."""
+    return self._evaluated("not_drawn", "drawn")
+
+  @property
+  def drawn(self) -> Statistic | None:
+    """The loss where they draw them, as in training."""
+    return self._evaluated("drawn", "not_drawn")
+
+  def _evaluated(self, way: str, other: str) -> Statistic | None:
+    """The loss of evaluation in one way; None if there are no two.
+
+    Beside the loss of the config's way, a summary has that of the other.
+    """
+    if self.figure(other, "recon_loss_sum"):
+      return self.loss
+    return self.figure(way, "recon_loss_sum")
 
 
 def make_rows(
@@ -50,31 +73,36 @@ def make_rows(
     root: DIR.
     dataset: of the runs.
     table: a key of `contents.TITLES`.
-    seeds: which runs.
+    seeds: of the runs that there should be; others that there are count too.
 
   Raises:
     UserError: if the runs are not of one kind.
   """
   variants = contents.VARIANTS[table]
   runs = {
-    variant: [Cell(root, dataset, variant, seed) for seed in seeds]
+    variant: {seed: Cell(root, dataset, variant, seed) for seed in seeds}
     for variant in variants
   }
-  cells_lib.check_alike(cell for some in runs.values() for cell in some)
-  rows = [
-    Row(
-      name=contents.row_name(table, variant),
-      variant=variant,
-      paper=paper.number(table, dataset, variant),
-      cells=tuple(cell for cell in runs[variant] if cell.summary),
-      status="; ".join(
-        f"seed {cell.seed} {cell.status()}"
-        for cell in runs[variant]
-        if not cell.summary
-      ),
+  for cell in cells_lib.find_cells(root, dataset):
+    if cell.variant in runs:
+      runs[cell.variant][cell.seed] = cell
+  cells_lib.check_alike(
+    cell for some in runs.values() for cell in some.values()
+  )
+  rows = []
+  for variant in variants:
+    cells = [runs[variant][seed] for seed in sorted(runs[variant])]
+    others = [cell for cell in cells if not cell.summary]
+    rows.append(
+      Row(
+        name=contents.row_name(table, variant),
+        variant=variant,
+        paper=paper.number(table, dataset, variant),
+        cells=tuple(cell for cell in cells if cell.summary),
+        status="; ".join(f"seed {c.seed} {c.status()}" for c in others),
+        has_failed=any(cell.failure.exists() for cell in others),
+      )
     )
-    for variant in variants
-  ]
   return _best_and_adaptive(rows) if table == 2 else rows
 
 
@@ -104,6 +132,7 @@ _COLUMNS = (
   "recon_loss_sum",
   "paper",
   "ratio",
+  "most probable",
   "drawn",
   "bits/position",
   "entropy-coded",
@@ -142,7 +171,7 @@ def markdown(dataset: str, table: int, rows: Sequence[Row]) -> str:
   ]
   best, digits = _best(rows), _digits(rows)
   for row in rows:
-    texts = _texts(row, digits)
+    texts = [text.replace("|", r"\|") for text in _texts(row, digits)]
     if row is best:
       texts[1] = f"**{texts[1]}**"
     lines.append("| " + " | ".join(texts) + " |")
@@ -173,7 +202,6 @@ def comma_separated(rows: Sequence[Row]) -> str:
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
   figures = {
-    "drawn": ("drawn", "recon_loss_sum"),
     "rate_nominal": ("rate_nominal",),
     "rate_coded": ("rate_coded",),
     "psnr": ("psnr",),
@@ -181,14 +209,14 @@ def comma_separated(rows: Sequence[Row]) -> str:
   }
   writer.writerow(
     ["variant", "seeds", "recon_loss_sum", "std", "paper", "ratio"]
-    + [*figures, "status"]
+    + ["most_probable", "drawn", *figures, "status"]
   )
   for row in rows:
     loss = row.loss
     ratio = loss and row.paper and loss.mean / row.paper
     numbers = [loss and loss.mean, loss and loss.std, row.paper, ratio]
-    for path in figures.values():
-      value = row.figure(*path)
+    others = [row.figure(*path) for path in figures.values()]
+    for value in (row.most_probable, row.drawn, *others):
       numbers.append(value and value.mean)
     writer.writerow(
       [row.variant, len(row.cells)]
@@ -209,7 +237,7 @@ def _of_runs(rows: Sequence[Row]) -> str:
 
 
 def _best(rows: Sequence[Row]) -> Row | None:
-  measured = [row for row in rows if row.cells]
+  measured = [row for row in rows if row.loss and np.isfinite(row.loss.mean)]
   return min(measured, key=lambda row: row.loss.mean) if measured else None
 
 
@@ -228,13 +256,13 @@ def _texts(row: Row, digits: int) -> list[str]:
     return [row.name, row.status, paper_text, "", *empty]
   texts = [row.name, row.loss.text(digits), paper_text]
   texts.append(f"{row.loss.mean / row.paper:.2f}" if row.paper else "")
-  for decimals, *path in (
-    (digits, "drawn", "recon_loss_sum"),
-    (2, "rate_nominal"),
-    (2, "rate_coded"),
-    (2, "psnr"),
+  for decimals, figure in (
+    (digits, row.most_probable),
+    (digits, row.drawn),
+    (2, row.figure("rate_nominal")),
+    (2, row.figure("rate_coded")),
+    (2, row.figure("psnr")),
   ):
-    figure = row.figure(*path)
     texts.append(figure.text(decimals) if figure else "")
   texts.append(f"{row.figure('usage').mean:.1%}")
   count = str(len(row.cells))
@@ -243,11 +271,12 @@ def _texts(row: Row, digits: int) -> list[str]:
 
 _LATEX = str.maketrans(
   {
+    **{symbol: f"\\{symbol}" for symbol in "&%$#_{}"},
     "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "[": "{[}",  # at the start of a row it would belong to \\ before it
   }
 )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import importlib.metadata
 import json
 import pathlib
+import subprocess
 from typing import Any
 
 import jax
@@ -66,6 +67,7 @@ def finish(
     "name": config.name,
     "variant": config.variant,
     "version": importlib.metadata.version("adq_jax"),
+    "commit": _commit(),
     **run,
     **evaluate_fully(config, evaluator, state, splits, validation),
   }
@@ -75,6 +77,20 @@ def finish(
     workdirs.write_json(workdir / workdirs.SUMMARY, summary)
     print(outcome(workdir, summary))
   return summary
+
+
+def _commit() -> str | None:
+  """The commit of this checkout, with "-dirty" if files differ from it.
+
+  None outside of a checkout, or without git.
+  """
+  here = pathlib.Path(__file__).parent
+  command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+  try:
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return result.stdout.strip()
 
 
 def evaluate_run(

@@ -1,11 +1,15 @@
 """Trains cells, each in a process of its own, once among all that share DIR."""
 
 import ast
+import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
+import signal
 import subprocess
 import sys
 import time
+from typing import Any
+from typing import TextIO
 
 import ml_collections
 
@@ -20,6 +24,8 @@ from experiments.cells import Cell
 
 _PATIENCE = 5.0  # seconds between two looks at what others train
 _LAST_LINES = 20  # of a run's output, in which to look for why it failed
+_BLINK = 0.1  # seconds between two looks at a run's output
+_OF_CELL = ("name", "variant", "seed")  # what tells runs of a DIR apart
 
 
 def make_config(
@@ -32,24 +38,62 @@ def make_config(
     changes: FIELD=VALUE for some fields.
 
   Raises:
-    UserError: if a change cannot be made, or makes no sense.
+    UserError: if a change cannot be made, makes no sense, or is of what makes
+      the cell.
   """
   config = cells_lib.default_config(cell.dataset, cell.variant).lock()
+  default = workdirs.flatten(config.to_dict())
+  base = cells_lib.default_config(cell.dataset, "adaptive").to_dict()
+  base = workdirs.flatten(base)
   fields = {"seed": cell.seed}
   for change in changes:
-    field, equals, value = change.partition("=")
+    field, equals, text = change.partition("=")
     if not equals:
       raise errors.UserError(f"--set is {change!r}; it needs FIELD=VALUE")
-    try:
-      fields[field] = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-      fields[field] = value
+    if field in _OF_CELL:
+      raise errors.UserError(
+        f"--set is {change!r}, but tells {cell} from others; use --dataset,"
+        " --variants and --seeds"
+      )
+    if default.get(field) != base.get(field):
+      raise errors.UserError(
+        f"--set is {change!r}, but the variant {cell.variant} has a {field} of"
+        " its own; leave it as it is"
+      )
+    fields[field] = _parse(text, default.get(field))
   try:
     config.update_from_flattened_dict(fields)
   except (AttributeError, KeyError, TypeError) as error:
     raise errors.UserError(f"--set: {errors.one_line(error)}") from error
   settings.check(config)
   return config
+
+
+def _parse(text: str, current: Any) -> Any:
+  """The value of a field that now is `current`."""
+  if isinstance(current, str):
+    return text
+  if isinstance(current, bool):
+    return {"true": True, "false": False}.get(text.lower(), text)
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    return text
+
+
+def check_begun(configs: Mapping[Cell, ml_collections.ConfigDict]) -> None:
+  """Raises a UserError where DIR has begun a cell with another config.
+
+  Nor is a run extended, whose schedules would then be those of neither length.
+  """
+  for cell, config in configs.items():
+    differing = cell.metrics and cells_lib.differences(cell, config)
+    if differing:
+      raise errors.UserError(
+        f"{cell} has been begun with another config, differing in"
+        f" {', '.join(differing)}; use the same --set, or another directory"
+        " with --workdir=DIR"
+      )
 
 
 def is_done(cell: Cell, config: ml_collections.ConfigDict) -> bool:
@@ -94,31 +138,50 @@ def _train(cell: Cell, changes: Sequence[str]) -> bool:
   command += [f"--workdir={cell.workdir}", f"--config.seed={cell.seed}"]
   command += [f"--config.{change}" for change in changes]
   cell.output.parent.mkdir(parents=True, exist_ok=True)
-  lines = []
+  cell.failure.unlink(missing_ok=True)
+  # To a file, and not to this process: it goes on if this one is killed.
   with (
     open(cell.output, "a") as output,
+    open(cell.output) as written,
     subprocess.Popen(
-      command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+      command, stdout=output, stderr=subprocess.STDOUT
     ) as process,
     signals.stop_request(on_term=process.terminate) as stop,
   ):
-    for line in process.stdout:
-      output.write(line)
-      output.flush()
-      print(f"  {line.rstrip()}", flush=True)
-      lines = [*lines, line.strip()][-_LAST_LINES:]
+    lines = _follow(written, process)
   if stop.name is not None:
     raise errors.StoppedError(f"by {stop.name}; go on with the same command")
-  if process.returncode == errors.InUseError.exit_code:
+  code = process.returncode
+  if code == errors.InUseError.exit_code:
     return False
-  if process.returncode == 0:
-    cell.failure.unlink(missing_ok=True)
-    return True
+  # One that was asked to stop, and not this process, has not failed.
+  if code not in (0, errors.StoppedError.exit_code):
+    cell.failure.write_text(f"{_reason(lines, code)} (exit code {code})\n")
+  return True
+
+
+def _follow(output: TextIO, process: subprocess.Popen) -> Sequence[str]:
+  """Shows what a process appends to a file; returns its last lines."""
+  output.seek(0, 2)
+  lines = collections.deque(maxlen=_LAST_LINES)
+  has_ended = False
+  while not has_ended:
+    has_ended = process.poll() is not None  # then all of it is there
+    for line in output:
+      print(f"  {line.rstrip()}", flush=True)
+      lines.append(line.strip())
+    if not has_ended:
+      time.sleep(_BLINK)
+  return lines
+
+
+def _reason(lines: Sequence[str], code: int) -> str:
+  """Why a run failed, from its last lines."""
+  if code < 0:
+    return f"killed by {signal.Signals(-code).name}"
   said = [line for line in lines if line] or ["it said nothing"]
   told = [line for line in said if line.startswith("error: ")]
-  reason = (told or said)[-1].removeprefix("error: ")
-  cell.failure.write_text(f"{reason} (exit code {process.returncode})\n")
-  return True
+  return (told or said)[-1].removeprefix("error: ")
 
 
 def describe_plan(configs: Mapping[Cell, ml_collections.ConfigDict]) -> str:
@@ -132,8 +195,7 @@ def describe_plan(configs: Mapping[Cell, ml_collections.ConfigDict]) -> str:
     kind = (config.quantizer.kind, config.model.network)
     if kind not in seconds_per_step:
       seconds_per_step[kind] = timing.seconds_per_step(config)
-    metrics = cell.metrics
-    steps = config.num_steps - (metrics[-1]["step"] if metrics else 0)
+    steps = config.num_steps - cell.steps
     seconds = steps * seconds_per_step[kind]
     total += seconds
     missing += 1

@@ -172,9 +172,9 @@ def make_gradient_gap(
 ) -> Callable[[TrainState, jax.Array], jax.Array]:
   """Returns the gradient gap (eq. 5), mapped over devices.
 
-  It takes a replicated state, which it leaves as it is, and the batch of the
-  next step; it returns the gap at this batch with this step's noise, float32
-  `[devices]`, the same on all of them.
+  It takes a replicated state, which it leaves as it is, and a batch; it
+  returns the gap at this batch with the noise of the state's next step,
+  float32 `[devices]`, the same on all of them.
 
   Args:
     config: of the experiment.

@@ -56,6 +56,8 @@ def label_points(
 
   All else must have been drawn, and scales be set.
   """
+  if not labels:
+    return
   ax.figure.draw_without_rendering()  # which places the axes
   texts = [ax.text(*point, text, fontsize=6) for text, point in labels.items()]
   points = np.concatenate([line.get_xydata() for line in ax.get_lines()])

@@ -54,6 +54,7 @@ def main(argv: Sequence[str]) -> None:
     for variant in variants
   ]
   configs = {cell: runner.make_config(cell, _SET.value) for cell in cells}
+  runner.check_begun(configs)
   if _DRY_RUN.value:
     print(runner.describe_plan(configs))
     return
@@ -68,10 +69,10 @@ def main(argv: Sequence[str]) -> None:
     print(rendering.markdown(dataset, table, rows))
     for path in rendering.write(root, dataset, table, rows):
       print(path)
-  failed = [f"{cell} {cell.status()}" for cell in cells if not cell.summary]
-  if failed:
+  left = [f"{cell} {cell.status()}" for cell in cells if not cell.summary]
+  if left:
     raise errors.UserError(
-      f"{len(failed)} of {len(cells)} runs have not ended: {'; '.join(failed)}"
+      f"{len(left)} of {len(cells)} runs have not ended: {'; '.join(left)}"
     )
 
 

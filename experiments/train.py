@@ -58,6 +58,21 @@ def train_and_evaluate(
   """
   workdir = pathlib.Path(workdir)
   settings.check(config)
+  workdirs.check_same_run(workdir, config)
+  finished = report.read_summary(workdir)
+  if finished and finished["steps"] >= config.num_steps:
+    print(
+      f"{workdir} holds a finished run of {finished['steps']} steps;"
+      " extend it with a larger --config.num_steps, or name another"
+      " directory with --workdir=DIR"
+    )
+    return finished
+  if finished and not (workdir / workdirs.CHECKPOINTS).exists():
+    raise UserError(
+      f"{workdir} holds a finished run of {finished['steps']} steps without"
+      f" its checkpoints, from which to go on to {config.num_steps}; name"
+      " another directory with --workdir=DIR"
+    )
   with (
     signals.stop_request(
       "stopping after this step, and saving it; another Ctrl-C stops at once"
@@ -65,14 +80,6 @@ def train_and_evaluate(
     _claim(workdir, config),
   ):
     stop.at_once = True  # but between steps, where something may be lost
-    finished = report.read_summary(workdir)
-    if finished and finished["steps"] >= config.num_steps:
-      print(
-        f"{workdir} holds a finished run of {finished['steps']} steps;"
-        " extend it with a larger --config.num_steps, or name another"
-        " directory with --workdir=DIR"
-      )
-      return finished
     try:
       return _train(config, workdir, stop)
     except KeyboardInterrupt as interrupt:

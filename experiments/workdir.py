@@ -55,7 +55,8 @@ def claim(
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    strangers = {path.name for path in workdir.iterdir()} - {_LOCK, CONFIG}
+    known = {_LOCK, CONFIG, _temporary(workdir / CONFIG).name}
+    strangers = {path.name for path in workdir.iterdir()} - known
     if strangers and not (workdir / CONFIG).exists():
       raise UserError(
         f"workdir {workdir} holds {min(strangers)!r} but no run; name an"
@@ -133,9 +134,13 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a JSON file whole or not at all."""
-  temporary = path.with_name(path.name + ".tmp")
+  temporary = _temporary(path)
   temporary.write_text(json.dumps(value, indent=2) + "\n")
   os.replace(temporary, path)
+
+
+def _temporary(path: pathlib.Path) -> pathlib.Path:
+  return path.with_name(path.name + ".tmp")
 
 
 def as_json(value: Any) -> Any:

@@ -39,12 +39,10 @@ def make(
   lines = []
   for step in range(50, last + 1, 50):
     error = 1 / step
-    values = {"quantization_error": error}
+    values = {"loss": error, "quantization_error": error}
     if is_adaptive:
-      values = {
-        "quantization_error": list(error * shares),
-        "selection": list(shares / shares.sum()),
-      }
+      values["quantization_error"] = list(error * shares)
+      values["selection"] = list(shares / shares.sum())
     lines.append({"step": step, "split": "train", "values": values})
     gap = {"gradient_gap": loss / step}
     lines.append({"step": step + 1, "split": "train", "values": gap})

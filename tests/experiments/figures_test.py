@@ -1,7 +1,9 @@
 import contextlib
 import io
+import json
 import pathlib
 import re
+from unittest import mock
 
 from absl.testing import parameterized
 import matplotlib.pyplot as plt
@@ -78,6 +80,81 @@ class FiguresTest(parameterized.TestCase):
     )
     self.assertNotIn("Table", (self.root / "report.html").read_text())
 
+  def test_a_run_that_has_just_begun_or_failed_at_once(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128")
+    cell = fake_runs.make(self.root, "mnist", "adaptive", is_finished=False)
+    gap = {"step": 1, "split": "train", "values": {"gradient_gap": 0.0}}
+    (cell.workdir / workdirs.METRICS).write_text(json.dumps(gap) + "\n")
+    output = self.draw()
+    self.assertIn("figure6 of mnist: left out, needs the adaptive run", output)
+    self.assertNotIn("Table 2", (self.root / "report.html").read_text())
+    cell.failure.write_text("the loss is not finite\n")
+    self.draw()
+    self.assertIn("failed: the loss", (self.root / "report.html").read_text())
+
+  def test_runs_that_differ_stop_nothing_else(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128")
+    fake_runs.make(self.root, "mnist", "fixed_1024x64", num_steps=300)
+    fake_runs.make(self.root, "cifar10", "fixed_512x128")
+    with self.assertRaisesRegex(
+      UserError, "no table 1 of mnist: .*num_steps.*no figures of mnist: "
+    ):
+      self.draw()
+    text = (self.root / "report.html").read_text()
+    self.assertIn("<p>no table 1 of mnist: runs of one table disagree", text)
+    self.assertIn("Table 1: Fixed codebooks, cifar10", text)
+    names = {path.stem for path in (self.root / "figures").iterdir()}
+    self.assertIn("figure2_cifar10", names)
+    self.assertNotIn("figure2_mnist", names)
+
+  def test_a_structure_looks_alike_whichever_others_there_are(self):
+    for dataset, variants in (
+      ("mnist", ("fixed_512x128", "fixed_2048x32")),
+      ("cifar10", ("fixed_2048x32", "fixed_8192x8")),
+    ):
+      for variant in variants:
+        fake_runs.make(self.root, dataset, variant)
+    runs = {name: self.runs(name) for name in ("mnist", "cifar10")}
+    figure = plots.gradient_gaps(runs)
+    first, second = figure.axes
+    self.assertEqual(
+      first.get_lines()[1].get_color(), second.get_lines()[0].get_color()
+    )
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    self.assertEqual(names, ["[512,128]", "[2048,32]", "[8192,8]"])
+
+  def test_curves_are_of_a_run_that_has_ended(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128", seed=0, loss=0.1)
+    for seed, is_finished in ((0, False), (1, True)):
+      fake_runs.make(
+        self.root, "mnist", "adaptive", seed, is_finished=is_finished
+      )
+    # Of a smaller gap, but it has not ended.
+    fake_runs.make(
+      self.root, "mnist", "fixed_1024x64", loss=0.01, is_finished=False
+    )
+    drawn = []
+    comparison = plots.comparison
+    with mock.patch.object(
+      plots, "comparison", lambda runs: drawn.append(runs) or comparison(runs)
+    ):
+      self.draw()
+    (runs,) = drawn[0].values()
+    self.assertEqual([cell.seed for cell in runs["adaptive"]], [1, 0])
+    gap, _ = plots.comparison({"mnist": runs}).axes
+    self.assertEqual(
+      labels(gap),
+      ["smallest gap: [512,128]", "best fixed: [512,128]", "adaptive"],
+    )
+
+  def test_without_coded_rates(self):
+    cell = fake_runs.make(self.root, "mnist", "fixed_512x128")
+    summary = cell.summary
+    del summary["rate_coded"]
+    workdirs.write_json(cell.workdir / workdirs.SUMMARY, summary)
+    self.draw()
+
   def test_a_directory_without_runs(self):
     with self.assertRaisesRegex(UserError, "holds no runs"):
       self.draw()
@@ -111,9 +188,20 @@ class FiguresTest(parameterized.TestCase):
         loss.get_lines()[2].get_ydata()[0], 4.5 / 8 / 50
       )
       self.assertLen(loss.collections, 1)  # the pool's range
+    with self.subTest("figure 7"):
+      (ax,) = plots.gradient_gaps({"mnist": runs}).axes
+      self.assertEqual(labels(ax), NAMES)
+      np.testing.assert_array_equal(
+        ax.get_lines()[7].get_xdata(), [51, 101, 151, 201]
+      )
     with self.subTest("figure 8"):
-      (ax,) = plots.gaps_without_start({"mnist": runs}).axes
-      self.assertEqual(len(ax.get_lines()[0].get_xdata()), 0)
+      cell = fake_runs.make(
+        self.root, "cifar10", "fixed_512x128", num_steps=1100
+      )
+      (ax,) = plots.gaps_without_start({"": {cell.variant: [cell]}}).axes
+      np.testing.assert_array_equal(
+        ax.get_lines()[0].get_xdata(), [1001, 1051, 1101]
+      )
     with self.subTest("loss against N"):
       (ax,) = plots.loss_against_size(runs).axes
       text = labels(ax)

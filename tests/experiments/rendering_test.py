@@ -2,7 +2,9 @@ import pathlib
 
 from absl.testing import parameterized
 
+from experiments import page
 from experiments import rendering
+from experiments import workdir as workdirs
 from experiments.configs import variants
 from experiments.errors import UserError
 from tests.experiments import fake_runs
@@ -39,41 +41,42 @@ class RenderingTest(parameterized.TestCase):
       """\
 Table 1: Fixed codebooks, mnist; 200 updates of batch 64
 
-|  | recon_loss_sum | paper | ratio | drawn | bits/position | entropy-coded | \
-PSNR (dB) | codewords used | seeds |
-|---|---|---|---|---|---|---|---|---|---|
-| [512,128] | 0.305 ± 0.007 | 0.285 | 1.07 |  | 12.00 ± 0.00 | 11.50 ± 0.00 \
+|  | recon_loss_sum | paper | ratio | most probable | drawn | bits/position | \
+entropy-coded | PSNR (dB) | codewords used | seeds |
+|---|---|---|---|---|---|---|---|---|---|---|
+| [512,128] | 0.305 ± 0.007 | 0.285 | 1.07 |  |  | 12.00 ± 0.00 | 11.50 ± 0.00 \
 | 20.30 ± 0.01 | 25.0% | 2 |
-| [1024,64] | **0.205 ± 0.007** | 0.294 | 0.70 |  | 12.00 ± 0.00 | \
+| [1024,64] | **0.205 ± 0.007** | 0.294 | 0.70 |  |  | 12.00 ± 0.00 | \
 11.50 ± 0.00 | 20.20 ± 0.01 | 25.0% | 2 |
 | [2048,32] | seed 0 failed: out of memory (exit code 1); seed 1 not run | \
-0.291 |  |  |  |  |  |  |  |
-| [4096,16] | seed 0 at step 101 of 200; seed 1 not run | 0.265 |  |  |  |  | \
- |  |  |
-| [8192,8] | 0.600 | 0.240 | 2.50 |  | 12.00 | 11.50 | 20.60 | 25.0% | 1 \
+0.291 |  |  |  |  |  |  |  |  |
+| [4096,16] | seed 0 at step 100 of 200; seed 1 not run | 0.265 |  |  |  |  | \
+ |  |  |  |
+| [8192,8] | 0.600 | 0.240 | 2.50 |  |  | 12.00 | 11.50 | 20.60 | 25.0% | 1 \
 (seed 1 not run) |
-| [16384,4] | seed 0 not run; seed 1 not run | 0.210 |  |  |  |  |  |  |  |
-| [32768,2] | seed 0 not run; seed 1 not run | 0.199 |  |  |  |  |  |  |  |
-| [65536,1] | seed 0 not run; seed 1 not run | 0.377 |  |  |  |  |  |  |  |
+| [16384,4] | seed 0 not run; seed 1 not run | 0.210 |  |  |  |  |  |  |  |  |
+| [32768,2] | seed 0 not run; seed 1 not run | 0.199 |  |  |  |  |  |  |  |  |
+| [65536,1] | seed 0 not run; seed 1 not run | 0.377 |  |  |  |  |  |  |  |  |
 """,
     )
     lines = rendering.comma_separated(rows).splitlines()
     self.assertEqual(
       lines[0],
-      "variant,seeds,recon_loss_sum,std,paper,ratio,drawn,rate_nominal,"
-      "rate_coded,psnr,usage,status",
+      "variant,seeds,recon_loss_sum,std,paper,ratio,most_probable,drawn,"
+      "rate_nominal,rate_coded,psnr,usage,status",
     )
     self.assertEqual(
       lines[2],
-      "fixed_1024x64,2,0.205,0.00707107,0.294,0.697279,,12,11.5,20.205,0.25,",
+      "fixed_1024x64,2,0.205,0.00707107,0.294,0.697279,,,12,11.5,20.205,0.25,",
     )
     self.assertEqual(
       lines[4],
-      "fixed_4096x16,0,,,0.265,,,,,,,seed 0 at step 101 of 200; seed 1 not run",
+      "fixed_4096x16,0,,,0.265,,,,,,,,"
+      "seed 0 at step 100 of 200; seed 1 not run",
     )
     latex = rendering.latex("mnist", 1, rows)
     self.assertIn(
-      r"[1024,64] & \textbf{0.205 $\pm$ 0.007} & 0.294 & 0.70 & ", latex
+      r"{[}1024,64] & \textbf{0.205 $\pm$ 0.007} & 0.294 & 0.70 & ", latex
     )
     self.assertIn(r"25.0\%", latex)
     self.assertIn(r"recon\_loss\_sum", latex)
@@ -87,7 +90,7 @@ PSNR (dB) | codewords used | seeds |
     self.assertEqual(adaptive.paper, 0.394)
     text = rendering.markdown("cifar10", 2, [fixed, adaptive])
     self.assertIn(
-      "| Adaptive codebook | **0.100** | 0.394 | 0.25 | 0.200", text
+      "| Adaptive codebook | **0.100** | 0.394 | 0.25 | 0.100 | 0.200", text
     )
 
   def test_table_2_says_what_the_best_is_chosen_from(self):
@@ -113,14 +116,14 @@ PSNR (dB) | codewords used | seeds |
       ],
     )
     text = rendering.markdown("photo_patches", 3, rows)
-    self.assertIn("| alpha = 0.5 | **0.400** |  |  | 0.800 |", text)
+    self.assertIn("| alpha = 0.5 | **0.400** |  |  | 0.400 | 0.800 |", text)
 
   def test_small_losses_have_more_decimals(self):
     fake_runs.make(self.root, "photo_patches", "alpha_0.5", loss=0.01634)
     fake_runs.make(self.root, "photo_patches", "w_4096", loss=0.01628)
     rows = self.rows(3, "photo_patches")
     text = rendering.markdown("photo_patches", 3, rows)
-    self.assertIn("| alpha = 0.5 | 0.0163 |  |  | 0.0327 |", text)
+    self.assertIn("| alpha = 0.5 | 0.0163 |  |  | 0.0163 | 0.0327 |", text)
     self.assertIn("| W = 4096 | **0.0163** |", text)
     latex = rendering.latex("photo_patches", 3, rows)
     self.assertIn("W = 4096 & \\textbf{0.0163} & ", latex)
@@ -133,7 +136,7 @@ PSNR (dB) | codewords used | seeds |
     )
     text = rendering.markdown("fashion_mnist", 4, self.rows(4, "fashion_mnist"))
     self.assertIn("Table 4: Beyond the paper, fashion_mnist", text)
-    self.assertIn("| Adaptive | 0.800 | 0.410 | 1.95 | 1.600 |", text)
+    self.assertIn("| Adaptive | 0.800 | 0.410 | 1.95 | 0.800 | 1.600 |", text)
     self.assertIn("| Improved | **0.400** |  |  | ", text)
     self.assertIn("| Improved, fixed [8192,32] | 0.500 |  |  |  |", text)
 
@@ -147,9 +150,55 @@ PSNR (dB) | codewords used | seeds |
       {"adaptive", "reference"} | SWITCHES - EVALUATING,
     )
     text = rendering.markdown("cifar10", 5, rows)
-    self.assertIn("| As the paper's text | 0.800 | 0.394 | 2.03 |", text)
-    self.assertIn("| Chosen by channels | **0.500** |  |  |", text)
-    self.assertIn("| As the authors' code | 0.600 |  |  |", text)
+    self.assertIn(
+      "| As the paper's text | 0.800 | 0.394 | 2.03 | 0.800 | 1.600 |", text
+    )
+    self.assertIn("| Chosen by channels | **0.500** |  |  | 0.500 | 1.0", text)
+
+  def test_both_ways_of_evaluation(self):
+    reference = fake_runs.make(self.root, "mnist", "reference", loss=0.6)
+    # It draws, and the other way is beside it.
+    other = {"drawn": None, "not_drawn": {"recon_loss_sum": 0.9}}
+    workdirs.write_json(
+      reference.workdir / workdirs.SUMMARY, reference.summary | other
+    )
+    text = rendering.markdown("mnist", 5, self.rows(5))
+    self.assertIn(
+      "| As the authors' code | **0.600** |  |  | 0.900 | 0.600 |", text
+    )
+
+  def test_seeds_that_nobody_asked_for_count_too(self):
+    for seed, loss in ((0, 0.3), (1, 0.5)):
+      fake_runs.make(self.root, "mnist", "fixed_512x128", seed, loss)
+    fake_runs.make(self.root, "mnist", "fixed_1024x64")
+    rows = self.rows(1)
+    self.assertEqual(rows[0].loss.text(3), "0.400 ± 0.141")
+    self.assertEqual([row.status for row in rows[:2]], ["", ""])
+
+  def test_a_loss_that_is_no_number(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128", loss=float("nan"))
+    fake_runs.make(self.root, "mnist", "fixed_1024x64", loss=0.4)
+    text = rendering.markdown("mnist", 1, self.rows(1))
+    self.assertIn("| [512,128] | nan | ", text)
+    self.assertIn("| [1024,64] | **0.400** | ", text)
+
+  def test_whatever_a_failure_says(self):
+    failed = fake_runs.make(self.root, "mnist", "fixed_512x128")
+    (failed.workdir / "summary.json").unlink()
+    failed.failure.write_text("a|b {c} 5% #1 ^ ~ \\ [x]\n")
+    rows = self.rows(1)
+    self.assertTrue(rows[0].has_failed)
+    text = rendering.markdown("mnist", 1, rows)
+    self.assertIn(r"| seed 0 failed: a\|b {c} 5% #1 ^ ~ \ [x] |", text)
+    latex = rendering.latex("mnist", 1, rows)
+    self.assertIn(
+      r"a|b \{c\} 5\% \#1 \textasciicircum{} \textasciitilde{}"
+      r" \textbackslash{} {[}x] & ",
+      latex,
+    )
+    drawn = page.make(self.root, {"mnist": [text]}, {}, ["<why>"])
+    self.assertIn("<td>seed 0 failed: a|b {c} 5% #1 ^ ~ \\ [x]</td>", drawn)
+    self.assertIn("&lt;why&gt;", drawn)
 
   @parameterized.parameters(
     ({"num_steps": 300}, "num_steps: 200 in .*512x128.*; 300 in .*1024x64"),
@@ -157,6 +206,8 @@ PSNR (dB) | codewords used | seeds |
     ({"learning_rate": 1.0}, "learning_rate"),
     ({"data.image_size": 24}, "data.image_size"),
     ({"version": "2.0"}, "version: '1.0' in .*; '2.0' in"),
+    ({"data.paper_batch_size": 8}, "data.paper_batch_size"),
+    ({"rate_examples": 5}, "rate_examples"),
   )
   def test_runs_that_differ_in_more_are_named(self, fields, message):
     fake_runs.make(self.root, "mnist", "fixed_512x128")

@@ -19,10 +19,16 @@ class ConfigTest(parameterized.TestCase):
     return runner.make_config(cell, changes)
 
   def test_changes(self):
-    config = self.make("num_steps=50", "data.data_dir=there", "dtype=bfloat16")
+    config = self.make(
+      "num_steps=50",
+      "data.data_dir=2024",
+      "dtype=bfloat16",
+      "check_replicas=true",
+    )
     self.assertEqual(config.seed, 3)
     self.assertEqual(config.num_steps, 50)
-    self.assertEqual(config.data.data_dir, "there")
+    self.assertEqual(config.data.data_dir, "2024")
+    self.assertIs(config.check_replicas, True)
     self.assertEqual(config.quantizer.capacity, 4096)
 
   @parameterized.parameters(
@@ -32,6 +38,14 @@ class ConfigTest(parameterized.TestCase):
     ({}, ("num_stps=5",), "--set: .*num_stps"),
     ({}, ("num_steps=many",), "--set: .*num_steps"),
     ({}, ("num_steps=0",), "num_steps is 0; .*at least 1"),
+    ({}, ("check_replicas=maybe",), "--set: .*check_replicas"),
+    ({}, ("seed=7",), "'seed=7', but tells mnist/w_4096/seed_3 .*--seeds"),
+    ({}, ("quantizer.capacity=64",), "w_4096 has a quantizer.capacity of its"),
+    (
+      {"variant": "improved"},
+      ("learning_rate=1e-3",),
+      "improved has a learning_rate of its own",
+    ),
   )
   def test_errors(self, which, changes, message):
     with self.assertRaisesRegex(UserError, message):
@@ -79,6 +93,38 @@ class TrainTest(parameterized.TestCase):
     self.assertEqual(trained, [mine, theirs])
     self.assertLen(naps, 2)
 
+  @parameterized.parameters(
+    {"num_steps": 300},
+    {"num_steps": 100},
+    {"learning_rate": 1.0},
+    {"rate_examples": 50},
+  )
+  def test_what_was_begun_with_another_config_is_named(self, **fields):
+    fake_runs.make(self.root, "mnist", "fixed_512x128")
+    cell = fake_runs.make(self.root, "mnist", "cnn", **fields)
+    ((name, there),) = fields.items()
+    with self.assertRaisesRegex(
+      UserError,
+      rf"mnist/cnn/seed_0 has been begun .* in {name} \({there} there, .*--set",
+    ):
+      runner.check_begun(self.cells("fixed_512x128", "cnn", "adaptive"))
+    # Nothing of it stays in the way if it never came to a step.
+    (cell.workdir / workdirs.METRICS).unlink()
+    runner.check_begun(self.cells("fixed_512x128", "cnn"))
+
+  def test_a_run_from_before_there_was_a_field(self):
+    cell = fake_runs.make(self.root, "mnist", "cnn", log_every=7)
+    config = cell.config.to_dict()
+    del config["on_nonfinite"], config["quantizer"]["shard_codebook"]
+    workdirs.write_json(cell.workdir / workdirs.CONFIG, config)
+    runner.check_begun(self.cells("cnn"))
+
+  def test_why_it_failed_may_be_a_signal(self):
+    said = ["error: no data", "step 450/5000  loss 0.01", ""]
+    self.assertEqual(runner._reason(said, -9), "killed by SIGKILL")
+    self.assertEqual(runner._reason(said, 2), "no data")
+    self.assertEqual(runner._reason(said[1:], 1), said[1])
+
   def test_why_a_run_failed_is_kept(self):
     (cell,) = configs = self.cells("fixed_512x128")
     runner.train(
@@ -107,10 +153,10 @@ class TrainTest(parameterized.TestCase):
       plan,
       """\
 mnist/fixed_512x128/seed_0: finished
-mnist/fixed_1024x64/seed_0: at step 101 of 200; 99 steps of 60.00 s, 1 h 39 min
+mnist/fixed_1024x64/seed_0: at step 100 of 200; 100 steps of 60.00 s, 1 h 40 min
 mnist/adaptive/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
 mnist/cnn/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
-3 of 4 runs, 4 h 59 min in all""",
+3 of 4 runs, 5 h 0 min in all""",
     )
 
   def test_a_measured_step(self):

@@ -8,7 +8,6 @@ import time
 from absl.testing import parameterized
 import pytest
 
-from experiments import logging
 from experiments.cells import Cell
 
 # The table of two small codebooks.
@@ -54,42 +53,69 @@ def start(root, **kwargs):
 
 @pytest.mark.slow
 class TablesTest(parameterized.TestCase):
-  def test_killed_in_the_middle_and_run_again(self):
-    root = pathlib.Path(self.create_tempdir())
-    first, second = (
-      Cell(root, "photo_patches", variant, 0)
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir())
+    self.cells = [
+      Cell(self.root, "photo_patches", variant, 0)
       for variant in ("fixed_32x2", "fixed_16x4")
-    )
-    process = start(root)
+    ]
+
+  def wait_for_a_checkpoint_of_the_second(self, process):
+    checkpoints = self.cells[1].workdir / "checkpoints"
     deadline = time.monotonic() + 300
-    while not (second.workdir / "checkpoints").exists():
+    while not any(path.name.isdecimal() for path in checkpoints.glob("*")):
       self.assertLess(time.monotonic(), deadline)
       self.assertIsNone(process.poll(), process.stdout)
       time.sleep(0.05)
+
+  def finish(self, *processes):
+    """Returns what they have printed, once they have made the table."""
+    outputs = []
+    for process in processes:
+      output, _ = process.communicate(timeout=300)
+      self.assertEqual(process.returncode, 0, output)
+      self.assertIn("| [16,4] |", output)
+      outputs.append(output)
+    for cell in self.cells:
+      self.assertEqual(cell.status(), "finished")
+      steps, _ = cell.series("train", "loss")
+      self.assertEqual(steps.tolist(), list(range(1, 13)))
+    return "".join(outputs)
+
+  def test_killed_in_the_middle_and_run_again(self):
+    first, second = self.cells
+    process = start(self.root)
+    self.wait_for_a_checkpoint_of_the_second(process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     self.assertEqual(first.status(), "finished")
     before = (first.workdir / "summary.json").stat().st_mtime_ns
 
-    process = start(root)
-    output, _ = process.communicate(timeout=300)
-    self.assertEqual(process.returncode, 0, output)
-    self.assertIn("| [16,4] |", output)
-    self.assertEqual(second.status(), "finished")
+    output = self.finish(start(self.root))
+    self.assertIn(f"Resuming {second.workdir} at step", output)
     after = (first.workdir / "summary.json").stat().st_mtime_ns
     self.assertEqual(after, before)  # not done twice
-    for cell in (first, second):
-      steps = [
-        line["step"]
-        for line in logging.read_metrics(cell.workdir)
-        if "loss" in line["values"]
-      ]
-      self.assertEqual(steps, list(range(1, 13)))
-    table = (root / "photo_patches" / "table1.md").read_text()
+    table = (self.root / "photo_patches" / "table1.md").read_text()
     self.assertIn("12 updates of batch 16", table)
 
     with self.subTest("nothing is left to do"):
-      process = start(root)
-      output, _ = process.communicate(timeout=300)
+      output = self.finish(start(self.root))
       self.assertNotIn("run 1 of", output)
       self.assertIn(table, output)
+
+  def test_a_run_outlives_what_started_it(self):
+    process = start(self.root)
+    self.wait_for_a_checkpoint_of_the_second(process)
+    process.kill()  # it alone
+    process.wait()
+    self.finish(start(self.root))
+    # Another waited for the run; nothing was done again.
+    self.assertNotIn("Resuming", self.cells[1].output.read_text())
+
+  def test_two_processes_share_the_runs(self):
+    self.finish(start(self.root), start(self.root))
+    for cell in self.cells:
+      said = cell.output.read_text()
+      self.assertNotIn("Resuming", said)
+      self.assertEqual(said.count("step 12/12"), 1)

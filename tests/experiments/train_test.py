@@ -82,6 +82,7 @@ class TrainTest(parameterized.TestCase):
       summary["recon_loss_sum"], summary["mse"] * 240 / 64, rtol=1e-9
     )
     self.assertIn("drawn", summary)
+    self.assertIn("commit", summary)
 
     lines = logging.read_metrics(root)
     steps = [line["step"] for line in lines if line["split"] == "train"]
@@ -108,6 +109,19 @@ class TrainTest(parameterized.TestCase):
       again, output = run(root)
       self.assertEqual(again, summary)
       self.assertIn("a finished run of 6 steps", output)
+      run(root, num_steps=2)
+      config = json.loads((root / "config.json").read_text())
+      self.assertEqual(config["num_steps"], 6)
+
+    with self.subTest("without its checkpoints it is left as it is"):
+      (root / "checkpoints").rename(root / "elsewhere")
+      before = (root / "metrics.jsonl").read_bytes()
+      with self.assertRaisesRegex(UserError, "6 steps without its checkpoints"):
+        run(root, num_steps=8)
+      config = json.loads((root / "config.json").read_text())
+      self.assertEqual(config["num_steps"], 6)
+      self.assertEqual((root / "metrics.jsonl").read_bytes(), before)
+      (root / "elsewhere").rename(root / "checkpoints")
 
     with self.subTest("a larger num_steps goes on"):
       longer, output = run(root, num_steps=8)

@@ -53,6 +53,12 @@ class ClaimTest(parameterized.TestCase):
       [path.name for path in self.root.iterdir()], ["thesis.tex"]
     )
 
+  def test_a_kill_before_the_config_was_written(self):
+    self.root.mkdir()
+    (self.root / "config.json.tmp").write_text("{")
+    self.claim()
+    self.assertEqual(workdir.read_config(self.root).seed, 0)
+
   def test_one_process_at_a_time(self):
     with workdir.claim(self.root, tiny.config()):
       with self.assertRaisesRegex(UserError, "in use by another process"):
