@@ -201,11 +201,7 @@ def rate_distortion(runs: Runs) -> plt.Figure:
     if len(panels) > 1:  # beside them they have texts
       for variant in labels[row[1]]:
         del labels[row[0]][variant]
-    # An index of each codebook takes many times the bits of a single one.
-    row[0].set_xscale("log", base=2)
-    row[0].xaxis.set_major_formatter("{x:g}")
-    row[0].set_yscale("log", base=2)
-    row[0].yaxis.set_major_formatter("{x:g}")
+    _log_where_wide(row[0])
     row[0].set_ylabel("recon_loss_sum")
   figure.legend(
     *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3
@@ -247,6 +243,18 @@ def _plot_rates(
   return to_label
 
 
+def _log_where_wide(ax: plt.Axes) -> None:
+  """An index of each codebook takes many times the bits of a single one."""
+  x_range, y_range = ax.dataLim.intervalx, ax.dataLim.intervaly
+  if x_range[1] > _WIDE * x_range[0]:
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+  if y_range[1] > _WIDE * y_range[0]:
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
+
+
+_WIDE = 4  # times its smallest value: a linear axis would crowd the small ones
 _RATES = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
 # Of variants: what a legend calls it, its colour, and how points are joined.
 _KINDS = {

@@ -264,7 +264,7 @@ def _texts(row: Row, digits: int) -> list[str]:
     (2, row.figure("psnr")),
   ):
     texts.append(figure.text(decimals) if figure else "")
-  texts.append(f"{row.figure('usage').mean:.1%}")
+  texts.append(f"{100 * row.figure('usage').mean:.3g}%")
   count = str(len(row.cells))
   return [*texts, f"{count} ({row.status})" if row.status else count]
 
