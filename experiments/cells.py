@@ -6,6 +6,7 @@ DIR/DATASET/VARIANT/seed_SEED.
 
 import collections
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import importlib
@@ -93,6 +94,17 @@ class Cell:
     if not self.metrics:
       return "not run"
     return f"at step {self.steps} of {self.config.num_steps}"
+
+
+# The runs of each variant, one for each seed, those first that have ended.
+# Curves over training are of the first, final figures the means over the ended.
+Runs = Mapping[str, Sequence[Cell]]
+
+
+def ended(runs: Runs) -> dict[str, list[Cell]]:
+  """Returns those that have ended, of the variants that have any."""
+  found = {v: [cell for cell in runs[v] if cell.summary] for v in runs}
+  return {variant: cells for variant, cells in found.items() if cells}
 
 
 def default_config(dataset: str, variant: str) -> ml_collections.ConfigDict:
@@ -215,6 +227,16 @@ class Statistic:
     if self.std is None:
       return f"{self.mean:.{digits}f}"
     return f"{self.mean:.{digits}f} ± {self.std:.{digits}f}"
+
+
+def mean(cells: Sequence[Cell], name: str) -> float:
+  """The mean of a figure of the summaries of runs; NaN if no run has it."""
+  found = statistic(cells, name)
+  return found.mean if found else float("nan")
+
+
+def mean_loss(cells: Sequence[Cell]) -> float:
+  return mean(cells, "recon_loss_sum")
 
 
 def statistic(cells: Sequence[Cell], *path: str) -> Statistic | None:

@@ -1,7 +1,6 @@
-"""Figures 2 to 9 of the paper, and three that it lacks, from runs' files."""
+"""Figures 2 to 9 of the paper, and more, from runs' files."""
 
 from collections.abc import Callable
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -13,17 +12,15 @@ import numpy as np
 from adq_jax import optimal_codebook_size
 from experiments import cells as cells_lib
 from experiments import paper
+from experiments import rate_distortion
 from experiments import settings
 from experiments import style
 from experiments.cells import Cell
+from experiments.cells import Runs
 from experiments.configs.variants import fixed_structure
 
 _FINAL = 0.1  # share of training whose mean is a final gradient gap
 _SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does
-
-# The runs of each variant, one for each seed, those first that have ended.
-# Curves over training are of the first, final figures the means over the ended.
-Runs = Mapping[str, Sequence[Cell]]
 
 
 def fixed(runs: Runs) -> dict[str, Sequence[Cell]]:
@@ -88,8 +85,11 @@ def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
     layout="constrained",
   )
   for row, (name, runs) in zip(axes, datasets.items(), strict=True):
-    shown, candidates = {}, fixed(_ended(runs)) or fixed(runs)
-    for role, find in (("smallest gap", _final_gap), ("best fixed", _loss)):
+    shown, candidates = {}, fixed(cells_lib.ended(runs)) or fixed(runs)
+    for role, find in (
+      ("smallest gap", _final_gap),
+      ("best fixed", cells_lib.mean_loss),
+    ):
       known = {v: find(cells) for v, cells in candidates.items()}
       known = {v: value for v, value in known.items() if np.isfinite(value)}
       if known:
@@ -124,7 +124,7 @@ _COMPARED = (0, 1, 5)  # blue, yellow and red, as in the paper
 
 def reconstructions(runs: Runs) -> plt.Figure:
   """Figure 5: originals and reconstructions, as the run has drawn them."""
-  cell = _ended(runs)["adaptive"][0]
+  cell = cells_lib.ended(runs)["adaptive"][0]
   picture = matplotlib.image.imread(cell.workdir / "reconstructions.png")
   height, width = picture.shape[:2]
   figure = plt.figure(figsize=(9, 9 * height / width))
@@ -136,9 +136,9 @@ def reconstructions(runs: Runs) -> plt.Figure:
 
 def loss_against_size(runs: Runs) -> plt.Figure:
   """Validation loss against N at constant N x D, and eqs. 11-15 through it."""
-  ended = _ended(fixed(runs))
+  ended = cells_lib.ended(fixed(runs))
   sizes = np.array([fixed_structure(v)[0] for v in ended])
-  losses = np.array([_loss(cells) for cells in ended.values()])
+  losses = np.array([cells_lib.mean_loss(cells) for cells in ended.values()])
   fits = optimal_codebook_size(sizes, losses)
   figure, (ax,) = _row(1)
   ax.plot(sizes, losses, "o", color=style.color(7), label="measured")
@@ -167,132 +167,15 @@ def loss_against_size(runs: Runs) -> plt.Figure:
   return figure
 
 
-def rate_distortion(runs: Runs) -> plt.Figure:
-  """Validation loss against bits per position, nominal and entropy-coded.
-
-  All runs, and beside them the improved ones alone, if there are any.
-  """
-  ended = _ended(runs)
-  panels = [tuple(_KINDS)]
-  if any(_kind(variant) in _IMPROVED for variant in ended):
-    panels.append(_IMPROVED)
-  titles = {
-    name: title
-    for name, title in _RATES.items()
-    if any(cells_lib.statistic(cells, name) for cells in ended.values())
-  }
-  figure, axes = plt.subplots(
-    len(titles),
-    len(panels),
-    figsize=(1 + 5 * len(panels), 0.5 + 3.5 * len(titles)),
-    squeeze=False,
-    layout="constrained",
-  )
-  labels = {}
-  for row, (name, title) in zip(axes, titles.items(), strict=True):
-    points = {
-      variant: (_mean(cells, name), _loss(cells))
-      for variant, cells in ended.items()
-      if cells_lib.statistic(cells, name)
-    }
-    for ax, kinds in zip(row, panels, strict=True):
-      labels[ax] = _plot_rates(ax, points, kinds)
-      ax.set_title(title)
-    if len(panels) > 1:  # beside them they have texts
-      for variant in labels[row[1]]:
-        del labels[row[0]][variant]
-    _log_where_wide(row[0])
-    row[0].set_ylabel("recon_loss_sum")
-  figure.legend(
-    *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3
-  )
-  for ax, points in labels.items():
-    style.label_points(
-      ax, {_short_name(variant): point for variant, point in points.items()}
-    )
-  return figure
-
-
-def _plot_rates(
-  ax: plt.Axes,
-  points: Mapping[str, tuple[float, float]],
-  kinds: Collection[str],
-) -> dict[str, tuple[float, float]]:
-  """Plots the points (rate, loss) of those variants that are of some kinds.
-
-  Returns those that should have a text.
-  """
-  to_label = {}
-  for kind in kinds:
-    label, number, joined = _KINDS[kind]
-    shown = {v: point for v, point in points.items() if _kind(v) == kind}
-    if not shown:
-      continue
-    look = style.line(number, 1)
-    ax.plot(
-      *zip(*sorted(shown.values()), strict=True),
-      linestyle=joined,
-      color=look["color"],
-      marker=look["marker"],
-      label=label,
-    )
-    if kind != "table 3":  # many, near each other; the table has them
-      to_label |= shown
-  ax.margins(0.1)
-  ax.set_xlabel("bits per position")
-  return to_label
-
-
-def _log_where_wide(ax: plt.Axes) -> None:
-  """An index of each codebook takes many times the bits of a single one."""
-  x_range, y_range = ax.dataLim.intervalx, ax.dataLim.intervaly
-  if x_range[1] > _WIDE * x_range[0]:
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter("{x:g}")
-  if y_range[1] > _WIDE * y_range[0]:
-    ax.set_yscale("log", base=2)
-    ax.yaxis.set_major_formatter("{x:g}")
-
-
-_WIDE = 4  # times its smallest value: a linear axis would crowd the small ones
-_RATES = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
-# Of variants: what a legend calls it, its colour, and how points are joined.
-_KINDS = {
-  "fixed": ("fixed", 0, ""),
-  "adaptive": ("adaptive", 5, ""),
-  "improved_fixed": ("fixed, improved", 4, ":"),
-  "improved": ("adaptive, improved, by price of bits", 2, "-"),
-  "table 3": ("adaptive, variants of table 3", 7, ""),
-  "other": ("adaptive, other variants", 3, ""),
-}
-_IMPROVED = ("improved_fixed", "improved")
-
-
-def _kind(variant: str) -> str:
-  improved = "improved_" if variant.startswith("improved") else ""
-  if fixed_structure(variant):
-    return f"{improved}fixed"
-  if variant == "improved" or variant.startswith("improved_rate_"):
-    return "improved"
-  if variant == "adaptive":
-    return variant
-  return "table 3" if variant in paper.TABLE_3 else "other"
-
-
-def _short_name(variant: str) -> str:
-  structure = fixed_structure(variant)
-  if structure:
-    return ",".join(map(str, structure))
-  return variant.removeprefix("improved_").removeprefix("adaptive_")
-
-
 def usage(runs: Runs) -> plt.Figure:
   """Share of codewords used on the validation split, of each codebook."""
   figure, (ax,) = _row(1)
-  ended = _ended(runs)
+  ended = cells_lib.ended(runs)
   bars = {
     "fixed": {
-      style.structure_name(fixed_structure(variant)): _mean(cells, "usage")
+      style.structure_name(fixed_structure(variant)): cells_lib.mean(
+        cells, "usage"
+      )
       for variant, cells in fixed(ended).items()
     }
   }
@@ -370,27 +253,11 @@ def _pool(cell: Cell) -> list[str]:
   return [style.structure_name(s) for s in settings.structures(cell.config)]
 
 
-def _ended(runs: Runs) -> dict[str, list[Cell]]:
-  """Those runs that have ended, of the variants that have any."""
-  ended = {v: [cell for cell in runs[v] if cell.summary] for v in runs}
-  return {variant: cells for variant, cells in ended.items() if cells}
-
-
 def _final_gap(cells: Sequence[Cell]) -> float:
   steps, gaps = cells[0].series("train", "gradient_gap")
   if not len(steps):
     return float("nan")
   return float(gaps[steps >= (1 - _FINAL) * steps[-1]].mean())
-
-
-def _loss(cells: Sequence[Cell]) -> float:
-  return _mean(cells, "recon_loss_sum")
-
-
-def _mean(cells: Sequence[Cell], name: str) -> float:
-  """Of a figure of the summaries; NaN if none has it."""
-  found = cells_lib.statistic(cells, name)
-  return found.mean if found else float("nan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -410,7 +277,7 @@ class Plot:
 
 def _lacks_fixed(count: int, ended: bool) -> Callable[[Runs], str]:
   def lacks(runs: Runs) -> str:
-    found = fixed(_ended(runs) if ended else runs)
+    found = fixed(cells_lib.ended(runs) if ended else runs)
     if len(found) >= count:
       return ""
     state = "finished" if ended else "begun"
@@ -424,7 +291,7 @@ def _lacks_adaptive(runs: Runs) -> str:
 
 
 def _lacks_reconstructions(runs: Runs) -> str:
-  ended = "adaptive" in _ended(runs)
+  ended = "adaptive" in cells_lib.ended(runs)
   return "" if ended else "needs the adaptive run finished"
 
 
@@ -434,7 +301,7 @@ PLOTS = (
   Plot("figure4", lambda runs: comparison({"": runs}), _lacks_fixed(1, True)),
   Plot("figure5", reconstructions, _lacks_reconstructions),
   Plot("loss_against_size", loss_against_size, _lacks_fixed(3, True)),
-  Plot("rate_distortion", rate_distortion, _lacks_fixed(1, True)),
+  Plot("rate_distortion", rate_distortion.draw, _lacks_fixed(1, True)),
   Plot("usage", usage, _lacks_fixed(1, True)),
 )
 """Those of each data set; figure 3 is called 6 for grey images."""

@@ -12,6 +12,7 @@ import numpy as np
 from experiments import cells as cells_lib
 from experiments import figures
 from experiments import plots
+from experiments import rate_distortion
 from experiments import style
 from experiments import workdir as workdirs
 from experiments.errors import UserError
@@ -211,7 +212,7 @@ class FiguresTest(parameterized.TestCase):
         ax.get_lines()[0].get_xdata(), 2 ** np.arange(9, 17)
       )
     with self.subTest("rate and distortion"):
-      nominal, coded = plots.rate_distortion(runs).axes
+      nominal, coded = rate_distortion.draw(runs).axes
       self.assertEqual(labels(nominal), ["fixed", "adaptive"])
       self.assertLen(nominal.get_lines()[0].get_xdata(), 8)
       np.testing.assert_allclose(coded.get_lines()[1].get_xdata(), [11.5])
@@ -227,7 +228,7 @@ class FiguresTest(parameterized.TestCase):
         )
       ):
         fake_runs.make(self.root, "mnist", variant, loss=0.1 + 0.1 * i)
-      nominal, improved, *_ = plots.rate_distortion(self.runs("mnist")).axes
+      nominal, improved, *_ = rate_distortion.draw(self.runs("mnist")).axes
       self.assertEqual(
         labels(nominal),
         [
@@ -252,7 +253,7 @@ class FiguresTest(parameterized.TestCase):
       fake_runs.make(self.root, "mnist", "fixed_512x128", seed=1, loss=3.0)
       first = runs["fixed_512x128"][0].summary["recon_loss_sum"]
       runs = self.runs("mnist")
-      nominal, *_ = plots.rate_distortion(runs).axes
+      nominal, *_ = rate_distortion.draw(runs).axes
       np.testing.assert_allclose(nominal.get_lines()[3].get_ydata(), [0.2, 0.2])
       (ax,) = plots.loss_against_size(runs).axes
       self.assertAlmostEqual(
