@@ -163,7 +163,7 @@ def loss_against_size(runs: Runs) -> plt.Figure:
   ax.set_xscale("log", base=2)
   ax.set_xlabel("N, at N x D = 65,536")
   ax.set_ylabel("recon_loss_sum")
-  figure.legend(loc="outside right upper")
+  figure.legend(loc="outside upper center", ncols=2)
   return figure
 
 
@@ -201,6 +201,10 @@ def usage(runs: Runs) -> plt.Figure:
     )
   ax.set_xticks(range(len(names)), names, rotation=30)
   ax.set_xlabel("codebook [N,D]")
+  # A handful of many is far from none.
+  ax.set_yscale("log")
+  ax.set_ylim(0.001, 100)
+  ax.yaxis.set_major_formatter("{x:g}")
   ax.set_ylabel("codewords used, %")
   figure.legend(loc="outside upper center", ncols=2)
   return figure
