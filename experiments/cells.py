@@ -148,12 +148,12 @@ def find_datasets(root: pathlib.Path) -> list[str]:
 
 def differences(cell: Cell, config: ml_collections.ConfigDict) -> list[str]:
   """Returns in what a run that has begun is not what `config` asks for."""
-  there, default = _configs(cell)
+  there, _ = _configs(cell)
   wanted = workdirs.flatten(workdirs.as_json(config.to_dict()))
   return [
-    f"{field} ({there.get(field, default[field])!r} there, {value!r} wanted)"
+    f"{field} ({there[field]!r} there, {value!r} wanted)"
     for field, value in wanted.items()
-    if field not in _MAY_DIFFER and there.get(field, default[field]) != value
+    if field not in _MAY_DIFFER and there[field] != value
   ]
 
 
@@ -185,7 +185,7 @@ def _setting(cell: Cell) -> dict[str, Any]:
   setting = {
     field: there[field]
     for field, value in default.items()
-    if field not in _MAY_DIFFER and there.get(field, value) != value
+    if field not in _MAY_DIFFER and there[field] != value
   }
   setting["num_steps"] = cell.summary["steps"]
   setting["version"] = cell.summary.get("version")
@@ -198,8 +198,8 @@ def _configs(cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
   A field that there was not yet had the value that now is the default.
   """
   default = default_config(cell.dataset, cell.variant).to_dict()
-  there = cell.config.to_dict()
-  return workdirs.flatten(there), workdirs.flatten(workdirs.as_json(default))
+  default = workdirs.flatten(workdirs.as_json(default))
+  return default | workdirs.flatten(cell.config.to_dict()), default
 
 
 @dataclasses.dataclass(frozen=True)

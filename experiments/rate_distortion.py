@@ -21,25 +21,24 @@ def draw(runs: Runs) -> plt.Figure:
   panels = [tuple(_KINDS)]
   if any(_kind(variant) in _IMPROVED for variant in ended):
     panels.append(_IMPROVED)
-  titles = {
-    name: title
+  rates = {
+    title: {
+      variant: (rate.mean, cells_lib.mean_loss(cells))
+      for variant, cells in ended.items()
+      if (rate := cells_lib.statistic(cells, name))
+    }
     for name, title in _RATES.items()
-    if any(cells_lib.statistic(cells, name) for cells in ended.values())
   }
+  rates = {title: points for title, points in rates.items() if points}
   figure, axes = plt.subplots(
-    len(titles),
+    len(rates),
     len(panels),
-    figsize=(1 + 5 * len(panels), 0.5 + 3.5 * len(titles)),
+    figsize=(1 + 5 * len(panels), 0.5 + 3.5 * len(rates)),
     squeeze=False,
     layout="constrained",
   )
   labels = {}
-  for row, (name, title) in zip(axes, titles.items(), strict=True):
-    points = {
-      variant: (cells_lib.mean(cells, name), cells_lib.mean_loss(cells))
-      for variant, cells in ended.items()
-      if cells_lib.statistic(cells, name)
-    }
+  for row, (title, points) in zip(axes, rates.items(), strict=True):
     for ax, kinds in zip(row, panels, strict=True):
       labels[ax] = _plot_rates(ax, points, kinds)
       ax.set_title(title)

@@ -58,6 +58,7 @@ def train_and_evaluate(
   """
   workdir = pathlib.Path(workdir)
   settings.check(config)
+  # Before the claim, which writes the config.
   workdirs.check_same_run(workdir, config)
   finished = report.read_summary(workdir)
   if finished and finished["steps"] >= config.num_steps:
