@@ -12,6 +12,8 @@ from adq_jax.quantizers import base
 SELECTIONS = ("attention", "distortion")
 UNITS = ("position", "channels")
 LOGITS = ("log_weights", "weights")
+WEIGHTS_OF = {"rate_weight": "distortion", "entropy_weight": "attention"}
+"""The selection that each weight belongs to; with another it must be 0."""
 
 
 class AttentionSelector(nn.Module):
@@ -97,3 +99,34 @@ def straight_through_choice(
   one_hot = jax.nn.one_hot(choice, logits.shape[-1], dtype=jnp.float32)
   soft = jax.nn.softmax(logits / temperature, axis=-1)
   return base.straight_through(one_hot, soft), choice
+
+
+def choice_entropy(
+  logits: jax.Array,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Returns how evenly points share the codebooks, before anything is drawn.
+
+  The entropy of the mean over points of pi = softmax(logits), in bits: 0 where
+  all choose one codebook, log2 m where each is chosen as often.  To reward it
+  is what keeps a mixture's experts in use (Shazeer et al., 2017, have another
+  measure of the same).
+
+  Args:
+    logits: float32 `[..., m]`.
+    mask: 1 for a real point, `[...]`.
+    axis_name: the mapped axis over which the points are spread; the mean over
+      its devices is the entropy over all points, and so are the gradients'.
+  """
+  num_codebooks = logits.shape[-1]
+  pi = jax.nn.softmax(logits, axis=-1).reshape(-1, num_codebooks)
+  mask = None if mask is None else mask.reshape(-1)
+  shares = jax.vmap(lambda p: base.masked_mean(p, mask, axis_name), 1)(pi)
+  mean = jax.lax.stop_gradient(shares)
+  if axis_name is not None:
+    mean = jax.lax.pmean(mean, axis_name)
+  # The derivative of -p log p is -log p, and a constant that cancels, since
+  # shares add up to 1.  So only one factor needs it, and devices' add up.
+  tiny = jnp.finfo(jnp.float32).tiny
+  return -jnp.sum(shares * jnp.log2(jnp.maximum(mean, tiny)))

@@ -52,6 +52,7 @@ _MINIMA = {
   "model.quantization_weight": 0,
   "quantizer.num_heads": 1,
   "quantizer.rate_weight": 0,
+  "quantizer.entropy_weight": 0,
   "quantizer.output_kernel": 1,
   "quantizer.commitment_cost": 0,
   "quantizer.revive_below": 0,
@@ -102,6 +103,13 @@ def check(config: ml_collections.ConfigDict) -> None:
       f"a divisor of config.model.features, {config.model.features}",
     )
   quantizer = config.quantizer
+  for field, needed in selection.WEIGHTS_OF.items():
+    if quantizer[field] and quantizer.selection != needed:
+      raise _error(
+        config,
+        f"quantizer.{field}",
+        f"0 unless config.quantizer.selection is {needed}",
+      )
   if quantizer.output_kernel % 2 == 0:
     raise _error(config, "quantizer.output_kernel", "an odd number")
   if quantizer.update_rule != "ema" and (
@@ -166,6 +174,7 @@ def create_model(
       structures(config),
       selection=config.quantizer.selection,
       rate_weight=config.quantizer.rate_weight,
+      entropy_weight=config.quantizer.entropy_weight,
       selection_unit=config.quantizer.selection_unit,
       selection_logits=config.quantizer.selection_logits,
       num_heads=config.quantizer.num_heads,

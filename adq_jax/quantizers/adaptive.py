@@ -52,7 +52,9 @@ class AdaptiveQuantizer(nn.Module):
       |z - values|^2 / C + rate_weight * log2 N.  Nothing is drawn then; the
       pool is one quantizer of z, whose codebooks are trained as autoencoders
       of z, and the straight-through estimator goes around all of it.
-    rate_weight: what a bit costs.
+    rate_weight: what a bit costs `"distortion"`.
+    entropy_weight: what each bit of `selection.choice_entropy` takes off the
+      loss of `"attention"`, against a choice that settles on one codebook.
     selection_unit: what makes one choice: a `"position"`; or `"channels"`, as
       the authors' code does, for z `[B, H, W, C]`: C neighbours in the memory
       of `[B, C, H, W]`, so that every position mixes codebooks.
@@ -67,6 +69,7 @@ class AdaptiveQuantizer(nn.Module):
   features: int
   selection: str = "attention"
   rate_weight: float = 0.0
+  entropy_weight: float = 0.0
   selection_unit: str = "position"
   selection_logits: str = "log_weights"
   num_heads: int = 2
@@ -86,7 +89,14 @@ class AdaptiveQuantizer(nn.Module):
     checks.check_choice(
       "selection_logits", self.selection_logits, selection.LOGITS
     )
-    checks.check_at_least("rate_weight", self.rate_weight, 0)
+    for field, needed in selection.WEIGHTS_OF.items():
+      weight = getattr(self, field)
+      checks.check_at_least(field, weight, 0)
+      if weight and self.selection != needed:
+        raise ValueError(
+          f"{field} is {weight} with selection={self.selection!r}; it must be"
+          f" 0 unless that is {needed!r}"
+        )
     self.codebooks = [
       VectorQuantizer(
         codebook_size,
@@ -141,10 +151,11 @@ class AdaptiveQuantizer(nn.Module):
 
     Returns:
       Quantized with `AdaptiveCodes`.  The loss is the mean over codebooks
-      (eq. 4).  With `"distortion"` it reaches the projections alone, and there
-      are two more: the mean of |z - values|^2 / C over codebooks, which trains
-      their projections, and commitment_cost times that of the chosen values,
-      which trains the encoder.  Of its metrics,
+      (eq. 4), less what `entropy_weight` takes off.  With `"distortion"` it
+      reaches the projections alone, and there are two more: the mean of
+      |z - values|^2 / C over codebooks, which trains their projections, and
+      commitment_cost times that of the chosen values, which trains the
+      encoder.  Of its metrics,
       `quantization_error`, `perplexity` and `usage` are vectors `[m]`, over
       all points for every codebook; `selection` `[m]` is the share of points
       that chose each codebook; `selection_entropy` is in bits, and `rate` the
@@ -169,6 +180,9 @@ class AdaptiveQuantizer(nn.Module):
     loss = sum(result.loss for result in results) / len(results)
     if not by_distortion:
       logits = self._logits(z)
+      if self.entropy_weight:
+        entropy = selection.choice_entropy(logits, mask, axis_name)
+        loss -= self.entropy_weight * entropy
       draw = train if draw is None else draw
       if draw is not False:
         noise = self._noise(logits.shape, example_index, axis_name)

@@ -73,6 +73,8 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   # |z - z_q|^2 / C + rate_weight * log2 N, the smallest.
   config.quantizer.selection = "attention"
   config.quantizer.rate_weight = 0.0
+  # What each bit of the choice's entropy takes off the loss of "attention".
+  config.quantizer.entropy_weight = 0.0
   # What makes one choice: a "position", or "channels", C neighbours in the
   # memory of [B, C, H, W].
   config.quantizer.selection_unit = "position"

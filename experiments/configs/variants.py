@@ -67,6 +67,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     f"reference_{field.rpartition('.')[2]}": {field: value}
     for field, value in REFERENCE.items()
   },
+  # The selector's gradient is not divided by up to num_steps.
+  "adaptive_constant_temperature": {"temperature": "constant"},
   "improved": IMPROVED,
   # It without one of its changes each.
   "improved_attention": IMPROVED | {"quantizer.selection": "attention"},
@@ -80,14 +82,16 @@ _NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
 _FIXED = re.compile(r"(improved_)?fixed_(\d+)x(\d+)")
 _RATE = re.compile(rf"improved_rate_{_NUMBER}")
 _CAPACITY = re.compile(r"improved_w_(\d+)")
+_ENTROPY = re.compile(rf"(adaptive|improved_attention)_entropy_{_NUMBER}")
 _LEARNING_RATE = re.compile(rf"(adaptive|improved)_lr_{_NUMBER}")
 
 NAMES = tuple(_VARIANTS)
 KNOWN = (
   f"{', '.join(NAMES)}, fixed_NxD (one codebook of N codewords of width D,"
   " such as fixed_512x128) and improved_fixed_NxD, improved_rate_X (what a bit"
-  " costs), improved_w_X (a pool of capacity X), adaptive_lr_X and"
-  " improved_lr_X (learning rates)"
+  " costs), improved_w_X (a pool of capacity X), adaptive_entropy_X and"
+  " improved_attention_entropy_X (what a bit of the choice's entropy earns),"
+  " adaptive_lr_X and improved_lr_X (learning rates)"
 )
 
 
@@ -124,6 +128,9 @@ def _changes(name: str, variant: str) -> dict[str, Any]:
     return IMPROVED | {"quantizer.rate_weight": float(match[1])}
   if match := _CAPACITY.fullmatch(variant):
     return IMPROVED | {"quantizer.capacity": int(match[1])}
+  if match := _ENTROPY.fullmatch(variant):
+    changes = {"quantizer.entropy_weight": float(match[2])}
+    return _VARIANTS[match[1]] | changes
   if match := _LEARNING_RATE.fullmatch(variant):
     return _VARIANTS[match[1]] | {"learning_rate": float(match[2])}
   raise UserError(f"unknown variant {variant!r} of {name}; known are {KNOWN}")

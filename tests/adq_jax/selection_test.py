@@ -65,3 +65,47 @@ class ChoiceTest(parameterized.TestCase):
     self.assertTrue((noise[0] != noise[1]).any())
     chex.assert_trees_all_close(noise.mean(), 0.5772, atol=0.05)
     chex.assert_trees_all_close(noise.var(), np.pi**2 / 6, atol=0.15)
+
+
+class EntropyTest(parameterized.TestCase):
+  def test_hand_computed(self):
+    log = np.log
+    some = jnp.array([[log(0.75), log(0.25)], [log(0.25), log(0.75)]])
+    # The mean of pi is even, whatever each point prefers.
+    chex.assert_trees_all_close(selection.choice_entropy(some), 1.0)
+    first = selection.choice_entropy(some, jnp.array([1, 0]))
+    chex.assert_trees_all_close(first, 0.8112781, rtol=1e-6)
+    # log 0 nowhere.
+    certain = jnp.array([[1e4, 0.0]])
+    chex.assert_trees_all_equal(selection.choice_entropy(certain), 0.0)
+    gradient = jax.grad(selection.choice_entropy)(certain)
+    chex.assert_trees_all_equal(gradient, jnp.zeros((1, 2)))
+
+  def test_the_gradient_is_that_of_the_entropy(self):
+    logits = jax.random.normal(jax.random.key(0), (5, 2, 4))
+    mask = jnp.ones((5, 2)).at[3:, 1].set(0)
+
+    def entropy(logits):
+      pi = jax.nn.softmax(logits)
+      mean = (pi * mask[..., None]).sum(axis=(0, 1)) / mask.sum()
+      return -jnp.sum(mean * jnp.log2(mean))
+
+    chex.assert_trees_all_close(
+      jax.value_and_grad(selection.choice_entropy)(logits, mask),
+      jax.value_and_grad(entropy)(logits),
+      rtol=1e-5,
+      atol=1e-7,
+    )
+
+  def test_eight_devices_equal_one(self):
+    logits = jax.random.normal(jax.random.key(0), (8, 6, 4))
+    mask = jax.random.bernoulli(jax.random.key(1), 0.5, (8, 6))
+    one = jax.value_and_grad(selection.choice_entropy)(logits, mask)
+    many = jax.pmap(
+      jax.value_and_grad(
+        lambda logits, mask: selection.choice_entropy(logits, mask, "devices")
+      ),
+      "devices",
+    )(logits, mask)
+    chex.assert_trees_all_close(many[0].mean(), one[0], rtol=1e-6)
+    chex.assert_trees_all_close(many[1] / 8, one[1], rtol=1e-5, atol=1e-7)

@@ -45,6 +45,7 @@ class CheckTest(parameterized.TestCase):
     ("without_ema", "quantizer.update_rule", "gradient"),
     ("alpha_0.75", "quantizer.commitment_cost", 0.75),
     ("beta_0.2", "model.quantization_weight", 0.2),
+    ("adaptive_constant_temperature", "temperature", "constant"),
     ("cnn_inception", "model.network", "cnn_inception"),
     ("reference_selection_unit", "quantizer.selection_unit", "channels"),
     ("reference_selection_logits", "quantizer.selection_logits", "weights"),
@@ -74,6 +75,12 @@ class CheckTest(parameterized.TestCase):
     ("improved_rate_1e-4", "improved", {"quantizer.rate_weight": 1e-4}),
     ("improved_rate_0", "improved", {}),
     ("improved_w_262144", "improved", {"quantizer.capacity": 262144}),
+    ("adaptive_entropy_0.1", "adaptive", {"quantizer.entropy_weight": 0.1}),
+    (
+      "improved_attention_entropy_1e-3",
+      "improved_attention",
+      {"quantizer.entropy_weight": 1e-3},
+    ),
     (
       "improved_fixed_16x2",
       "improved",
@@ -132,6 +139,8 @@ class CheckTest(parameterized.TestCase):
     ("name", "imagenet", "one of mnist, fashion_mnist, cifar10"),
     ("quantizer.decay", 1.0, r"in \[0, 1\)"),
     ("quantizer.num_heads", 3, "a divisor of config.model.features"),
+    ("quantizer.entropy_weight", -1, "at least 0"),
+    ("quantizer.rate_weight", 0.1, "0 unless .*selection is distortion"),
     ("quantizer.capacity", 1000, "a multiple of 16"),
     ("quantizer.structures", ((64, 128),), "N > D"),
     ("quantizer.structures", ((512, 128), (512, 64)), "65536"),
@@ -175,6 +184,12 @@ class CheckTest(parameterized.TestCase):
     config.quantizer.update_rule = "gradient"
     config.quantizer.revive_below = 0.1
     with self.assertRaisesRegex(UserError, "update_rule is 'gradient'"):
+      settings.check(config)
+
+  def test_the_choice_by_distortion_has_no_entropy(self):
+    config = photo_patches.get_config("improved")
+    config.quantizer.entropy_weight = 0.1
+    with self.assertRaisesRegex(UserError, "0 unless .*selection is attention"):
       settings.check(config)
 
   def test_a_fixed_quantizer_has_one_codebook(self):

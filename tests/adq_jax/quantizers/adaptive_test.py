@@ -155,6 +155,26 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
       quantizer.apply(variables, z).loss, sum(losses) / 3, rtol=1e-6
     )
 
+  @parameterized.parameters("log_weights", "weights")
+  def test_the_entropy_of_the_choice_lowers_the_loss(self, selection_logits):
+    quantizer, variables, z = make(selection_logits=selection_logits)
+    mask = jnp.ones((2, 4, 4)).at[1, 2:].set(0)
+
+    def loss(entropy_weight):
+      some = quantizer.clone(entropy_weight=entropy_weight)
+      # The noise of a draw has no part in it.
+      return drawn(some, variables, z, mask=mask).loss
+
+    pi = np.exp(np.asarray(log_pi(quantizer, variables, z), np.float64))
+    if selection_logits == "weights":
+      pi = np.exp(pi) / np.exp(pi).sum(axis=-1, keepdims=True)
+    mean = pi[np.asarray(mask) > 0].mean(axis=0)
+    entropy = -np.sum(mean * np.log2(mean))
+    self.assertGreater(entropy, 0.5)
+    np.testing.assert_allclose(
+      loss(0.0) - loss(0.25), 0.25 * entropy, rtol=1e-5
+    )
+
   def test_every_codebook_learns_from_every_point(self):
     quantizer, variables, z = make(decay=0.5)
     _, after = quantizer.apply(
@@ -220,7 +240,11 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
     values = quantizer.apply(variables, result.codes, method="decode")
     chex.assert_trees_all_equal(values.astype(jnp.bfloat16), result.values)
 
-  @parameterized.parameters({}, {"codebook_init": "data", "revive_below": 0.5})
+  @parameterized.parameters(
+    {},
+    {"codebook_init": "data", "revive_below": 0.5},
+    {"entropy_weight": 0.5},
+  )
   def test_eight_devices_equal_one(self, **fields):
     one, variables, z = make((16, 4), **fields)
     many = one.clone(axis_name="devices")
@@ -279,6 +303,17 @@ class ErrorsTest(parameterized.TestCase):
       AdaptiveQuantizer((), 6).init(KEYS, z)
     with self.assertRaisesRegex(ValueError, "num_heads is 4; it must divide"):
       AdaptiveQuantizer(STRUCTURES, 6, num_heads=4).init(KEYS, z)
+    for selected, field in (
+      ("attention", "rate_weight"),
+      ("distortion", "entropy_weight"),
+    ):
+      quantizer = AdaptiveQuantizer(
+        STRUCTURES, 6, selection=selected, **{field: 0.1}
+      )
+      with self.assertRaisesRegex(
+        ValueError, f"{field} is 0.1 with selection='{selected}'; it must be 0"
+      ):
+        quantizer.init(KEYS, z)
 
   def test_codes_out_of_range_decode_to_nan(self):
     quantizer, variables, _ = make()
