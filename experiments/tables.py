@@ -17,7 +17,7 @@ from experiments import errors
 
 _DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
 _TABLES = flags.DEFINE_multi_enum(
-  "table", None, list("12345"), "Tables: the paper's, and 4 and 5."
+  "table", None, list("123456"), "Tables: 1 to 3 are the paper's."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "DIR, of all the runs.")
 _SEEDS = flags.DEFINE_integer(
