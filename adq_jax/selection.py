@@ -116,8 +116,9 @@ def choice_entropy(
   Args:
     logits: float32 `[..., m]`.
     mask: 1 for a real point, `[...]`.
-    axis_name: the mapped axis over which the points are spread; the mean over
-      its devices is the entropy over all points, and so are the gradients'.
+    axis_name: the mapped axis over which the points are spread.  The mean of
+      its devices' results is the entropy over all points, and the mean of
+      their gradients is its gradient.
   """
   num_codebooks = logits.shape[-1]
   pi = jax.nn.softmax(logits, axis=-1).reshape(-1, num_codebooks)

@@ -148,12 +148,11 @@ def find_datasets(root: pathlib.Path) -> list[str]:
 
 def differences(cell: Cell, config: ml_collections.ConfigDict) -> list[str]:
   """Returns in what a run that has begun is not what `config` asks for."""
-  there, _ = _configs(cell)
-  wanted = workdirs.flatten(workdirs.as_json(config.to_dict()))
+  there, wanted = map(workdirs.fields_of, (cell.config, config))
   return [
-    f"{field} ({there[field]!r} there, {value!r} wanted)"
+    f"{field} ({there.get(field)!r} there, {value!r} wanted)"
     for field, value in wanted.items()
-    if field not in _MAY_DIFFER and there[field] != value
+    if field not in _MAY_DIFFER and there.get(field) != value
   ]
 
 
@@ -181,25 +180,16 @@ def check_alike(cells: Iterable[Cell]) -> None:
 
 def _setting(cell: Cell) -> dict[str, Any]:
   """What differs from the default of a run's variant, and its version."""
-  there, default = _configs(cell)
+  there = workdirs.fields_of(cell.config)
+  default = default_config(cell.dataset, cell.variant)
   setting = {
-    field: there[field]
-    for field, value in default.items()
-    if field not in _MAY_DIFFER and there[field] != value
+    field: there.get(field)
+    for field, value in workdirs.fields_of(default).items()
+    if field not in _MAY_DIFFER and there.get(field) != value
   }
   setting["num_steps"] = cell.summary["steps"]
   setting["version"] = cell.summary.get("version")
   return setting
-
-
-def _configs(cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
-  """The fields of a run's config, and of its variant's as it now is.
-
-  A field that there was not yet had the value that now is the default.
-  """
-  default = default_config(cell.dataset, cell.variant).to_dict()
-  default = workdirs.flatten(workdirs.as_json(default))
-  return default | workdirs.flatten(cell.config.to_dict()), default
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,7 @@ _BEYOND = {
   "improved_fixed_16384x8": "Improved, fixed [16384,8]",
   "improved_fixed_131072x8": "Improved, fixed [131072,8]",
 }
-# Nor this: its text, each change that training sees, and all together.
+# Nor this: the paper's text, each change that training sees, and all of them.
 _REFERENCE = {
   "adaptive": "As the paper's text",
   "reference_selection_unit": "Chosen by channels",
@@ -52,15 +52,15 @@ _REFERENCE = {
   "reference_decoder_first_convolution": "Decoder without a 3x3 convolution",
   "reference": "As the authors' code",
 }
-# Nor this: all but the last choose by attention.
+# Nor this: what may keep attention from settling on one codebook.
 _REMEDIES = {
   "adaptive": "As the paper's text",
-  "adaptive_constant_temperature": "Temperature of 1 throughout",
-  "adaptive_entropy_1e-3": "A bit of entropy earns 1e-3",
-  "improved_attention": "Improved but for the choice",
-  "improved_attention_entropy_1e-4": "It, a bit of entropy earns 1e-4",
-  "improved_attention_entropy_1e-3": "It, a bit of entropy earns 1e-3",
-  "improved_attention_entropy_1e-2": "It, a bit of entropy earns 1e-2",
+  "adaptive_constant_temperature": "Adaptive, temperature 1",
+  "adaptive_entropy_1e-3": "Adaptive, a bit of entropy earns 1e-3",
+  "improved_attention": "Improved, choice by attention",
+  "improved_attention_entropy_1e-4": "The same, a bit of entropy earns 1e-4",
+  "improved_attention_entropy_1e-3": "The same, a bit of entropy earns 1e-3",
+  "improved_attention_entropy_1e-2": "The same, a bit of entropy earns 1e-2",
   "improved": "Improved, choice by distortion",
 }
 _OWN_NAMES = {4: _BEYOND, 5: _REFERENCE, 6: _REMEDIES}

@@ -146,7 +146,12 @@ def structures(
       chosen = codebook_structures(config.quantizer.capacity)
     except ValueError as error:
       raise UserError(f"config.quantizer.{error}") from error
-  return tuple((int(n), int(d)) for n, d in chosen)
+  try:
+    return tuple((int(n), int(d)) for n, d in chosen)
+  except (TypeError, ValueError) as error:
+    raise _error(
+      config, "quantizer.structures", "pairs of integers, ((N, D), ...)"
+    ) from error
 
 
 def create_model(

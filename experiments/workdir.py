@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from experiments.configs import base
 from experiments.errors import InUseError
 from experiments.errors import one_line
 from experiments.errors import UserError
@@ -101,8 +102,7 @@ def check_same_run(
   """
   if not (workdir / METRICS).exists():
     return
-  there = flatten(read_config(workdir).to_dict())
-  wanted = flatten(as_json(config.to_dict()))
+  there, wanted = fields_of(read_config(workdir)), fields_of(config)
   differing = [
     f"{field} ({there.get(field)!r} there, {wanted.get(field)!r} wanted)"
     for field in sorted((there.keys() | wanted.keys()) - MAY_CHANGE)
@@ -118,17 +118,26 @@ def check_same_run(
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """Returns the config of the run in `workdir`.
 
+  A field that there was not yet when it began has its default, which leaves
+  things as they were.
+
   Raises:
     UserError: if there is none.
   """
   path = workdir / CONFIG
   try:
-    return ml_collections.ConfigDict(dict(json.loads(path.read_text())))
+    fields = dict(json.loads(path.read_text()))
+    config = ml_collections.ConfigDict()
+    if "name" in fields:
+      config = base.get_config(fields["name"])
+    with config.ignore_type():
+      config.update(fields)
+    return config
   except FileNotFoundError as error:
     raise UserError(
       f"{workdir} holds no run: it has no {CONFIG}; name a run's directory"
     ) from error
-  except (ValueError, TypeError, RecursionError) as error:
+  except (AttributeError, RecursionError, TypeError, ValueError) as error:
     raise UserError(f"{path} is damaged ({one_line(error)})") from error
 
 
@@ -143,9 +152,9 @@ def _temporary(path: pathlib.Path) -> pathlib.Path:
   return path.with_name(path.name + ".tmp")
 
 
-def as_json(value: Any) -> Any:
-  """Returns what a JSON file gives back of a value."""
-  return json.loads(json.dumps(value))
+def fields_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the fields of a config by name, with values as a file has them."""
+  return flatten(json.loads(json.dumps(config.to_dict())))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -52,9 +52,10 @@ class AdaptiveQuantizer(nn.Module):
       |z - values|^2 / C + rate_weight * log2 N.  Nothing is drawn then; the
       pool is one quantizer of z, whose codebooks are trained as autoencoders
       of z, and the straight-through estimator goes around all of it.
-    rate_weight: what a bit costs `"distortion"`.
+    rate_weight: what a bit costs where `"distortion"` chooses.
     entropy_weight: what each bit of `selection.choice_entropy` takes off the
-      loss of `"attention"`, against a choice that settles on one codebook.
+      loss where `"attention"` chooses, so that it does not settle on one
+      codebook.
     selection_unit: what makes one choice: a `"position"`; or `"channels"`, as
       the authors' code does, for z `[B, H, W, C]`: C neighbours in the memory
       of `[B, C, H, W]`, so that every position mixes codebooks.

@@ -28,7 +28,7 @@ IMPROVED = {
   "learning_rate": 3e-3,
   "schedule": "cosine",
   "warmup_steps": 50,
-  "temperature": "constant",
+  "temperature": "constant",  # matters to `improved_attention` alone
   "quantizer.codebook_init": "data",
   "quantizer.revive_below": 0.1,
   "quantizer.selection": "distortion",

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
+from experiments import cells
+from experiments import contents
 from experiments import settings
 from experiments.configs import fashion_mnist
 from experiments.configs import photo_patches
@@ -33,6 +35,12 @@ class CheckTest(parameterized.TestCase):
     kind = VectorQuantizer if is_fixed else AdaptiveQuantizer
     self.assertIsInstance(model.quantizer, kind)
     self.assertEqual(model.quantizer.features, config.model.features)
+
+  @parameterized.parameters(*contents.TITLES)
+  def test_there_is_a_config_for_every_row_of_a_table(self, table):
+    for variant in contents.VARIANTS[table]:
+      settings.check(cells.default_config("fashion_mnist", variant))
+      self.assertTrue(contents.row_name(table, variant))
 
   def test_the_quick_start(self):
     config = photo_patches.get_config()
@@ -143,6 +151,8 @@ class CheckTest(parameterized.TestCase):
     ("quantizer.rate_weight", 0.1, "0 unless .*selection is distortion"),
     ("quantizer.capacity", 1000, "a multiple of 16"),
     ("quantizer.structures", ((64, 128),), "N > D"),
+    ("quantizer.structures", (512, 128), "pairs of integers"),
+    ("quantizer.structures", (("512x128", 1),), "pairs of integers"),
     ("quantizer.structures", ((512, 128), (512, 64)), "65536"),
     ("quantizer.kind", "vq", "one of adaptive, fixed"),
   )

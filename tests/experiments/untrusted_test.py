@@ -121,6 +121,7 @@ class NoCodeTest(parameterized.TestCase):
     ("[1]", "config.json is damaged"),
     ("[" * 100_000, "config.json is damaged"),
     ("\x00", "config.json is damaged"),
+    ('{"name": "mnist", "model": 3}', "config.json is damaged"),
     ("{}", "describes no model"),
     ('{"model": 3}', "describes no model"),
   )

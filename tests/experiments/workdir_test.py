@@ -1,7 +1,9 @@
+import json
 import pathlib
 
 from absl.testing import parameterized
 
+from experiments import settings
 from experiments import workdir
 from experiments.errors import UserError
 from tests.experiments import tiny
@@ -43,6 +45,19 @@ class ClaimTest(parameterized.TestCase):
     (self.root / "metrics.jsonl").touch()
     self.claim(num_steps=100, eval_every=3, log_every=5)
     self.assertEqual(workdir.read_config(self.root).num_steps, 100)
+
+  def test_a_run_from_before_there_was_a_field_has_its_default(self):
+    self.claim()
+    (self.root / "metrics.jsonl").touch()
+    fields = json.loads((self.root / "config.json").read_text())
+    del fields["on_nonfinite"], fields["quantizer"]["entropy_weight"]
+    workdir.write_json(self.root / "config.json", fields)
+    read = workdir.read_config(self.root)
+    self.assertEqual(workdir.fields_of(read), workdir.fields_of(tiny.config()))
+    settings.check(read)
+    self.claim()
+    with self.assertRaisesRegex(UserError, r"entropy_weight \(0.0 there, 0.5"):
+      self.claim(**{"quantizer.entropy_weight": 0.5})
 
   def test_a_directory_with_something_else_is_left_alone(self):
     self.root.mkdir()

@@ -160,10 +160,11 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
     quantizer, variables, z = make(selection_logits=selection_logits)
     mask = jnp.ones((2, 4, 4)).at[1, 2:].set(0)
 
-    def loss(entropy_weight):
+    def loss(entropy_weight, params=variables["params"]):
       some = quantizer.clone(entropy_weight=entropy_weight)
       # The noise of a draw has no part in it.
-      return drawn(some, variables, z, mask=mask).loss
+      here = {**variables, "params": params}
+      return drawn(some, here, z, mask=mask).loss
 
     pi = np.exp(np.asarray(log_pi(quantizer, variables, z), np.float64))
     if selection_logits == "weights":
@@ -173,6 +174,16 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
     self.assertGreater(entropy, 0.5)
     np.testing.assert_allclose(
       loss(0.0) - loss(0.25), 0.25 * entropy, rtol=1e-5
+    )
+    # It teaches the selector, which nothing else of the loss reaches.
+    without, some, more = (
+      jax.grad(loss, argnums=1)(weight, variables["params"])["selector"]
+      for weight in (0.0, 0.25, 0.5)
+    )
+    chex.assert_trees_all_equal(without, jax.tree.map(jnp.zeros_like, without))
+    self.assertGreater(jnp.abs(some["codebook_keys"]).max(), 1e-6)
+    chex.assert_trees_all_close(
+      jax.tree.map(lambda g: 2 * g, some), more, rtol=1e-5, atol=1e-8
     )
 
   def test_every_codebook_learns_from_every_point(self):
