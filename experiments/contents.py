@@ -38,7 +38,7 @@ _BEYOND = {
   "improved_fixed_16384x8": "Improved, fixed [16384,8]",
   "improved_fixed_131072x8": "Improved, fixed [131072,8]",
 }
-# Nor this: the paper's text, each change that training sees, and all of them.
+# The paper lacks this too: its text, each change that training sees, and all.
 _REFERENCE = {
   "adaptive": "As the paper's text",
   "reference_selection_unit": "Chosen by channels",
@@ -48,7 +48,7 @@ _REFERENCE = {
   "reference_decoder_first_convolution": "Decoder without a 3x3 convolution",
   "reference": "As the authors' code",
 }
-# Nor this: `improved` without one of its changes each, and what may keep
+# And this: `improved` without one of its changes each, and what may keep
 # attention from settling on one codebook.
 _CHANGES = {
   "improved": "Improved",
