@@ -27,7 +27,6 @@ _BEYOND = {
   "reference": "As the authors' code",
   "reference_14_bits": "As the authors' code, [64,32] and [128,16]",
   "improved": "Improved",
-  "improved_attention": "Improved, choice by attention",
   "improved_rate_3e-4": "Improved, a bit costs 3e-4",
   "improved_rate_1e-3": "Improved, a bit costs 1e-3",
   "improved_rate_3e-3": "Improved, a bit costs 3e-3",
