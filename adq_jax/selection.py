@@ -110,8 +110,8 @@ def choice_entropy(
 
   The entropy of the mean over points of pi = softmax(logits), in bits: 0 where
   all choose one codebook, log2 m where each is chosen as often.  To reward it
-  is what keeps a mixture's experts in use (Shazeer et al., 2017, have another
-  measure of the same).
+  is a remedy where a mixture's experts fall out of use (as in Shazeer et al.,
+  2017, who measure evenness in another way).
 
   Args:
     logits: float32 `[..., m]`.
