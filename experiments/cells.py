@@ -149,11 +149,8 @@ def find_datasets(root: pathlib.Path) -> list[str]:
 def differences(cell: Cell, config: ml_collections.ConfigDict) -> list[str]:
   """Returns in what a run that has begun is not what `config` asks for."""
   there, wanted = map(workdirs.fields_of, (cell.config, config))
-  return [
-    f"{field} ({there.get(field)!r} there, {value!r} wanted)"
-    for field, value in wanted.items()
-    if field not in _MAY_DIFFER and there.get(field) != value
-  ]
+  fields = [field for field in wanted if field not in _MAY_DIFFER]
+  return workdirs.differences(there, wanted, fields)
 
 
 def check_alike(cells: Iterable[Cell]) -> None:

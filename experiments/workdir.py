@@ -1,6 +1,8 @@
 """The directory that a run owns, and the files that say what it is."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import fcntl
 import json
@@ -103,16 +105,24 @@ def check_same_run(
   if not (workdir / METRICS).exists():
     return
   there, wanted = fields_of(read_config(workdir)), fields_of(config)
-  differing = [
-    f"{field} ({there.get(field)!r} there, {wanted.get(field)!r} wanted)"
-    for field in sorted((there.keys() | wanted.keys()) - MAY_CHANGE)
-    if there.get(field) != wanted.get(field)
-  ]
+  fields = sorted((there.keys() | wanted.keys()) - MAY_CHANGE)
+  differing = differences(there, wanted, fields)
   if differing:
     raise UserError(
       f"workdir {workdir} holds a run with another config, differing in"
       f" {', '.join(differing)}; name another directory with --workdir=DIR"
     )
+
+
+def differences(
+  there: Mapping[str, Any], wanted: Mapping[str, Any], fields: Iterable[str]
+) -> list[str]:
+  """Returns what to say of each field that is not as wanted."""
+  return [
+    f"{field} ({there.get(field)!r} there, {wanted.get(field)!r} wanted)"
+    for field in fields
+    if there.get(field) != wanted.get(field)
+  ]
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
