@@ -2,7 +2,10 @@
 
 from adq_jax.codebook import code_counts
 from adq_jax.codebook import Codebook
+from adq_jax.codebook import codebook_from
 from adq_jax.codebook import codebook_structures
+from adq_jax.codebook import freeze_codewords
+from adq_jax.codebook import Statistics
 from adq_jax.metrics import coded_rate
 from adq_jax.metrics import entropy_bits
 from adq_jax.metrics import gradient_gap
@@ -30,12 +33,15 @@ __all__ = [
   "Codebook",
   "Quantized",
   "Reconstruction",
+  "Statistics",
   "VQVAE",
   "VectorQuantizer",
   "code_counts",
+  "codebook_from",
   "codebook_structures",
   "coded_rate",
   "entropy_bits",
+  "freeze_codewords",
   "gradient_gap",
   "index_codebook",
   "merge_codebook",

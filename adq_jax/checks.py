@@ -1,9 +1,14 @@
 """Checks of arguments, made before any of them reaches a computation."""
 
+from collections.abc import Sequence
+import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+_OF_MASKS = (jnp.bool_, jnp.integer, jnp.floating)
 
 
 def check_floating(
@@ -45,6 +50,79 @@ def check_shape(
     )
 
 
+def check_mask(name: str, mask: Any, shape: tuple[int, ...], why: str) -> None:
+  """Raises a ValueError unless `mask` has that shape, and 0 and 1 alone in it.
+
+  Its values are seen outside of `jax.jit` and the like only.
+  """
+  _check_array(name, mask, _OF_MASKS, "real numbers or booleans")
+  check_shape(name, mask, shape, why)
+  is_seen = not isinstance(mask, jax.core.Tracer)
+  if not is_seen or not getattr(mask, "is_fully_addressable", True):
+    return
+  values = np.asarray(mask)
+  strange = values[(values != 0) & (values != 1)]
+  if strange.size:
+    raise ValueError(
+      f"{name} has the value {strange.flat[0]}; it must be 1 for a real point"
+      " and 0 for padding, for nothing is weighed: use mask > 0, say"
+    )
+
+
+def check_axis(name: str, axis_name: str | None) -> None:
+  """Raises a ValueError unless the code runs under that mapped axis, if any."""
+  if axis_name is None:
+    return
+  try:
+    jax.lax.axis_size(axis_name)
+  except NameError as error:
+    raise ValueError(
+      f"{name} is {axis_name!r}, which is no mapped axis here; apply inside of"
+      f" jax.pmap(..., axis_name={axis_name!r}) or jax.shard_map over it, or"
+      f" without {name} on one device"
+    ) from error
+
+
+def check_bool(name: str, value: Any) -> None:
+  """Raises a ValueError unless `value` is True or False, and not traced."""
+  if not isinstance(value, (bool, np.bool_)):
+    raise ValueError(
+      f"{name} is {_described(value)}; it must be True or False, known before"
+      " anything is traced (static_argnames of jax.jit)"
+    )
+
+
+def check_count(name: str, value: Any, minimum: int = 1) -> None:
+  """Raises a ValueError unless `value` is an integer of at least `minimum`."""
+  is_integer = isinstance(value, numbers.Integral)
+  if not is_integer or isinstance(value, bool) or value < minimum:
+    raise ValueError(
+      f"{name} is {_described(value)}; it must be an integer of at least"
+      f" {minimum}"
+    )
+
+
+def as_pairs(name: str, value: Any) -> tuple[tuple[int, int], ...]:
+  """Returns pairs of positive integers, ((N, D), ...), of any sequences.
+
+  Raises:
+    ValueError: if they are none.
+  """
+  is_nested = isinstance(value, Sequence) and all(
+    isinstance(pair, Sequence) and len(pair) == 2 for pair in value
+  )
+  if not is_nested or isinstance(value, str):
+    raise ValueError(
+      f"{name} is {_described(value)}; it must hold pairs, ((N, D), ...)"
+    )
+  if not value:
+    raise ValueError(f"{name} is empty; it needs a pair (N, D) or more")
+  for i, pair in enumerate(value):
+    for number in pair:
+      check_count(f"{name}[{i}] is {tuple(pair)!r}, of which one", number)
+  return tuple((int(n), int(d)) for n, d in value)
+
+
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
   """Raises a ValueError unless `value` is one of `choices`."""
   if value not in choices:
@@ -55,15 +133,28 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 def check_at_least(name: str, value: float, minimum: float) -> None:
   """Raises a ValueError unless `value` is a number of at least `minimum`."""
-  if not value >= minimum:
-    raise ValueError(f"{name} is {value}; it must be at least {minimum}")
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if not (is_number and minimum <= value < float("inf")):
+    raise ValueError(
+      f"{name} is {_described(value)}; it must be at least {minimum}"
+    )
 
 
-def _check_array(name: str, array: Any, kind: Any, wanted: str) -> None:
+def _check_array(name: str, array: Any, kinds: Any, wanted: str) -> None:
   dtype = getattr(array, "dtype", None)
   if dtype is None or not hasattr(array, "ndim"):
     raise ValueError(
       f"{name} is a {type(array).__name__}; it must be an array of {wanted}"
     )
-  if not jnp.issubdtype(dtype, kind):
+  kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+  if not any(jnp.issubdtype(dtype, kind) for kind in kinds):
     raise ValueError(f"{name} has dtype {dtype}; it must have {wanted}")
+
+
+def _described(value: Any) -> str:
+  """The value, or where that would say too much, its type."""
+  if isinstance(value, jax.core.Tracer):
+    return "traced"
+  if hasattr(value, "shape") and np.ndim(value):
+    return f"an array of shape {np.shape(value)}"
+  return f"{value!r:.200}"

@@ -7,14 +7,22 @@ codebook is cut (see `adq_jax.sharding`): a device then has N / n of its rows,
 and the same comes out as for the whole.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from adq_jax import checks
+from adq_jax import masks
 from adq_jax import sharding
+from adq_jax.parts import map_parts
+from adq_jax.parts import sum_parts
 
+_PART_NUMBERS = 2**24  # of the points whose statistics are made in one go
 _PLACEMENT_NOISE = 0.01  # in standard deviations of the encodings
 _SMOOTHING = 1e-5  # points added to every codeword's count
 
@@ -35,6 +43,29 @@ class Codebook:
   cluster_size: jax.Array
   embedding_sum: jax.Array
   initialized: jax.Array
+
+  def to_collection(self) -> dict[str, jax.Array]:
+    """Returns the state as `variables["codebook"]` of a quantizer has it."""
+    return {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+    }
+
+
+@flax.struct.dataclass
+class Statistics:
+  """What one codebook learns from: sums over the points of a step.
+
+  Those of several batches are added up with `jax.tree.map(jnp.add, a, b)`.
+
+  Attributes:
+    counts: how many points chose each codeword, float32 `[N]`.
+    sums: the sums of those points, float32 `[N, D]`; None where the codewords
+      are parameters.
+  """
+
+  counts: jax.Array
+  sums: jax.Array | None
 
 
 def codebook_structures(capacity: int) -> tuple[tuple[int, int], ...]:
@@ -79,12 +110,104 @@ def init_codebook(
   embedding = jax.random.normal(
     key, (codebook_size, embedding_dim), jnp.float32
   )
+  return codebook_from(embedding).replace(initialized=jnp.array(initialized))
+
+
+def codebook_from(
+  embedding: jax.Array, cluster_size: jax.Array | float = 1.0
+) -> Codebook:
+  """Returns the state of a codebook that has these codewords.
+
+  For codewords that come from elsewhere, such as k-means or another model.
+  Setting `embedding` alone would not do: the next update makes the codewords
+  of `embedding_sum` again.
+
+      codebook = codebook_from(embedding).to_collection()
+      variables = {**variables, "codebook": codebook}
+
+  Args:
+    embedding: the codewords, floating `[N, D]`, finite.
+    cluster_size: how many points each codeword stands for, positive: a number,
+      or `[N]`.  The larger, the less a step moves them.
+
+  Raises:
+    ValueError: if a shape, dtype or value does not fit.
+  """
+  checks.check_floating("embedding", embedding, rank=2)
+  embedding = jnp.asarray(embedding, jnp.float32)
+  shape = embedding.shape[:1]
+  if jnp.ndim(cluster_size):
+    why = "a count for each codeword, or one number"
+    checks.check_shape("cluster_size", cluster_size, shape, why)
+  size = jnp.broadcast_to(jnp.asarray(cluster_size, jnp.float32), shape)
+  _check_values("embedding", embedding, jnp.isfinite, "finite")
+  _check_values("cluster_size", size, lambda x: x > 0, "positive")
   return Codebook(
     embedding=embedding,
-    cluster_size=jnp.ones((codebook_size,), jnp.float32),
-    embedding_sum=embedding,
-    initialized=jnp.array(initialized),
+    cluster_size=size,
+    # An array of its own, whatever the factor: one that is in a state twice
+    # cannot be donated.
+    embedding_sum=jnp.array(size[:, None] * embedding, copy=True),
+    initialized=jnp.array(True),
   )
+
+
+def _check_values(name: str, x: jax.Array, is_good: Any, wanted: str) -> None:
+  if isinstance(x, jax.core.Tracer):
+    return
+  bad = np.asarray(x)[~np.asarray(is_good(x))]
+  if bad.size:
+    raise ValueError(f"{name} has the value {bad.flat[0]}; it must be {wanted}")
+
+
+def freeze_codewords(before: Any, after: Any, is_frozen: jax.Array) -> Any:
+  """Returns the state after a step, with some codewords as they were before.
+
+  They keep their bits and their averages, whatever the update and the placing
+  of dead codewords did.  All others learn as if these were not frozen.
+
+      result, updated = quantizer.apply(variables, z, train=True, ...)
+      codebook = freeze_codewords(
+        variables["codebook"], updated["codebook"], is_frozen
+      )
+
+  Args:
+    before: the state of one codebook, a `Codebook` or a collection.
+    after: the same after the step.
+    is_frozen: bool `[N]`; of a sharded codebook, this device's part.
+
+  Raises:
+    ValueError: if `is_frozen` is not bool or not one for each codeword.
+  """
+  size = len(jax.tree.leaves(before)[0])
+  checks.check_mask("is_frozen", is_frozen, (size,), "one for each codeword")
+  is_frozen = masks.as_bool(is_frozen, (size,))
+
+  def choose(old: jax.Array, new: jax.Array) -> jax.Array:
+    if not jnp.ndim(old):
+      return new
+    return jnp.where(is_frozen.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
+
+  return jax.tree.map(choose, before, after)
+
+
+def to_indices(codes: jax.Array, codebook_size: int) -> jax.Array:
+  """Returns codes of any integer dtype as int32; N where out of range.
+
+  A narrow dtype may not have N, and a wide one more than int32 has: so the
+  range is checked in the dtype that the codes come in.
+
+  Args:
+    codes: integers `[...]`.
+    codebook_size: N.
+  """
+  xp = np if isinstance(codes, np.ndarray) else jnp
+  if xp is jnp and jnp.iinfo(codes.dtype).bits < 32:
+    codes = codes.astype(jnp.int32)
+  last = min(codebook_size - 1, int(jnp.iinfo(codes.dtype).max))
+  in_range = (codes >= 0) & (codes <= last)
+  indices = xp.where(in_range, codes, 0).astype(np.int32)
+  return jnp.where(in_range, indices, jnp.int32(codebook_size))
 
 
 def init_smoothed_codebook(
@@ -114,18 +237,34 @@ def code_counts(
   """Returns how many points chose each codeword, float32 `[N]`.
 
   Args:
-    codes: int32 `[...]`, in [0, N); others count nowhere.
+    codes: integers `[...]`, in [0, N); others count nowhere.
     codebook_size: N.
-    mask: 1 for a real point, `[...]`.
+    mask: 1 for a real point, 0 for padding, `[...]`.
     axis_name: the mapped axis to sum over.
+
+  Raises:
+    ValueError: if the codes are no integers, the mask has another shape or
+      other values, or there is no such axis.
   """
-  weights = jnp.ones(codes.shape) if mask is None else mask
-  counts = jax.ops.segment_sum(
-    weights.astype(jnp.float32).reshape(-1),
-    codes.reshape(-1),
-    codebook_size,
+  checks.check_integer("codes", codes)
+  checks.check_axis("axis_name", axis_name)
+  if mask is not None:
+    checks.check_mask("mask", mask, codes.shape, "one for each code")
+  is_real = masks.as_bool(mask, codes.shape)
+
+  def count(part) -> jax.Array:
+    codes, is_real = part
+    # As integers: a float32 that counts by ones stops at 2^24.
+    return jax.ops.segment_sum(
+      is_real.astype(jnp.int32), to_indices(codes, codebook_size), codebook_size
+    )
+
+  counts = sum_parts(
+    count, (codes.reshape(-1), is_real.reshape(-1)), points_at_once(1)
   )
-  return counts if axis_name is None else jax.lax.psum(counts, axis_name)
+  if axis_name is not None:
+    counts = jax.lax.psum(counts, axis_name)
+  return counts.astype(jnp.float32)
 
 
 def code_sums(
@@ -142,14 +281,25 @@ def code_sums(
     points: float32 `[T, D]`.
     codes: int32 `[T]`, in [0, N]; N counts nowhere.
     codebook_size: N.
-    mask: 1 for a real point, `[T]`.
+    mask: 1 for a real point, `[T]`; points that are not finite count nowhere
+      either.
     axis_name: the mapped axis to sum over.
   """
-  if mask is not None:
-    # Not a product: padding may hold NaN.
-    points = jnp.where(mask[:, None] > 0, points, 0.0)
-  sums = _sums(points, codes, codebook_size)
+  is_real = masks.as_bool(mask, codes.shape)
+
+  def sums_of(part) -> jax.Array:
+    points, codes, is_real = part
+    is_real &= masks.finite_rows(points)
+    return _sums(masks.keep(points, is_real), codes, codebook_size)
+
+  size = points_at_once(points.shape[1])
+  sums = sum_parts(sums_of, (points, codes, is_real), size)
   return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+
+def points_at_once(dim: int) -> int:
+  """Returns how many points of a width have their statistics made together."""
+  return max(_PART_NUMBERS // max(dim, 1), 1)
 
 
 @functools.partial(jax.jit, static_argnums=2)  # traced once for a shape
@@ -175,7 +325,7 @@ def _sorted_sums(
   """The same, in an order that depends on the codes alone."""
   order = jnp.argsort(codes)
   codes, points = codes[order], points[order]
-  begins = jnp.diff(codes, prepend=-1) > 0
+  begins = jnp.diff(codes, prepend=jnp.int32(-1)) > 0
 
   def add(left, right):
     sums, _ = left
@@ -184,7 +334,7 @@ def _sorted_sums(
     return total, left[1] | begins
 
   sums, _ = jax.lax.associative_scan(add, (points, begins))
-  ends = jnp.diff(codes, append=codebook_size) > 0
+  ends = jnp.diff(codes, append=jnp.int32(codebook_size)) > 0
   at = jnp.where(ends, codes, codebook_size)
   result = jnp.zeros((codebook_size, points.shape[1]), points.dtype)
   return result.at[at].set(sums, mode="drop")
@@ -233,7 +383,8 @@ def smoothed_ema_update(
   As in the code of the paper's authors, and much of PyTorch: with n the sum of
   the averaged counts, (count + e) / (n + N e) n is stored as the count, and
   every codeword is the averaged sum over it.  From `init_smoothed_codebook`,
-  the first update throws codewords that nobody chose out to about 1e5.
+  the first update throws codewords that nobody chose out to about 1e5.  As
+  long as no point was ever counted, the state stays as it is.
 
   The arguments are those of `ema_update`, and what the codebook is cut over.
   """
@@ -241,12 +392,15 @@ def smoothed_ema_update(
   total = sharding.total(size, shard_axis)
   codebook_size = len(size) * sharding.num_shards(shard_axis)
   size = (size + _SMOOTHING) / (total + codebook_size * _SMOOTHING) * total
+  # Before the first point nothing could be divided by.
+  is_counted = total > 0
   embedding_sum = _average(codebook.embedding_sum, sums, decay)
-  return codebook.replace(
-    embedding=embedding_sum / size[:, None],
+  moved = codebook.replace(
+    embedding=embedding_sum / jnp.where(is_counted, size, 1.0)[:, None],
     cluster_size=size,
     embedding_sum=embedding_sum,
   )
+  return jax.tree.map(functools.partial(jnp.where, is_counted), moved, codebook)
 
 
 def _average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:
@@ -328,16 +482,17 @@ def _place(
   shard_axis: str | None,
 ) -> tuple[Codebook, jax.Array]:
   """Places the codewords `where` is true; also returns whether it could."""
-  if mask is None:
-    mask = jnp.ones(points.shape[:1])
+  is_real = masks.as_bool(mask, points.shape[:1])
+  size = points_at_once(points.shape[1])
+  is_real &= map_parts(masks.finite_rows, points, size)
 
   def place(codebook: Codebook) -> tuple[Codebook, jax.Array]:
-    batch, is_real = sharding.gather((points, mask > 0), axis_name)
+    batch, is_drawn = sharding.gather((points, is_real), axis_name)
     if not len(batch):
       return codebook, jnp.array(False)
     rows = sharding.rows_of_shard(len(where), shard_axis)
-    drawn = _draw(key, batch, is_real, rows)
-    can_place = is_real.any()
+    drawn = _draw(key, batch, is_drawn, rows)
+    can_place = is_drawn.any()
     chosen = where & can_place
     size = sharding.mean(codebook.cluster_size, shard_axis)
     return (
@@ -377,21 +532,40 @@ def _draw(
       depend on the others.
   """
   order_key, noise_key = jax.random.split(key)
-  points = jnp.where(is_real[:, None], points, 0.0)
-  num_real = jnp.maximum(is_real.sum(), 1)
+  num_real = jnp.maximum(is_real.sum(dtype=jnp.int32), 1)
   rank = jax.random.uniform(order_key, is_real.shape, jnp.float32)
   order = jnp.argsort(jnp.where(is_real, rank, jnp.inf))
   drawn = points[order[rows % num_real]]
-  mean = sharding.add_up(points) / num_real
-  deviations = jnp.where(is_real[:, None], points - mean, 0.0)
-  # Products of 12 and 12 bits, or 8 and 16, are exact.  Whether a compiler
-  # rounds before it adds makes no difference then, and so no number of devices.
-  deviations = jax.lax.reduce_precision(deviations, 8, 11)
-  std = jnp.sqrt(sharding.add_up(jnp.square(deviations)) / num_real)
+  std = _standard_deviation(points, is_real, num_real.astype(jnp.float32))
   noise = jax.vmap(
     lambda row: jax.random.normal(
       jax.random.fold_in(noise_key, row), drawn.shape[1:], jnp.float32
     )
   )(rows)
   scale = jax.lax.reduce_precision(_PLACEMENT_NOISE * std, 8, 7)
-  return drawn + scale * jax.lax.reduce_precision(noise, 8, 15)
+  return drawn + scale[None] * jax.lax.reduce_precision(noise, 8, 15)
+
+
+def _standard_deviation(
+  points: jax.Array, is_real: jax.Array, num_real: jax.Array
+) -> jax.Array:
+  """That of the real points `[T, D]`, `[D]`, rounded alike everywhere."""
+
+  def mean_of(function) -> jax.Array:
+    total = sum_parts(
+      lambda part: sharding.add_up(masks.keep(function(part[0]), part[1])),
+      (points, is_real),
+      points_at_once(points.shape[1]),
+    )
+    return total / num_real
+
+  mean = mean_of(lambda points: points)
+
+  def squared_deviations(points: jax.Array) -> jax.Array:
+    # Products of 12 and 12 bits, or 8 and 16, are exact.  Whether a compiler
+    # rounds before it adds makes no difference then, and so no number of
+    # devices.
+    deviations = jax.lax.reduce_precision(points - mean[None], 8, 11)
+    return jnp.square(deviations)
+
+  return jnp.sqrt(mean_of(squared_deviations))

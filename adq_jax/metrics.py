@@ -146,6 +146,7 @@ def gradient_gap(
     ValueError: if there is no such kind.
   """
   checks.check_choice("kind", kind, GAP_KINDS)
+  checks.check_axis("axis_name", axis_name)
   unquantized = jax.grad(loss)(z)
   quantized = jax.grad(lambda z: loss(quantize(z)))(z)
   difference = (unquantized - quantized).astype(jnp.float32)

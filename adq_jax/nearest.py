@@ -5,6 +5,7 @@ Shapes: T points, N codewords, D their width.
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from adq_jax import nearest_cells
 from adq_jax import nearest_pallas
 from adq_jax import nearest_scan
 from adq_jax import nearest_sorted
+from adq_jax.parts import map_parts
 
 CodebookIndex = nearest_cells.Cells | nearest_sorted.SortedCodes
 """What `index_codebook` returns."""
@@ -22,6 +24,8 @@ _SORTED_FROM = 4096  # codewords of width 1; below, the scan is as fast
 _CELLS_FROM = {2: 2**15, 3: 2**16, 4: 2**18}  # codewords, by their width
 _CELLS_POINTS = 256  # fewer points are faster scanned
 _SCREENED_FROM = 4  # the width from which products leave little doubt
+_PART_NUMBERS = 2**27  # that a search may hold at once, beside its arguments
+_SCAN_NUMBERS = 2048  # that a scan holds for a point, beside a few of its width
 
 
 def nearest_codes(
@@ -33,6 +37,8 @@ def nearest_codes(
   at most 8 float32 epsilons of (|z| + |c|), however close the codewords lie
   and however far from the origin; the lowest index wins a tie.  Norms may
   reach 1e18: the squares of larger ones leave float32.  No gradient flows.
+  Beside its arguments and result it takes at most 1 GiB, for any number of
+  points: many of them are searched part by part.
 
   Args:
     z: points, floating `[..., D]`.  A point with NaN gets index 0.
@@ -82,9 +88,7 @@ def nearest_codes(
   checks.check_width("z", z, dim, "the codebook's width")
   if not z.size:
     return jnp.zeros(z.shape[:-1], jnp.int32)
-  points, is_nan = prepare_points(z.reshape(-1, dim))
-  indices = search(points, codebook)
-  return jnp.where(is_nan, 0, indices).reshape(z.shape[:-1])
+  return search(z.reshape(-1, dim), codebook).reshape(z.shape[:-1])
 
 
 def index_codebook(codebook: jax.Array) -> CodebookIndex:
@@ -142,8 +146,37 @@ def prepare_codewords(codewords: jax.Array) -> jax.Array:
   return jnp.where(jnp.isnan(codewords), jnp.inf, codewords)
 
 
-def _search_cells(points: jax.Array, codewords: jax.Array) -> jax.Array:
-  return nearest_cells.search(points, nearest_cells.build(codewords))
+def points_at_once(dim: int) -> int:
+  """Returns how many points of width D a search takes together."""
+  return max(_PART_NUMBERS // (_SCAN_NUMBERS + 8 * dim), 1)
+
+
+_Search = Callable[[jax.Array, Any], jax.Array]
+
+
+def _in_parts(
+  search: _Search, prepare: Callable[[jax.Array], Any] = lambda x: x
+) -> _Search:
+  """Returns a search for any points `[T, D]`, which may have NaN.
+
+  Args:
+    search: takes finite points, and what it searches.
+    prepare: makes that of the codewords, once for all parts.
+  """
+
+  def search_part(points: jax.Array, prepared: Any) -> jax.Array:
+    finite, is_nan = prepare_points(points)
+    return jnp.where(is_nan, 0, search(finite, prepared))
+
+  def search_all(points: jax.Array, codebook: Any) -> jax.Array:
+    prepared = prepare(codebook)
+    return map_parts(
+      lambda part: search_part(part, prepared),
+      points,
+      points_at_once(points.shape[1]),
+    )
+
+  return search_all
 
 
 def _search_pallas(points: jax.Array, codewords: jax.Array) -> jax.Array:
@@ -161,15 +194,25 @@ def _search_pallas(points: jax.Array, codewords: jax.Array) -> jax.Array:
   )
 
 
+_ANYWHERE: dict[str, _Search] = {
+  "dense": _in_parts(nearest_scan.search_dense),
+  "blocked": _in_parts(nearest_scan.search_blocked),
+  "screened": _in_parts(nearest_scan.search_screened),
+  "cells": _in_parts(nearest_cells.search, nearest_cells.build),
+  "pallas": _in_parts(_search_pallas),
+  "sorted": _in_parts(nearest_sorted.search_unsorted),
+}
+
+
 def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
   dim = codewords.shape[1]
   has_kernel = dim <= nearest_pallas.MAX_WIDTH
   return jax.lax.platform_dependent(
     points,
     codewords,
-    cpu=_METHODS[best_on_cpu(len(points), *codewords.shape)],
-    tpu=_search_pallas if has_kernel else nearest_scan.search_blocked,
-    default=nearest_scan.search_blocked,
+    cpu=_ANYWHERE[best_on_cpu(len(points), *codewords.shape)],
+    tpu=_ANYWHERE["pallas" if has_kernel else "blocked"],
+    default=_ANYWHERE["blocked"],
   )
 
 
@@ -189,19 +232,10 @@ def _span(widths: range) -> str:
   return f"{widths[0]} to {widths[-1]}"
 
 
-_Search = Callable[[jax.Array, jax.Array], jax.Array]
 # Jitted, so that each is traced once for a shape, however often it is used.
 _METHODS: dict[str, _Search] = {
   name: jax.jit(search)
-  for name, search in {
-    "auto": _search_auto,
-    "dense": nearest_scan.search_dense,
-    "blocked": nearest_scan.search_blocked,
-    "screened": nearest_scan.search_screened,
-    "cells": _search_cells,
-    "pallas": _search_pallas,
-    "sorted": nearest_sorted.search_unsorted,
-  }.items()
+  for name, search in {**_ANYWHERE, "auto": _search_auto}.items()
 }
 _WIDTHS = {
   "cells": range(2, nearest_cells.MAX_WIDTH + 1),
@@ -209,6 +243,6 @@ _WIDTHS = {
   "sorted": range(1, 2),
 }
 _INDEX_SEARCHES = {
-  nearest_cells.Cells: nearest_cells.search,
-  nearest_sorted.SortedCodes: nearest_sorted.search,
+  nearest_cells.Cells: jax.jit(_in_parts(nearest_cells.search)),
+  nearest_sorted.SortedCodes: jax.jit(_in_parts(nearest_sorted.search)),
 }

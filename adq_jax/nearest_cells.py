@@ -60,7 +60,8 @@ def build(codewords: jax.Array) -> Cells:
     edges.append(sample[d][jnp.arange(1, count) * size // count])
     cell = cell * count + _level(edges[d], codewords[:, d])
   order = _argsort(cell, math.prod(levels))
-  starts = jnp.searchsorted(cell[order], jnp.arange(math.prod(levels) + 1))
+  cells = jnp.arange(math.prod(levels) + 1, dtype=jnp.int32)
+  starts = jnp.searchsorted(cell[order], cells)
   return Cells(
     codewords=codewords,
     edges=tuple(edges),
@@ -191,7 +192,7 @@ def _first_window(
   for d, edges in enumerate(cells.edges):
     cell = cell * (len(edges) + 1) + _level(edges, points[:, d])
   middle = (cells.starts[cell] + cells.starts[cell + 1]) // 2
-  best = jnp.full(len(points), jnp.inf)
+  best = jnp.full(len(points), jnp.inf, jnp.float32)
   index = jnp.zeros(len(points), jnp.int32)
   return _window(points, best, index, cells, middle - _WINDOW // 2)
 
@@ -205,9 +206,9 @@ def _window(
 ) -> tuple[jax.Array, jax.Array]:
   """Compares each point with the codewords from `position` `[T]` on."""
   offsets = jnp.arange(_WINDOW, dtype=jnp.int32)[:, None]
-  at = jnp.clip(position + offsets, 0, len(cells.order) - 1)
+  at = jnp.clip(position[None] + offsets, 0, len(cells.order) - 1)
   squares = nearest_scan.sum_of_squares(
-    points.shape[1], lambda d: cells.columns[d][at] - points[:, d]
+    points.shape[1], lambda d: cells.columns[d][at] - points[None, :, d]
   )
   # Distances, once computed, are what is compared, here and below: computed
   # twice, they may be rounded in two ways, and equal ones differ.

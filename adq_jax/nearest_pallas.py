@@ -18,6 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import triton as pltriton
 import jax.numpy as jnp
+import numpy as np
 
 from adq_jax import checks
 
@@ -128,8 +129,8 @@ def _tpu_kernel(
 
   def step(i, best):
     start = i * unrolled
-    lane = jax.lax.rem(start, _LANES)
-    shift = jax.lax.rem(_LANES - lane, _LANES)
+    lane = jax.lax.rem(start, np.int32(_LANES))
+    shift = jax.lax.rem(_LANES - lane, np.int32(_LANES))
     register = pl.ds(pl.multiple_of(start - lane, _LANES), _LANES)
 
     def add_squares(first, size, totals):
@@ -153,9 +154,10 @@ def _tpu_kernel(
       best_row = jnp.where(is_better, first_row + start + k, best_row)
     return best_square, best_row
 
-  num_steps = jax.lax.div(jnp.minimum(block, num_rows - first_row), unrolled)
+  num_rows_here = jnp.minimum(block, num_rows - first_row)
+  num_steps = jax.lax.div(num_rows_here, np.int32(unrolled))
   smallest[...], row_index[...] = jax.lax.fori_loop(
-    0, num_steps, step, (smallest[...], row_index[...])
+    np.int32(0), num_steps, step, (smallest[...], row_index[...])
   )
 
   @pl.when(pl.program_id(1) == pl.num_programs(1) - 1)
@@ -203,8 +205,9 @@ def _gpu_kernel(points, codewords, indices):
     def add_squares(first, size, total):
       chunk = None
       for d in range(size):
-        difference = points[first + d, :][:, None] - codewords[first + d, codes]
-        square = jnp.square(difference)
+        columns = points[first + d, :][:, None]
+        rows = codewords[first + d, codes][None, :]
+        square = jnp.square(columns - rows)
         chunk = square if chunk is None else chunk + square
       return chunk if total is None else total + chunk
 
@@ -216,7 +219,7 @@ def _gpu_kernel(points, codewords, indices):
 
   start = jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
   smallest, step_index = jax.lax.fori_loop(
-    0, num_codes // _GPU_CODES, step, start
+    np.int32(0), np.int32(num_codes // _GPU_CODES), step, start
   )
   codes = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
   codes += step_index * _GPU_CODES
@@ -238,8 +241,8 @@ def _in_chunks(dim: int, add: Callable[[Any, int, Any], Any]) -> Any:
   total = add(first, dim - first, None)
   if num_full:
     total = jax.lax.fori_loop(
-      0,
-      num_full,
+      np.int32(0),
+      np.int32(num_full),
       lambda c, total: add(c * _CHUNK_SIZE, _CHUNK_SIZE, total),
       total,
     )

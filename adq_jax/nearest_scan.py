@@ -57,7 +57,7 @@ def search_blocked(points: jax.Array, codewords: jax.Array) -> jax.Array:
       yield _squared_distances(points_t, codes)
 
   smallest = _smallest(distances, points_t, lanes)[:, : len(points)]
-  nearest = _first(smallest == smallest.min(axis=0))
+  nearest = _first(smallest == smallest.min(axis=0, keepdims=True))
   return _search_lane(points, lanes, nearest, len(codewords))
 
 
@@ -75,8 +75,9 @@ def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
   # Products cancel less around the middle.  It is a codeword, since the mean
   # itself may be rounded in one way where it is taken off points, and in
   # another where it is taken off codewords.
-  mean = usable.sum(axis=0) / jnp.maximum(is_usable.sum(), 1)
-  centre = usable[jnp.argmin(jnp.square(usable - mean).sum(axis=1))]
+  num_usable = jnp.maximum(is_usable.sum(dtype=jnp.int32), 1)
+  mean = usable.sum(axis=0, keepdims=True) / num_usable.astype(jnp.float32)
+  centre = usable[jnp.argmin(jnp.square(usable - mean).sum(axis=1))][None]
   centred = jnp.where(is_usable, codewords - centre, 0.0)
   error = 2 * (dim + 5) * 2.0**-24
   half = jnp.square(centred).sum(axis=1, keepdims=True) * (0.5 - error)
@@ -98,7 +99,7 @@ def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
     for i in range(len(codes)):
       score = half[i]
       for d in range(dim):
-        score -= codes[i][:, d, None] * points_t[d]
+        score -= codes[i][:, d, None] * points_t[d][None]
       yield score
 
   lanes = (_lanes(centred, in_one_go, fill=0.0), _lanes(half, in_one_go))
@@ -107,7 +108,7 @@ def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
   norm = jnp.square(points_t[:, :num_points]).sum(axis=0)
   norm_of_nearest = 2 * (norm + jnp.maximum(2 * best + norm, 0.0))
   limit = best + 2 * error * (norm + norm_of_nearest) + 1e-37
-  may_have_it = smallest <= limit
+  may_have_it = smallest <= limit[None]
   is_sure = (may_have_it.sum(axis=0) == 1) & jnp.isfinite(limit)
   indices = _search_lane(
     points, _lanes(codewords, in_one_go), _first(may_have_it), len(codewords)
@@ -153,7 +154,7 @@ def sum_of_squares(
 def _squared_distances(points_t: jax.Array, codewords: jax.Array) -> jax.Array:
   """Squared distances `[N, T]` of points `[D, T]` and codewords `[N, D]`."""
   return sum_of_squares(
-    len(points_t), lambda d: codewords[:, d, None] - points_t[d]
+    len(points_t), lambda d: codewords[:, d, None] - points_t[d][None]
   )
 
 
@@ -236,7 +237,10 @@ def _search_lane(
     index = jnp.where(is_better, chunk * in_chunk + nearest, index)
     return (jnp.where(is_better, smallest, distance), index), None
 
-  start = (jnp.full(len(points), jnp.inf), jnp.zeros(len(points), jnp.int32))
+  start = (
+    jnp.full(len(points), jnp.inf, jnp.float32),
+    jnp.zeros(len(points), jnp.int32),
+  )
   chunks = jnp.arange(num_chunks, dtype=jnp.int32)
   (_, index), _ = jax.lax.scan(search, start, chunks)
   return jnp.minimum(lane * in_lane + index, num_codes - 1)

@@ -105,7 +105,7 @@ def _neighbours(values: jax.Array, codewords: jax.Array) -> Neighbours:
     # The lowest index of those that are equal.
     is_extreme = codes == extreme[interval]
     index = jax.ops.segment_min(
-      jnp.where(is_extreme, jnp.arange(num_codes), num_codes),
+      jnp.where(is_extreme, jnp.arange(num_codes, dtype=jnp.int32), num_codes),
       interval,
       num_points + 1,
     )
@@ -113,7 +113,7 @@ def _neighbours(values: jax.Array, codewords: jax.Array) -> Neighbours:
 
   lowest, lowest_index = extremes(jax.ops.segment_min)
   highest, highest_index = extremes(jax.ops.segment_max)
-  intervals = jnp.arange(num_points + 1)
+  intervals = jnp.arange(num_points + 1, dtype=jnp.int32)
   is_filled = lowest_index < num_codes
   before = jax.lax.cummax(jnp.where(is_filled, intervals, -1))[:-1]
   after = jax.lax.cummin(

@@ -106,8 +106,11 @@ class TransposedConv(nn.Module):
       "kernel",
       nn.initializers.lecun_normal(),
       (4, 4, in_features, self.features),
+      jnp.float32,
     )
-    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    bias = self.param(
+      "bias", nn.initializers.zeros, (self.features,), jnp.float32
+    )
     parities = jax.lax.platform_dependent(
       x.astype(self.dtype),
       kernel.astype(self.dtype),
@@ -117,7 +120,7 @@ class TransposedConv(nn.Module):
     rows = [jnp.stack(columns, axis=3) for columns in parities]
     out = jnp.stack(rows, axis=2)  # [B, H, 2, W, 2, features]
     out = out.reshape(batch, 2 * height, 2 * width, self.features)
-    return out + bias.astype(self.dtype)
+    return out + bias.astype(self.dtype)[None, None, None]
 
 
 # The transposed convolution's pixels by the parities of their rows and columns:

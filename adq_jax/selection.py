@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from adq_jax import checks
+from adq_jax import masks
 from adq_jax.quantizers import base
 
 SELECTIONS = ("attention", "distortion")
@@ -47,6 +49,7 @@ class AttentionSelector(nn.Module):
       "codebook_keys",
       nn.initializers.normal(1.0),
       (self.num_codebooks, features),
+      jnp.float32,
     )
     heads = (self.num_heads, head_dim)
     query = nn.DenseGeneral(heads, precision=precision, name="query")(z)
@@ -94,7 +97,14 @@ def straight_through_choice(
   Returns:
     weights, float32 `[..., m]`: exactly one-hot, with the gradient of
     softmax(logits / tau); and the choice, int32 `[...]`.
+
+  Raises:
+    ValueError: if the temperature is no positive number, where that is seen.
   """
+  checks.check_shape("temperature", temperature, (), "a single number")
+  if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
+    raise ValueError(f"temperature is {temperature}; it must be above 0")
+  temperature = jnp.asarray(temperature, jnp.float32)
   choice = jnp.argmax(logits, axis=-1).astype(jnp.int32)
   one_hot = jax.nn.one_hot(choice, logits.shape[-1], dtype=jnp.float32)
   soft = jax.nn.softmax(logits / temperature, axis=-1)
@@ -103,7 +113,7 @@ def straight_through_choice(
 
 def choice_entropy(
   logits: jax.Array,
-  mask: jax.Array | None = None,
+  is_real: jax.Array | None = None,
   axis_name: str | None = None,
 ) -> jax.Array:
   """Returns how evenly points share the codebooks, before anything is drawn.
@@ -115,15 +125,15 @@ def choice_entropy(
 
   Args:
     logits: float32 `[..., m]`.
-    mask: 1 for a real point, `[...]`.
+    is_real: which points count, bool `[...]`.
     axis_name: the mapped axis over which the points are spread.  The mean of
       its devices' results is the entropy over all points, and the mean of
       their gradients is its gradient.
   """
   num_codebooks = logits.shape[-1]
   pi = jax.nn.softmax(logits, axis=-1).reshape(-1, num_codebooks)
-  mask = None if mask is None else mask.reshape(-1)
-  shares = jax.vmap(lambda p: base.masked_mean(p, mask, axis_name), 1)(pi)
+  is_real = masks.as_bool(is_real, logits.shape[:-1]).reshape(-1)
+  shares = jax.vmap(lambda p: base.masked_mean(p, is_real, axis_name), 1)(pi)
   mean = jax.lax.stop_gradient(shares)
   if axis_name is not None:
     mean = jax.lax.pmean(mean, axis_name)

@@ -20,6 +20,7 @@ from adq_jax import checks
 from adq_jax import nearest
 from adq_jax import nearest_scan
 from adq_jax import nearest_sorted
+from adq_jax.parts import map_parts
 
 _SUM_PARTS = 1024  # that a sum over codewords is made of, at most
 
@@ -69,20 +70,15 @@ def check_divides(codebook_size: int, num_devices: int) -> None:
 
 def check_shard(shard: jax.Array, codebook_size: int, axis_name: str) -> None:
   """Raises a ValueError unless it is what a device of the axis holds."""
-  try:
-    num_devices = jax.lax.axis_size(axis_name)
-  except NameError as error:
-    raise ValueError(
-      f"shard_codebook needs the mapped axis {axis_name!r}; apply inside of"
-      f" jax.pmap(..., axis_name={axis_name!r}), or merge_codebook the shards"
-      " for a quantizer without it"
-    ) from error
+  checks.check_axis("axis_name", axis_name)
+  num_devices = jax.lax.axis_size(axis_name)
   check_divides(codebook_size, num_devices)
   checks.check_shape(
     "embedding",
     shard,
     (codebook_size // num_devices, shard.shape[1]),
-    f"the shard that each of {num_devices} devices has; see split_codebook",
+    f"the shard that each of {num_devices} devices has; see split_codebook, and"
+    " merge_codebook for a quantizer without shard_codebook",
   )
 
 
@@ -163,18 +159,29 @@ def nearest_codes(
   """Finds the nearest of all codewords: what `adq_jax.nearest_codes` does.
 
   Args:
-    points: of all devices, floating `[T, D]`.
+    points: of this device, floating `[t, D]`, as many as the others have.
     shard: this device's codewords, floating `[N / n, D]`.
     axis_name: over whose devices the codebook is cut.
 
   Returns:
-    the codes int32 `[t]` of this device's points, and their codewords
-    `[t, D]`, to the bit.
+    the codes int32 `[t]`, and their codewords `[t, D]`, to the bit.
   """
+  if not len(points):
+    return jnp.zeros(0, jnp.int32), points
+  size = nearest.points_at_once(points.shape[1])
+  return map_parts(
+    lambda part: _nearest_of_all(gather(part, axis_name), shard, axis_name),
+    jax.lax.stop_gradient(points),
+    max(size // jax.lax.axis_size(axis_name), 1),
+  )
+
+
+def _nearest_of_all(
+  points: jax.Array, shard: jax.Array, axis_name: str
+) -> tuple[jax.Array, jax.Array]:
+  """The same of this device's points, given those of all, `[T, D]`."""
   (num_points, dim), size = points.shape, len(shard)
   codebook_size = size * jax.lax.axis_size(axis_name)
-  if not num_points:
-    return jnp.zeros(0, jnp.int32), points
   finite, is_nan = nearest.prepare_points(points)
   find, choose = _find_nearest, _choose_nearest
   if nearest.best_on_cpu(num_points, codebook_size, dim) == "sorted":
@@ -200,7 +207,7 @@ def nearest_codes(
   finite, is_nan = (_own_part(x, axis_name) for x in (finite, is_nan))
   codes = choose(finite, nearest.prepare_codewords(rows), indices)
   codes = jnp.where(is_nan, 0, codes)
-  return codes, _pick(rows, indices == codes)
+  return codes, _pick(rows, indices == codes[None, None])
 
 
 def take(codes: jax.Array, shard: jax.Array, axis_name: str) -> jax.Array:
@@ -218,7 +225,7 @@ def take(codes: jax.Array, shard: jax.Array, axis_name: str) -> jax.Array:
   rows = jnp.take(shard, local, axis=0, mode="clip").T
   rows = _to_owners(rows[None], axis_name)
   shards = jnp.arange(len(rows), dtype=jnp.int32)[:, None, None]
-  is_it = shards == jnp.where(codes < 0, -1, codes // size)
+  is_it = shards == jnp.where(codes < 0, -1, codes // size)[None, None]
   values = _pick(rows, is_it)
   return jnp.where(is_it.any(axis=(0, 1))[:, None], values, jnp.nan)
 
@@ -259,9 +266,9 @@ def _choose_nearest(
     indices: theirs, `[n, c, t]`.
   """
   squares = nearest_scan.sum_of_squares(
-    points.shape[1], lambda d: candidates[:, :, d] - points[:, d]
+    points.shape[1], lambda d: candidates[:, :, d] - points[None, None, :, d]
   )
-  smallest = squares.min(axis=(0, 1))
+  smallest = squares.min(axis=(0, 1), keepdims=True)
   largest = jnp.iinfo(jnp.int32).max
   return jnp.where(squares == smallest, indices, largest).min(axis=(0, 1))
 
@@ -280,13 +287,14 @@ def _choose_neighbour(
   is_none = indices == none
   below = jnp.where(is_none[:, 0], -jnp.inf, candidates[:, 0, 0])
   above = jnp.where(is_none[:, 1], jnp.inf, candidates[:, 1, 0])
-  highest, lowest = below.max(axis=0), above.min(axis=0)
+  highest = below.max(axis=0, keepdims=True)
+  lowest = above.min(axis=0, keepdims=True)
   return nearest_sorted.nearer(
     points[:, 0],
     nearest_sorted.Neighbours(
-      below=highest,
+      below=highest[0],
       below_index=jnp.where(below == highest, indices[:, 0], none).min(axis=0),
-      above=lowest,
+      above=lowest[0],
       above_index=jnp.where(above == lowest, indices[:, 1], none).min(axis=0),
     ),
   )

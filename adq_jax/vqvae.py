@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
+from adq_jax import masks
 from adq_jax import networks
 from adq_jax.quantizers import base
 
@@ -58,11 +59,12 @@ class VQVAE(nn.Module):
   dtype: networks.Dtype = jnp.float32
 
   def setup(self):
-    checks.check_at_least("channels", self.channels, 1)
-    checks.check_at_least("features", self.features, 4)
+    checks.check_count("channels", self.channels)
+    checks.check_count("features", self.features, 4)
+    checks.check_count("downsampling", self.downsampling, 2)
     checks.check_choice("network", self.network, tuple(networks.BLOCKS))
     factor = self.downsampling
-    if factor < 2 or factor & (factor - 1):
+    if factor & (factor - 1):
       raise ValueError(
         f"downsampling is {factor}; it must be a power of two, 2 or more"
       )
@@ -94,7 +96,8 @@ class VQVAE(nn.Module):
         of f.
       train: whether to update the collection `"codebook"`; see the quantizer
         for the rng streams that this needs.
-      mask: 1 for a real image, 0 for padding, `[B]`.
+      mask: 1 for a real image and 0 for padding, `[B]`, of any dtype.
+        Padding may hold anything: it is taken as zeros, and counts nowhere.
       **choice: more arguments of the quantizer: `temperature`, `draw` and
         `example_index` of `AdaptiveQuantizer`.
 
@@ -102,12 +105,16 @@ class VQVAE(nn.Module):
       ValueError: if a shape, dtype or field does not fit.
     """
     self._check_images(images)
+    checks.check_bool("train", train)
     if mask is not None:
-      checks.check_shape("mask", mask, images.shape[:1], "one for each image")
+      checks.check_mask("mask", mask, images.shape[:1], "one for each image")
+    is_real = masks.as_bool(mask, images.shape[:1])
+    # Padding may hold NaN, which would reach the encoder's gradient.
+    images = masks.keep(jnp.asarray(images), is_real)
     z = self.encoder(images)
     point_mask = None
     if mask is not None:
-      point_mask = jnp.broadcast_to(mask[:, None, None], z.shape[:-1])
+      point_mask = jnp.broadcast_to(is_real[:, None, None], z.shape[:-1])
     quantized = self.quantizer(z, train=train, mask=point_mask, **choice)
     reconstructed = self.decoder(quantized.values)
     squared_error = jnp.square(reconstructed - images.astype(jnp.float32)).mean(
@@ -116,7 +123,7 @@ class VQVAE(nn.Module):
     axis_name = self.quantizer.axis_name if train else None
     if self.is_initializing():
       axis_name = None
-    mse = base.masked_mean(squared_error, mask, axis_name)
+    mse = base.masked_mean(squared_error, is_real, axis_name)
     return Reconstruction(
       images=reconstructed,
       squared_error=squared_error,
@@ -124,6 +131,10 @@ class VQVAE(nn.Module):
       loss=mse + self.quantization_weight * quantized.loss,
       quantized=quantized,
     )
+
+  def update_codebook(self, statistics) -> None:
+    """Moves the codewords, as the quantizer's `update_codebook` does."""
+    self.quantizer.update_codebook(statistics)
 
   def encode(self, images: jax.Array):
     """Returns the codes of images, on a `[B, H / f, W / f]` grid."""

@@ -11,9 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
+from adq_jax import masks
 from adq_jax import metrics
 from adq_jax import selection
 from adq_jax.codebook import code_counts
+from adq_jax.codebook import Statistics
+from adq_jax.codebook import to_indices
 from adq_jax.nearest import nearest_codes
 from adq_jax.parts import for_each_part
 from adq_jax.quantizers import base
@@ -82,9 +85,14 @@ class AdaptiveQuantizer(nn.Module):
   output_kernel: int = 1
   axis_name: str | None = None
 
+  def __post_init__(self):
+    # Tuples, so that the module can be hashed, as jax.jit's static arguments.
+    object.__setattr__(
+      self, "structures", checks.as_pairs("structures", self.structures)
+    )
+    super().__post_init__()
+
   def setup(self):
-    if not self.structures:
-      raise ValueError("structures is empty; it needs a pair (N, D) or more")
     checks.check_choice("selection", self.selection, selection.SELECTIONS)
     checks.check_choice("selection_unit", self.selection_unit, selection.UNITS)
     checks.check_choice(
@@ -140,8 +148,8 @@ class AdaptiveQuantizer(nn.Module):
       train: whether to update the collection `"codebook"`.
       temperature: tau of the Gumbel-Softmax; it scales the selector's
         gradient, not the choice.
-      mask: 1 for a real point, `[...]`; padding counts in no statistic, loss
-        or metric.  With `selection_unit="channels"`, of whole images.
+      mask: 1 for a real point and 0 for padding, `[...]`, as of
+        `VectorQuantizer`.  With `selection_unit="channels"`, of whole images.
       draw: whether the choice is drawn from pi, with the rng stream
         `"gumbel"`, or is its largest entry; may be traced.  By default drawn
         in training.  Of no meaning to `"distortion"`.
@@ -159,61 +167,71 @@ class AdaptiveQuantizer(nn.Module):
       encoder.  Of its metrics,
       `quantization_error`, `perplexity` and `usage` are vectors `[m]`, over
       all points for every codebook; `selection` `[m]` is the share of points
-      that chose each codebook; `selection_entropy` is in bits, and `rate` the
-      nominal rate in bits per point.
+      that chose each codebook; `selection_entropy` is in bits, `rate` the
+      nominal rate in bits per point, and `nonfinite_points` one number.
 
     Raises:
       ValueError: as `VectorQuantizer`, and if the stream `"gumbel"` is missing
         where the choice is drawn.
     """
     self._check_z(z, mask)
+    checks.check_bool("train", train)
     if train and self.is_initializing():
       train = False
     axis_name = self.axis_name if train else None
-    dtype, z = z.dtype, z.astype(jnp.float32)
+    checks.check_axis("axis_name", axis_name)
+    dtype = jnp.asarray(z).dtype
+    given = jnp.asarray(z).astype(jnp.float32)
+    is_real = masks.finite_rows(given) & masks.as_bool(mask, given.shape[:-1])
+    z = masks.keep(given, is_real)
     # An autoencoder's gradient, straight-through to z, would push z away from
     # its codewords: z that it could move grows without bound.
     by_distortion = self.selection == "distortion"
-    seen = jax.lax.stop_gradient(z) if by_distortion else z
+    seen, given = (
+      jax.lax.stop_gradient(x) if by_distortion else x for x in (z, given)
+    )
     results = [
-      codebook(seen, train=train, mask=mask) for codebook in self.codebooks
+      codebook(given, train=train, mask=mask) for codebook in self.codebooks
     ]
     loss = sum(result.loss for result in results) / len(results)
     if not by_distortion:
       logits = self._logits(z)
       if self.entropy_weight:
-        entropy = selection.choice_entropy(logits, mask, axis_name)
+        entropy = selection.choice_entropy(logits, is_real, axis_name)
         loss -= self.entropy_weight * entropy
       draw = train if draw is None else draw
       if draw is not False:
         noise = self._noise(logits.shape, example_index, axis_name)
-        logits += jnp.where(draw, noise, 0.0)
+        logits += jnp.where(draw, noise, jnp.zeros_like(noise))
       weights, book = selection.straight_through_choice(logits, temperature)
     else:
-      errors = [jnp.square(seen - result.values) for result in results]
-      book = self._least_distortion(errors)
+      book = self._least_distortion(seen, [r.values for r in results])
       weights = jax.nn.one_hot(book, len(results), dtype=jnp.float32)
-    values = self._from_units(
-      sum(
-        weights[..., i, None] * self._to_units(result.values)
-        for i, result in enumerate(results)
-      )
-    )
+    units = [self._to_units(result.values) for result in results]
+    weighed = sum(weights[..., i, None] * x for i, x in enumerate(units))
+    chosen = jax.lax.stop_gradient(_pick(book, units))
+    values = self._from_units(base.straight_through(chosen, weighed))
     if by_distortion:
-      left = jnp.square(z - jax.lax.stop_gradient(values))
-      loss += self.commitment_cost * self._mean(left, mask, axis_name)
-      loss += sum(self._mean(error, mask, axis_name) for error in errors) / len(
-        results
+      left = base.mean_square(
+        z, jax.lax.stop_gradient(values), is_real, axis_name
       )
+      loss += self.commitment_cost * left
+      loss += sum(
+        base.mean_square(seen, result.values, is_real, axis_name)
+        for result in results
+      ) / len(results)
       values = base.straight_through(values, z)
+    values = masks.keep_gradient(values, is_real)
     codes = self._codes(book, [result.codes for result in results])
-    selected = code_counts(book, len(results), mask=mask, axis_name=axis_name)
+    selected = code_counts(
+      book, len(results), mask=is_real, axis_name=axis_name
+    )
     _, is_sent = self.sent_codes(codes)
-    if mask is not None:
-      is_sent &= mask[..., None] > 0
-    sent = is_sent.sum(axis=tuple(range(book.ndim)), dtype=jnp.float32)
-    if axis_name is not None:
-      sent = jax.lax.psum(sent, axis_name)
+    is_sent &= is_real[..., None]
+    sent = jnp.stack(
+      [masks.count(is_sent[..., i], axis_name) for i in range(len(results))]
+    )
+    nonfinite = [result.metrics["nonfinite_points"] for result in results]
     sizes = [codebook_size for codebook_size, _ in self.structures]
     return base.Quantized(
       values=values.astype(dtype),
@@ -224,27 +242,51 @@ class AdaptiveQuantizer(nn.Module):
           name: jnp.stack([result.metrics[name] for result in results])
           for name in results[0].metrics
         },
+        "nonfinite_points": jnp.stack(nonfinite).max(),
         "selection": selected / jnp.maximum(selected.sum(), 1.0),
         "selection_entropy": metrics.entropy_bits(selected),
         "rate": metrics.nominal_rate(selected, sizes, sent),
       },
+      statistics=tuple(r.statistics for r in results) if train else None,
     )
+
+  def update_codebook(self, statistics: tuple[Statistics, ...]) -> None:
+    """Moves the codewords as a training step with these statistics does.
+
+    See `VectorQuantizer.update_codebook`.
+
+    Args:
+      statistics: of each codebook.
+
+    Raises:
+      ValueError: as there.
+    """
+    if not isinstance(statistics, tuple) or (
+      len(statistics) != len(self.codebooks)
+    ):
+      raise ValueError(
+        f"statistics is a {type(statistics).__name__}; it must be a tuple of"
+        f" {len(self.codebooks)} Statistics, one of each codebook"
+      )
+    for codebook, own in zip(self.codebooks, statistics, strict=True):
+      codebook.update_codebook(own)
 
   def encode(self, z: jax.Array) -> AdaptiveCodes:
     """Returns the codes that evaluation chooses for z `[..., C]`."""
     self._check_z(z, None)
-    z = z.astype(jnp.float32)
+    given = jnp.asarray(z).astype(jnp.float32)
+    z = masks.keep(given, masks.finite_rows(given))
     if self.selection == "distortion":
-      indices = [codebook.encode(z) for codebook in self.codebooks]
+      indices = [codebook.encode(given) for codebook in self.codebooks]
       values = [
         codebook.decode(index)
         for codebook, index in zip(self.codebooks, indices, strict=True)
       ]
-      book = self._least_distortion([jnp.square(z - v) for v in values])
+      book = self._least_distortion(z, values)
       return self._codes(book, indices)
     _, book = selection.straight_through_choice(self._logits(z), 1.0)
     if self.all_indices:
-      indices = [codebook.encode(z) for codebook in self.codebooks]
+      indices = [codebook.encode(given) for codebook in self.codebooks]
       return self._codes(book, indices)
     flat_book = book.reshape(-1)
     # Each codebook searches for those alone that chose it, in parts: how many
@@ -252,7 +294,7 @@ class AdaptiveQuantizer(nn.Module):
     size = max(flat_book.size // 4, min(flat_book.size, _PART))
     index = jnp.zeros(flat_book.shape, jnp.int32)
     for i, codebook in enumerate(self.codebooks):
-      points, codewords = codebook.search_space(z)
+      points, codewords = codebook.search_space(given)
 
       def search(index, which, points=points, codewords=codewords):
         some = points.at[which].get(mode="clip")
@@ -267,19 +309,19 @@ class AdaptiveQuantizer(nn.Module):
 
     A book or index out of range gives NaN.
     """
-    checks.check_integer("codes.book", codes.book)
-    checks.check_integer("codes.index", codes.index)
-    if self.all_indices:
-      shape = (*codes.book.shape, len(self.structures))
-      why = "an index for each codebook"
-    else:
-      shape, why = codes.book.shape, "that of codes.book"
-    checks.check_shape("codes.index", codes.index, shape, why)
-    values = jnp.float32(jnp.nan)
+    self._check_codes(codes)
+    book = to_indices(codes.book, len(self.structures))
+    is_good = book < len(self.structures)
+    units = []
     for i, codebook in enumerate(self.codebooks):
       index = codes.index[..., i] if self.all_indices else codes.index
-      decoded = self._to_units(codebook.decode(index))
-      values = jnp.where((codes.book == i)[..., None], decoded, values)
+      if not self.all_indices:
+        # Of other codebooks, whose indices this one may not have.
+        index = jnp.where(
+          book == i, to_indices(index, codebook.codebook_size), 0
+        )
+      units.append(self._to_units(codebook.decode(index)))
+    values = jnp.where(is_good[..., None], _pick(book, units), jnp.nan)
     return self._from_units(values)
 
   def sent_codes(self, codes: AdaptiveCodes) -> tuple[jax.Array, jax.Array]:
@@ -294,8 +336,10 @@ class AdaptiveQuantizer(nn.Module):
       `output_kernel`, those that the positions around have chosen; with
       `selection_unit="channels"`, those that anything in the image has.
     """
+    self._check_codes(codes)
     num_codebooks = len(self.structures)
-    is_sent = codes.book[..., None] == jnp.arange(num_codebooks)
+    book = to_indices(codes.book, num_codebooks)
+    is_sent = jnp.stack([book == i for i in range(num_codebooks)], axis=-1)
     if self.selection_unit == "channels":
       is_sent = jnp.broadcast_to(
         is_sent.any(axis=(-3, -2), keepdims=True), is_sent.shape
@@ -306,6 +350,21 @@ class AdaptiveQuantizer(nn.Module):
       is_sent = nn.max_pool(chosen, sides, padding="SAME") > 0
     index = codes.index if self.all_indices else codes.index[..., None]
     return jnp.broadcast_to(index, is_sent.shape), is_sent
+
+  def _check_codes(self, codes: AdaptiveCodes) -> None:
+    if not isinstance(codes, AdaptiveCodes):
+      raise ValueError(
+        f"codes is a {type(codes).__name__}; it must be AdaptiveCodes(book,"
+        " index), as encode returns them"
+      )
+    checks.check_integer("codes.book", codes.book)
+    checks.check_integer("codes.index", codes.index)
+    if self.all_indices:
+      shape = (*codes.book.shape, len(self.structures))
+      why = "an index for each codebook"
+    else:
+      shape, why = codes.book.shape, "that of codes.book"
+    checks.check_shape("codes.index", codes.index, shape, why)
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
     why = "the quantizer's features"
@@ -319,22 +378,19 @@ class AdaptiveQuantizer(nn.Module):
       return jnp.exp(log_weights)
     return log_weights
 
-  def _mean(
-    self, values: jax.Array, mask: jax.Array | None, axis_name: str | None
+  def _least_distortion(
+    self, z: jax.Array, values: list[jax.Array]
   ) -> jax.Array:
-    """The mean of `[..., C]` over real points and features."""
-    mask = None if mask is None else mask.reshape(-1)
-    return base.masked_mean(values.mean(axis=-1).reshape(-1), mask, axis_name)
-
-  def _least_distortion(self, errors: list[jax.Array]) -> jax.Array:
     """The codebook with the least cost, int32 `[...]`.
 
     Args:
-      errors: of each codebook, the squares `[..., C]` of what it leaves of z.
+      z: float32 `[..., C]`.
+      values: of each codebook, `[..., C]`.
     """
     costs = [
-      self._to_units(error).mean(axis=-1) + self.rate_weight * math.log2(size)
-      for error, (size, _) in zip(errors, self.structures, strict=True)
+      self._to_units(jnp.square(z - own)).mean(axis=-1)
+      + self.rate_weight * math.log2(size)
+      for own, (size, _) in zip(values, self.structures, strict=True)
     ]
     return jnp.argmin(jnp.stack(costs, axis=-1), axis=-1).astype(jnp.int32)
 
@@ -372,7 +428,7 @@ class AdaptiveQuantizer(nn.Module):
     rows = shape if len(shape) > 1 else (1, *shape)
     batch_size = rows[0]
     if example_index is None:
-      example_index = jnp.arange(batch_size)
+      example_index = jnp.arange(batch_size, dtype=jnp.int32)
       if axis_name is not None:
         example_index += batch_size * jax.lax.axis_index(axis_name)
     checks.check_integer("example_index", example_index)
@@ -383,9 +439,16 @@ class AdaptiveQuantizer(nn.Module):
     return noise.reshape(shape)
 
 
-def _pick(book: jax.Array, indices: list[jax.Array]) -> jax.Array:
-  """The index `[...]` that the chosen codebook gave each point."""
-  picked = indices[0]
-  for i, index in enumerate(indices[1:], start=1):
-    picked = jnp.where(book == i, index, picked)
+def _pick(book: jax.Array, of_each: list[jax.Array]) -> jax.Array:
+  """What the chosen codebook gave each point.
+
+  Args:
+    book: int32 `[...]`.
+    of_each: of each codebook, `[...]` or `[..., more]`.
+  """
+  picked = of_each[0]
+  is_vector = picked.ndim > book.ndim
+  for i, own in enumerate(of_each[1:], start=1):
+    is_it = book == i
+    picked = jnp.where(is_it[..., None] if is_vector else is_it, own, picked)
   return picked

@@ -3,6 +3,7 @@
 Shapes: C features of z, N codewords, D their width, T points.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import codebook as codebooks
+from adq_jax import masks
 from adq_jax import metrics
 from adq_jax import sharding
 from adq_jax.nearest import nearest_codes
@@ -36,32 +38,22 @@ def _identity(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
   return jnp.zeros(shape, dtype).at[centre].set(eye)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Seen:
-  """The points whose statistics a device makes: its own, or all for its shard.
-
-  Attributes:
-    points: float32 `[T, D]`.
-    codes: int32 `[T]`, of the codewords that the device holds.
-    size: how many these are.
-    mask: 1 for a real point, `[T]`, or None.
-    axis_name: the mapped axis to add up over, or None.
-  """
-
-  points: jax.Array
-  codes: jax.Array
-  size: int
-  mask: jax.Array | None
-  axis_name: str | None
-
-
 class VectorQuantizer(nn.Module):
   """Replaces every vector of z by the nearest of N codewords.
 
   The state is in the collection `"codebook"`: `embedding`, `cluster_size`,
   `embedding_sum` and `initialized`, as in `adq_jax.Codebook`.  Training
   changes it, so apply with `mutable=["codebook"]`.  Under `pmap`, statistics
-  and drawn codewords come from the batches of all devices.
+  and drawn codewords come from the batches of all devices.  Differentiate with
+  respect to `variables["params"]` alone: `initialized` is bool, which
+  `jax.grad` refuses.  The averages stay float32: of variables that are cast to
+  another dtype, training refuses the collection, and all else computes in
+  float32.
+
+  A codebook that comes from elsewhere becomes the collection by
+  `adq_jax.codebook_from`; `adq_jax.freeze_codewords` keeps some codewords as
+  they are; `update_codebook` makes one update of several batches, or one when
+  it is asked for.
 
   Attributes:
     codebook_size: N.
@@ -127,6 +119,7 @@ class VectorQuantizer(nn.Module):
         "embedding",
         nn.initializers.normal(1.0),
         (self.codebook_size, self.embedding_dim),
+        jnp.float32,
       )
 
     @functools.cache
@@ -149,6 +142,7 @@ class VectorQuantizer(nn.Module):
       )
       for name in names
     }
+    self._check_state()
 
   def __call__(
     self,
@@ -164,69 +158,112 @@ class VectorQuantizer(nn.Module):
       train: whether to update the collection `"codebook"`.  The rng stream
         `"codebook"`, the same on all devices, is needed for
         `codebook_init="data"` and for `revive_below` above 0.
-      mask: 1 for a real point, `[...]`; padding counts in no statistic, loss
-        or metric.
+      mask: 1 for a real point and 0 for padding, `[...]`, of any dtype.
+        Padding may hold anything: it is quantized as zeros, counts in no
+        statistic, loss or metric, and no gradient comes from it or goes to it.
+        A point that is not finite counts in as little; its code is 0.
 
     Returns:
       Quantized, with int32 `codes` `[...]`.  Its `loss` and
       `metrics["quantization_error"]` are means over points and width;
-      `metrics` also has the batch's `perplexity` (1 to N) and `usage`, the
-      share of codewords chosen.  In training under `axis_name`, metrics are
-      of the batch of all devices, and the mean of `loss` over devices is its
-      loss; in evaluation no device looks at another, except that
-      those of a sharded codebook count `perplexity` and `usage` together.
+      `metrics` also has the batch's `perplexity` (1 to N), `usage`, the
+      share of codewords chosen, and `nonfinite_points`.  In training under
+      `axis_name`, metrics are of the batch of all devices, and the mean of
+      `loss` over devices is its loss; in evaluation no device looks at
+      another, except that those of a sharded codebook count `perplexity` and
+      `usage` together.
 
     Raises:
-      ValueError: if a shape, dtype or field does not fit, the collection is
-        not mutable in training, or a needed rng stream is missing.
+      ValueError: if a shape, dtype or field does not fit, a mask has other
+        values, the collection is not mutable in training or not in float32, a
+        needed rng stream is missing, or `axis_name` is no mapped axis.
     """
     self._check_z(z, mask)
+    checks.check_bool("train", train)
     updates = train and not self.is_initializing()
     axis_name = self.axis_name if updates else None
-    points = self._to_points(z)
-    batch = {
-      "mask": None if mask is None else mask.reshape(-1),
-      "axis_name": axis_name,
-    }
+    checks.check_axis("axis_name", axis_name)
+    dtype = jnp.asarray(z).dtype  # of a NumPy float64, what JAX makes of it
+    is_unmasked = masks.as_bool(mask, z.shape[:-1]).reshape(-1)
+    points, is_finite = self._to_points(z, mask)
+    is_real = is_unmasked & is_finite
     if updates:
-      self._begin_update(points, batch)
-    codes, quantized = self._search(points)
-
-    def mean_square(a, b):
-      return base.masked_mean(jnp.square(a - b).mean(axis=-1), **batch)
-
-    error = mean_square(points, jax.lax.stop_gradient(quantized))
+      self._begin_update(points, is_real)
+    codes, quantized = self._search(points, is_unmasked & ~is_finite)
+    error = base.mean_square(
+      points, jax.lax.stop_gradient(quantized), is_real, axis_name
+    )
     loss = self.commitment_cost * error
     if self.update == "gradient":
-      loss += mean_square(jax.lax.stop_gradient(points), quantized)
-    seen = self._seen(points, codes, batch)
-    counts = codebooks.code_counts(
-      seen.codes, seen.size, mask=seen.mask, axis_name=seen.axis_name
-    )
+      loss += base.mean_square(
+        jax.lax.stop_gradient(points), quantized, is_real, axis_name
+      )
+    has_sums = updates and self.update != "gradient"
+    statistics = self._statistics(points, codes, is_real, axis_name, has_sums)
     if updates:
-      self._finish_update(points, seen, counts, batch)
+      self._move(statistics)
+      self._revive(points, is_real)
     quantized = jax.lax.stop_gradient(quantized)
     values = self._from_points(
       base.straight_through(quantized, points), z.shape
     )
+    values = masks.keep_gradient(values, is_real.reshape(z.shape[:-1]))
     error = jax.lax.stop_gradient(error)
     if axis_name is not None:
       error = jax.lax.pmean(error, axis_name)
     return base.Quantized(
-      values=values.astype(z.dtype),
+      values=values.astype(dtype),
       codes=codes.reshape(z.shape[:-1]),
       loss=loss,
       metrics={
         "quantization_error": error,
-        "perplexity": metrics.perplexity(counts, self._shard_axis),
-        "usage": metrics.usage(counts, self._shard_axis),
+        "perplexity": metrics.perplexity(statistics.counts, self._shard_axis),
+        "usage": metrics.usage(statistics.counts, self._shard_axis),
+        "nonfinite_points": masks.count(is_unmasked & ~is_finite, axis_name),
       },
+      statistics=statistics if updates else None,
     )
+
+  def update_codebook(self, statistics: codebooks.Statistics) -> None:
+    """Moves the codewords as a training step with these statistics does.
+
+    For several micro-batches as one update: quantize each with `train=True`,
+    drop the collection that this returns, and add the results' `statistics` up
+    with `jax.tree.map(jnp.add, a, b)`.  Codewords are not placed here: a
+    codebook that starts on the data, or whose dead codewords are revived, does
+    that in a training step whose collection is kept.
+
+    Args:
+      statistics: of one batch or the sum of several, over all devices.
+
+    Raises:
+      ValueError: if they are of another codebook, or the collection is not
+        mutable or not in float32.
+    """
+    if not isinstance(statistics, codebooks.Statistics):
+      raise ValueError(
+        f"statistics is a {type(statistics).__name__}; it must be the"
+        " Statistics of a Quantized of training"
+      )
+    self._check_can_update()
+    shapes = self._state_shapes()
+    checks.check_shape(
+      "statistics.counts",
+      statistics.counts,
+      shapes["cluster_size"],
+      "one for each codeword",
+    )
+    if self.update != "gradient":
+      sums = () if statistics.sums is None else statistics.sums
+      why = "one for each codeword"
+      checks.check_shape("statistics.sums", sums, shapes["embedding_sum"], why)
+    self._move(statistics)
 
   def encode(self, z: jax.Array) -> jax.Array:
     """Returns the codes of z `[..., C]`, int32 `[...]`."""
     self._check_z(z, None)
-    codes, _ = self._search(self._to_points(z))
+    points, is_finite = self._to_points(z)
+    codes, _ = self._search(points, ~is_finite)
     return codes.reshape(z.shape[:-1])
 
   def search_space(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -236,30 +273,46 @@ class VectorQuantizer(nn.Module):
     codebook this device's.
     """
     self._check_z(z, None)
-    return self._to_points(z), self._codewords()
+    points, is_finite = self._to_points(z)
+    return _with_nan(points, ~is_finite), self._codewords()
 
   def decode(self, codes: jax.Array) -> jax.Array:
-    """Returns the values float32 `[..., C]` of integer codes `[...]`.
+    """Returns the values float32 `[..., C]` of codes `[...]`, any integers.
 
     A code out of range gives NaN.
     """
     checks.check_integer("codes", codes)
-    in_range = (codes >= 0) & (codes < self.codebook_size)
-    indices = jnp.where(in_range, codes, self.codebook_size).reshape(-1)
-    if self._shard_axis is None:
-      quantized = jnp.take(self._codewords(), indices, axis=0, mode="fill")
-    else:
+    indices = codebooks.to_indices(codes, self.codebook_size).reshape(-1)
+    if self._shard_axis is not None:
       quantized = sharding.take(indices, self._codewords(), self._shard_axis)
+    else:
+      in_range = indices < self.codebook_size
+      # Only good indices look up, so that checks of JAX's stay silent.
+      quantized = self._codewords()[jnp.where(in_range, indices, 0)]
+      quantized = jnp.where(in_range[:, None], quantized, jnp.nan)
     return self._from_points(quantized, (*codes.shape, self._width))
 
   @property
   def _width(self) -> int:
     return self.embedding_dim if self.features is None else self.features
 
-  def _to_points(self, z: jax.Array) -> jax.Array:
-    """z `[..., C]` -> float32 points `[T, D]`."""
-    points = z.astype(jnp.float32).reshape(-1, z.shape[-1])
-    return points if self.features is None else self.project_in(points)
+  def _to_points(
+    self, z: jax.Array, mask: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """z `[..., C]` -> float32 points `[T, D]`, and which were finite, `[T]`.
+
+    Padding, and what is not finite, is zeros, before a projection and after.
+    """
+    z = jnp.asarray(z).astype(jnp.float32)
+    is_finite = masks.finite_rows(z)
+    is_unmasked = masks.as_bool(mask, z.shape[:-1])
+    z = masks.keep(z, is_finite & is_unmasked)
+    points, is_finite = z.reshape(-1, z.shape[-1]), is_finite.reshape(-1)
+    if self.features is None:
+      return points, is_finite
+    points = self.project_in(points)
+    is_finite &= masks.finite_rows(points)  # large numbers may add up to more
+    return masks.keep(points, is_finite), is_finite
 
   def _from_points(
     self, points: jax.Array, shape: tuple[int, ...]
@@ -276,20 +329,23 @@ class VectorQuantizer(nn.Module):
 
   def _codewords(self) -> jax.Array:
     if self.update == "gradient":
-      return self.embedding
-    codewords = self.state["embedding"].value
+      return self.embedding.astype(jnp.float32)
+    codewords = self.state["embedding"].value.astype(jnp.float32)
     if self._shard_axis is not None:
       sharding.check_shard(codewords, self.codebook_size, self._shard_axis)
     return codewords
 
-  def _search(self, points: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The codes `[T]` of points, and their codewords `[T, D]`."""
+  def _search(
+    self, points: jax.Array, is_lost: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """The codes `[T]` of points, and their codewords `[T, D]`.
+
+    Those of the lost, bool `[T]`, are 0.
+    """
     codewords = self._codewords()
+    points = _with_nan(points, is_lost)
     if self._shard_axis is not None:
-      everywhere = sharding.gather(
-        jax.lax.stop_gradient(points), self._shard_axis
-      )
-      return sharding.nearest_codes(everywhere, codewords, self._shard_axis)
+      return sharding.nearest_codes(points, codewords, self._shard_axis)
     if self.shard_codebook:
       # While it is made, it may be too large for a search.
       codes = jnp.zeros(len(points), jnp.int32)
@@ -306,66 +362,114 @@ class VectorQuantizer(nn.Module):
     for name, variable in self.state.items():
       variable.value = getattr(codebook, name)
 
-  def _begin_update(self, points: jax.Array, batch) -> None:
-    """Gives the codewords their first values, where the batch makes them."""
+  def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+    """What the arrays of the collection must have."""
+    size = self.codebook_size
+    if self._shard_axis is not None:
+      size = len(self.state["embedding"].value)  # see sharding.check_shard
+    return {
+      "embedding": (size, self.embedding_dim),
+      "cluster_size": (size,),
+      "embedding_sum": (size, self.embedding_dim),
+      "initialized": (),
+    }
+
+  def _check_state(self) -> None:
+    shapes = self._state_shapes()
+    for name, variable in self.state.items():
+      checks.check_shape(
+        f'{name} in the collection "{COLLECTION}"',
+        variable.value,
+        shapes[name],
+        f"for codebook_size={self.codebook_size} and"
+        f" embedding_dim={self.embedding_dim}",
+      )
+
+  def _check_can_update(self) -> None:
     if not self.is_mutable_collection(COLLECTION):
       raise ValueError(
         f'train=True updates the collection "{COLLECTION}", which is not'
         f' mutable; apply with mutable=["{COLLECTION}"]'
       )
-    if self.codebook_init == "data":
-      self._store(
-        codebooks.initialize_from_data(
-          self._placement_key("codebook_init='data'"),
-          self._codebook(),
-          jax.lax.stop_gradient(points),
-          shard_axis=self._shard_axis,
-          **batch,
+    for name, variable in self.state.items():
+      wanted = jnp.bool_ if name == "initialized" else jnp.float32
+      if variable.value.dtype != wanted:
+        raise ValueError(
+          f'{name} in the collection "{COLLECTION}" has dtype'
+          f" {variable.value.dtype}; moving averages need {wanted.dtype}: cast"
+          ' variables["params"] alone'
         )
+
+  def _begin_update(self, points: jax.Array, is_real: jax.Array) -> None:
+    """Gives the codewords their first values, where the batch makes them."""
+    self._check_can_update()
+    if self.codebook_init == "data":
+      place = codebooks.initialize_from_data
+      self._place(place, "codebook_init='data'", points, is_real)
+
+  def _revive(self, points: jax.Array, is_real: jax.Array) -> None:
+    """Places the codewords that are hardly chosen, where that is wanted."""
+    if self.revive_below > 0:
+      place = functools.partial(
+        codebooks.revive_dead_codes, threshold=self.revive_below
       )
+      self._place(place, "revive_below", points, is_real)
 
-  def _seen(self, points: jax.Array, codes: jax.Array, batch) -> "_Seen":
-    points = jax.lax.stop_gradient(points)
-    axis = self._shard_axis
-    if axis is None:
-      return _Seen(points, codes, self.codebook_size, **batch)
-    size = len(self._codewords())
-    points, codes, mask = sharding.gather((points, codes, batch["mask"]), axis)
-    codes = sharding.codes_in_shard(codes, size, axis)
-    return _Seen(points, codes, size, mask, axis_name=None)
-
-  def _finish_update(
-    self, points: jax.Array, seen: "_Seen", counts: jax.Array, batch
+  def _place(
+    self,
+    place: Callable[..., codebooks.Codebook],
+    reason: str,
+    points: jax.Array,
+    is_real: jax.Array,
   ) -> None:
+    self._store(
+      place(
+        self._placement_key(reason),
+        self._codebook(),
+        jax.lax.stop_gradient(points),
+        mask=is_real,
+        axis_name=self.axis_name,
+        shard_axis=self._shard_axis,
+      )
+    )
+
+  def _statistics(
+    self,
+    points: jax.Array,
+    codes: jax.Array,
+    is_real: jax.Array,
+    axis_name: str | None,
+    has_sums: bool,
+  ) -> codebooks.Statistics:
+    """Those of the batch, over `axis_name`; of a shard, for its codewords."""
+    size, shard_axis = self.codebook_size, self._shard_axis
+    points = jax.lax.stop_gradient(points)
+    if shard_axis is not None:
+      size, axis_name = len(self._codewords()), None
+      points, codes, is_real = sharding.gather(
+        (points, codes, is_real), shard_axis
+      )
+      codes = sharding.codes_in_shard(codes, size, shard_axis)
+    common = {"mask": is_real, "axis_name": axis_name}
+    counts = codebooks.code_counts(codes, size, **common)
+    if not has_sums:
+      return codebooks.Statistics(counts, None)
+    sums = codebooks.code_sums(points, codes, size, **common)
+    return codebooks.Statistics(counts, sums)
+
+  def _move(self, statistics: codebooks.Statistics) -> None:
     """Moves the codewords, or with "gradient" counts their use alone."""
+    counts = statistics.counts
     if self.update == "gradient":
       size = self.state["cluster_size"]
       size.value = self.decay * size.value + (1 - self.decay) * counts
       return
-    points = jax.lax.stop_gradient(points)
-    sums = codebooks.code_sums(
-      seen.points,
-      seen.codes,
-      seen.size,
-      mask=seen.mask,
-      axis_name=seen.axis_name,
-    )
     move = codebooks.ema_update
     if self.update == "smoothed_ema":
       move = functools.partial(
         codebooks.smoothed_ema_update, shard_axis=self._shard_axis
       )
-    codebook = move(self._codebook(), counts, sums, self.decay)
-    if self.revive_below > 0:
-      codebook = codebooks.revive_dead_codes(
-        self._placement_key("revive_below"),
-        codebook,
-        points,
-        self.revive_below,
-        shard_axis=self._shard_axis,
-        **batch,
-      )
-    self._store(codebook)
+    self._store(move(self._codebook(), counts, statistics.sums, self.decay))
 
   def _placement_key(self, reason: str) -> jax.Array:
     if not self.has_rng(COLLECTION):
@@ -387,20 +491,22 @@ class VectorQuantizer(nn.Module):
     )
 
   def _check_fields(self) -> None:
-    checks.check_at_least("codebook_size", self.codebook_size, 1)
-    checks.check_at_least("embedding_dim", self.embedding_dim, 1)
+    checks.check_count("codebook_size", self.codebook_size)
+    checks.check_count("embedding_dim", self.embedding_dim)
     if self.features is not None:
-      checks.check_at_least("features", self.features, 1)
+      checks.check_count("features", self.features)
     checks.check_at_least("commitment_cost", self.commitment_cost, 0)
     checks.check_at_least("revive_below", self.revive_below, 0)
-    if not 0 <= self.decay < 1:
+    checks.check_at_least("decay", self.decay, 0)
+    if self.decay >= 1:
       raise ValueError(f"decay is {self.decay}; it must be in [0, 1)")
+    checks.check_count("output_kernel", self.output_kernel)
     if self.output_kernel != 1 and self.features is None:
       raise ValueError(
         f"output_kernel is {self.output_kernel}; without features there is no"
         " projection, so that it must be 1"
       )
-    if self.output_kernel < 1 or self.output_kernel % 2 == 0:
+    if self.output_kernel % 2 == 0:
       raise ValueError(
         f"output_kernel is {self.output_kernel}; it must be odd and positive"
       )
@@ -423,3 +529,8 @@ class VectorQuantizer(nn.Module):
         'codebook_init="data" and revive_below place codewords, which'
         f' update="{self.update}" does not allow; use update="ema"'
       )
+
+
+def _with_nan(points: jax.Array, is_lost: jax.Array) -> jax.Array:
+  """Points `[T, D]` for a search, which gives those with NaN the code 0."""
+  return jnp.where(is_lost[:, None], jnp.nan, jax.lax.stop_gradient(points))

@@ -1,3 +1,5 @@
+from unittest import mock
+
 from absl.testing import parameterized
 import chex
 import jax
@@ -5,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import codebook as codebooks
+from adq_jax import VectorQuantizer
 
 
 def make_codebook(codebook_size=6, embedding_dim=3, initialized=True):
@@ -204,3 +207,209 @@ class PlacementTest(parameterized.TestCase):
     points = jnp.ones((8, 3))
     after = codebooks.revive_dead_codes(jax.random.key(0), state, points, 0.0)
     chex.assert_trees_all_equal(after, state)
+
+
+INTEGERS = (
+  "int8 int16 int32 int64 uint8 uint16 uint32 uint64 int4 uint4".split()
+)
+
+
+class IndicesTest(parameterized.TestCase):
+  @parameterized.product(
+    dtype=INTEGERS, codebook_size=(1, 7, 127, 128, 255, 256, 257, 65_536)
+  )
+  def test_codes_of_any_dtype(self, dtype, codebook_size):
+    info = jnp.iinfo(dtype)
+    wanted = [-(2**32), -256, -1, 0, 1, 6, 7, 15, 127, 128, 255, 256, 257]
+    wanted += [65_535, 65_536, 2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**63]
+    codes = [code for code in wanted if info.min <= code <= info.max]
+    expected = [
+      code if 0 <= code < codebook_size else codebook_size for code in codes
+    ]
+    given = np.array(codes, jnp.dtype(dtype))
+    # NumPy's of 64 bits lose their upper half on the way to JAX.
+    with self.subTest("NumPy"):
+      np.testing.assert_array_equal(
+        codebooks.to_indices(given, codebook_size), expected
+      )
+    with self.subTest("JAX"), jax.enable_x64(info.bits == 64):
+      for function in (codebooks.to_indices, jitted_indices):
+        found = function(jnp.asarray(given), codebook_size)
+        chex.assert_type(found, jnp.int32)
+        np.testing.assert_array_equal(found, expected)
+
+  @parameterized.parameters("uint8", "int8", "int64", "uint32")
+  def test_counting_is_of_those_in_range(self, dtype):
+    codes = np.array([0, 1, 1, 127]).astype(dtype)
+    counts = codebooks.code_counts(codes, 256)
+    np.testing.assert_array_equal(np.flatnonzero(counts), [0, 1, 127])
+    self.assertEqual(counts[1], 2)
+    np.testing.assert_array_equal(
+      codebooks.code_counts(np.array([-1, 3, 2, 2**32], np.int64), 3), [0, 0, 1]
+    )
+
+  def test_counts_go_beyond_what_float32_counts_by_ones(self):
+    codes = np.zeros(2**24 + 6, np.uint8)
+    self.assertEqual(codebooks.code_counts(codes, 2)[0], 2**24 + 6)
+
+
+jitted_indices = jax.jit(codebooks.to_indices, static_argnums=1)
+
+
+class CodebookFromTest(parameterized.TestCase):
+  @parameterized.parameters(1.0, 50.0)
+  def test_codewords_from_elsewhere_stay(self, cluster_size):
+    rng = np.random.default_rng(0)
+    embedding = rng.normal(size=(10, 3)) * 20
+    quantizer = VectorQuantizer(10, 3, decay=0.9)
+    state = codebooks.codebook_from(embedding, cluster_size)
+    points = np.float32(embedding[[1, 1, 4]] + 0.5)
+    _, after = quantizer.apply(
+      {"codebook": state.to_collection()},
+      points,
+      train=True,
+      mutable=["codebook"],
+    )
+    after = jax.tree.map(np.asarray, after["codebook"])
+    expected = np.float32(embedding)
+    # g (size e) + (1 - g) (sum of points), over g size + (1 - g) count.
+    for code, count in ((1, 2), (4, 1)):
+      size = 0.9 * cluster_size + 0.1 * count
+      expected[code] += 0.1 * count * 0.5 / size
+    np.testing.assert_allclose(after["embedding"], expected, rtol=1e-5)
+    unchosen = [i for i in range(10) if i not in (1, 4)]
+    np.testing.assert_array_equal(
+      after["embedding"][unchosen], np.float32(embedding)[unchosen]
+    )
+
+  def test_its_collection_is_that_of_init(self):
+    for update in ("ema", "smoothed_ema"):
+      quantizer = VectorQuantizer(10, 3, update=update)
+      collection = quantizer.init(jax.random.key(0), jnp.ones((1, 3)))
+      state = codebooks.codebook_from(jnp.ones((10, 3)), np.arange(1, 11))
+      chex.assert_trees_all_equal_shapes_and_dtypes(
+        state.to_collection(), collection["codebook"]
+      )
+      self.assertTrue(state.initialized)
+
+  def test_it_may_be_donated(self):
+    state = codebooks.codebook_from(jnp.ones((10, 3)))
+    moved = jax.jit(
+      lambda state: jax.tree.map(lambda x: x, state), donate_argnums=0
+    )(state)
+    chex.assert_trees_all_equal(moved.embedding, jnp.ones((10, 3)))
+
+  @parameterized.parameters(
+    (np.ones(3), 1.0, "embedding has shape .* 2 axes"),
+    (np.ones((3, 2), int), 1.0, "embedding has dtype int"),
+    (np.array([[1.0], [np.nan]]), 1.0, "embedding has the value nan"),
+    (np.ones((3, 2)), 0.0, "cluster_size has the value 0.0.*positive"),
+    (np.ones((3, 2)), np.ones(2), r"cluster_size has shape \(2,\)"),
+    ([[1.0]], 1.0, "embedding is a list"),
+  )
+  def test_errors(self, embedding, cluster_size, message):
+    with self.assertRaisesRegex(ValueError, message):
+      codebooks.codebook_from(embedding, cluster_size)
+
+
+class FreezeTest(parameterized.TestCase):
+  @parameterized.parameters("ema", "smoothed_ema", "gradient", "revived")
+  def test_frozen_codewords_keep_their_bits_and_others_learn(self, update):
+    fields = {"update": update}
+    if update == "revived":
+      fields = {"revive_below": 10.0}  # all of them, at every step
+    quantizer = VectorQuantizer(10, 3, **fields)
+    z = jax.random.normal(jax.random.key(1), (50, 3))
+    variables = quantizer.init(jax.random.key(0), z)
+    is_frozen = np.arange(10) % 2 == 0
+    before = variables["codebook"]
+    _, updated = quantizer.apply(
+      variables,
+      z,
+      train=True,
+      mutable=["codebook"],
+      rngs={"codebook": jax.random.key(2)},
+    )
+    frozen = jax.jit(codebooks.freeze_codewords)(
+      before, updated["codebook"], is_frozen
+    )
+    for name, value in frozen.items():
+      if np.ndim(value):
+        chex.assert_trees_all_equal(value[::2], before[name][::2])
+        chex.assert_trees_all_equal(
+          value[1::2], updated["codebook"][name][1::2]
+        )
+        self.assertFalse((value[1::2] == before[name][1::2]).all())
+    chex.assert_trees_all_equal_shapes_and_dtypes(frozen, before)
+
+  def test_errors(self):
+    state = make_codebook()
+    with self.assertRaisesRegex(ValueError, r"is_frozen has shape \(3,\).*6"):
+      codebooks.freeze_codewords(state, state, jnp.ones(3, bool))
+    with self.assertRaisesRegex(ValueError, "is_frozen has the value 2"):
+      codebooks.freeze_codewords(state, state, jnp.full(6, 2))
+
+
+class PartsTest(parameterized.TestCase):
+  """Many points are taken part by part; parts of 16 numbers stand for them."""
+
+  def test_sums_and_counts(self):
+    rng = np.random.default_rng(0)
+    points = rng.integers(-9, 9, (37, 3)).astype(np.float32)  # exact sums
+    points[5] = np.nan
+    codes, mask = rng.integers(0, 6, 37), rng.integers(0, 2, 37)
+    expected = (
+      codebooks.code_sums(jnp.array(points), jnp.array(codes), 6, mask=mask),
+      codebooks.code_counts(codes, 6, mask=mask),
+    )
+    with mock.patch.object(codebooks, "_PART_NUMBERS", 16):
+      found = (
+        codebooks.code_sums(jnp.array(points), jnp.array(codes), 6, mask=mask),
+        codebooks.code_counts(codes, 6, mask=mask),
+      )
+    chex.assert_trees_all_equal(found, expected)
+
+  @parameterized.parameters("initialize", "revive")
+  def test_placing(self, what):
+    points = jax.random.normal(jax.random.key(1), (37, 3)).at[3].set(np.nan)
+    mask = jnp.ones(37).at[10:20].set(0)
+
+    def place():
+      state = make_codebook(initialized=what == "revive")
+      key = jax.random.key(2)
+      if what == "revive":
+        return codebooks.revive_dead_codes(key, state, points, 2.0, mask=mask)
+      return codebooks.initialize_from_data(key, state, points, mask=mask)
+
+    expected = place()
+    with mock.patch.object(codebooks, "_PART_NUMBERS", 16):
+      found = place()
+    chex.assert_tree_all_finite(found)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+
+  @parameterized.parameters((512, 128), (65_536, 1))
+  def test_memory_beside_the_arguments_is_at_most_a_gibibyte(self, size, dim):
+    num_points = 2**22
+    points = jax.ShapeDtypeStruct((num_points, dim), jnp.float32)
+    codes = jax.ShapeDtypeStruct((num_points,), jnp.int32)
+    mask = jax.ShapeDtypeStruct((num_points,), jnp.bool_)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(
+      lambda key: codebooks.init_codebook(key, size, dim), key
+    )
+
+    def statistics(points, codes, mask):
+      return (
+        codebooks.code_sums(points, codes, size, mask=mask),
+        codebooks.code_counts(codes, size, mask=mask),
+      )
+
+    def place(key, state, points, mask):
+      return codebooks.revive_dead_codes(key, state, points, 0.5, mask=mask)
+
+    for function, arguments in (
+      (statistics, (points, codes, mask)),
+      (place, (key, state, points, mask)),
+    ):
+      analysis = jax.jit(function).lower(*arguments).compile().memory_analysis()
+      self.assertLess(analysis.temp_size_in_bytes, 2**30)

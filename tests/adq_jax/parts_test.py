@@ -1,8 +1,10 @@
 from absl.testing import parameterized
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adq_jax import parts
 from adq_jax.parts import for_each_part
 
 
@@ -25,3 +27,29 @@ class ForEachPartTest(parameterized.TestCase):
     )(where)
     np.testing.assert_array_equal(visits, where.astype(int))
     self.assertEqual(calls, -(-len(places) // size))
+
+
+class PartsTest(parameterized.TestCase):
+  @parameterized.product(length=(1, 6, 7, 8, 12, 13), size=(1, 3, 6, 7, 20))
+  def test_every_point_once_in_order(self, length, size):
+    x, y = np.arange(length), np.arange(2 * length).reshape(length, 2)
+    sizes = set()
+
+    def function(arrays):
+      x, y = arrays
+      sizes.add(len(x))
+      return {"sum": x + y.sum(axis=1), "row": y}
+
+    found = parts.map_parts(function, (jnp.array(x), jnp.array(y)), size)
+    chex.assert_trees_all_equal(found, {"sum": x + y.sum(axis=1), "row": y})
+    self.assertLessEqual(max(sizes), size if length > size else length)
+
+    total = parts.sum_parts(
+      lambda arrays: arrays[1].sum(axis=0), (jnp.array(x), jnp.array(y)), size
+    )
+    chex.assert_trees_all_equal(total, y.sum(axis=0))
+
+  def test_few_points_are_not_cut(self):
+    x = jnp.ones((5, 2))
+    self.assertIs(parts.map_parts(lambda x: x, x, 5), x)
+    self.assertIs(parts.sum_parts(lambda x: x, x, 5), x)

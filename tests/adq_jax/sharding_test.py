@@ -61,11 +61,9 @@ class SearchTest(parameterized.TestCase):
     (8, (8, 3)),
   )
   def test_finds_what_the_unsharded_search_finds(self, num_points, structure):
-    def search(points, shard):
-      everywhere = sharding.gather(points, "devices")
-      return sharding.nearest_codes(everywhere, shard, "devices")
-
-    parallel = jax.pmap(search, "devices")
+    parallel = jax.pmap(
+      lambda z, c: sharding.nearest_codes(z, c, "devices"), "devices"
+    )
     for name, z, codebook in cases(num_points, structure):
       with self.subTest(name):
         codes, codewords = jax.tree.map(

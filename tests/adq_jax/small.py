@@ -1,0 +1,53 @@
+"""A small quantizer of every kind, and a step of training with it."""
+
+import jax
+import jax.numpy as jnp
+
+from adq_jax import AdaptiveQuantizer
+from adq_jax import VectorQuantizer
+
+_POOL = ((20, 3), (12, 2))
+QUANTIZERS = {
+  "vector": VectorQuantizer(20, 3),
+  "projected": VectorQuantizer(20, 3, features=4, output_kernel=3),
+  "gradient": VectorQuantizer(20, 3, features=4, update="gradient"),
+  "smoothed": VectorQuantizer(20, 3, features=4, update="smoothed_ema"),
+  "placed": VectorQuantizer(20, 3, codebook_init="data", revive_below=0.5),
+  "attention": AdaptiveQuantizer(_POOL, features=4, entropy_weight=0.1),
+  "distortion": AdaptiveQuantizer(
+    _POOL, features=4, selection="distortion", rate_weight=0.1
+  ),
+  "channels": AdaptiveQuantizer(_POOL, features=4, selection_unit="channels"),
+}
+MASK = jnp.ones((3, 4, 4)).at[1].set(0)  # of whole images
+
+
+def make(quantizer):
+  """Points `[3, 4, 4, C]`."""
+  width = quantizer.features or 3
+  return jax.random.normal(jax.random.key(5), (3, 4, 4, width), jnp.float32)
+
+
+def make_variables(quantizer, z):
+  keys = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
+  return jax.jit(quantizer.init)(keys, z)
+
+
+def train(quantizer, variables, z, mask=None):
+  """Returns the gradients of parameters and z, the result, and what is next."""
+  weights = jax.random.normal(jax.random.key(6), z.shape, jnp.float32)
+
+  def loss(params, z):
+    result, state = quantizer.apply(
+      {**variables, "params": params},
+      z,
+      train=True,
+      mask=mask,
+      mutable=["codebook"],
+      rngs={"gumbel": jax.random.key(2), "codebook": jax.random.key(3)},
+    )
+    return result.loss + (result.values * weights).mean(), (result, state)
+
+  params = variables.get("params", {})
+  gradient, (result, state) = jax.grad(loss, (0, 1), has_aux=True)(params, z)
+  return gradient, result, {**variables, **state}
