@@ -22,6 +22,7 @@ class Guard:
     self._max_skipped = config.max_skipped
     self._workdir = workdir
     self._in_succession = 0
+    self._has_told_of_points = False
 
   def check(self, metrics: dict[str, jax.Array] | None) -> None:
     """Tells of updates that were skipped, or stops the run.
@@ -36,7 +37,10 @@ class Guard:
     """
     if metrics is None:
       return
-    is_nonfinite = np.asarray(unreplicate(metrics["is_nonfinite"]))
+    looked_at = (*_TERMS, "is_nonfinite", "nonfinite_points", "step")
+    metrics = jax.device_get(unreplicate({k: metrics[k] for k in looked_at}))
+    is_nonfinite = metrics["is_nonfinite"]
+    self._tell_of_points(metrics)
     most_in_succession = 0
     for is_bad in is_nonfinite:
       self._in_succession = self._in_succession + 1 if is_bad else 0
@@ -44,13 +48,10 @@ class Guard:
     num_nonfinite = is_nonfinite.sum()
     if not num_nonfinite:
       return
-    values = {name: float(unreplicate(metrics[name])) for name in _TERMS}
+    values = {name: float(metrics[name]) for name in _TERMS}
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     told = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
-    what = (
-      f"{', '.join(bad)} not finite at step {int(unreplicate(metrics['step']))}"
-      f" ({told})"
-    )
+    what = f"{', '.join(bad)} not finite at step {metrics['step']} ({told})"
     if not self._skips:
       raise UserError(
         f"{what}; checkpoints in {self._workdir} are from before it; start"
@@ -66,3 +67,14 @@ class Guard:
       )
     count = f"{num_nonfinite} updates" if num_nonfinite > 1 else "update"
     print(f"{what}: {count} skipped")
+
+  def _tell_of_points(self, metrics: dict[str, np.ndarray]) -> None:
+    """Says it when points begin not to be finite; the log has every step."""
+    count = int(metrics["nonfinite_points"])
+    if count and not self._has_told_of_points:
+      print(
+        f"{count} points not finite up to step {metrics['step']}: they count in"
+        " no statistic of a codebook; metrics.jsonl has nonfinite_points of"
+        " later steps"
+      )
+    self._has_told_of_points = count > 0

@@ -34,6 +34,7 @@ def make_train_step(
   not finite changes nothing; `metrics["is_nonfinite"]`, `[steps]`, tells which
   were such.  Where any were, the other metrics are those of the first of them,
   and unless `config.on_nonfinite` is "skip" it is the last step.
+  `metrics["nonfinite_points"]` is the sum over all steps.
 
   Args:
     config: of the experiment.
@@ -113,6 +114,7 @@ def make_train_step(
     return state, {
       **jax.tree.map(lambda values: values[shown], metrics),
       "is_nonfinite": is_bad,
+      "nonfinite_points": metrics["nonfinite_points"].sum(),
     }
 
   return jax.pmap(

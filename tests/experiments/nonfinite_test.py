@@ -13,6 +13,7 @@ from tests.experiments import tiny
 def metrics(*is_nonfinite, step=1, **values):
   """Those of a call, of one device."""
   terms = dict.fromkeys(("mse", "quantizer_loss", "gradient_norm", "loss"), 1.0)
+  terms["nonfinite_points"] = 0.0
   values = {"step": step, "is_nonfinite": is_nonfinite, **terms, **values}
   return {name: jnp.array(value)[None] for name, value in values.items()}
 
@@ -56,3 +57,13 @@ class GuardTest(parameterized.TestCase):
         )
       for is_nonfinite in calls:
         limited.check(metrics(*is_nonfinite, loss=float("nan")))
+
+  def test_points_are_told_of_when_they_begin_to_be_such(self):
+    some, output = guard(), io.StringIO()
+    with contextlib.redirect_stdout(output):
+      for step, count in enumerate((0, 3, 2, 0, 1), start=1):
+        some.check(metrics(False, step=step, nonfinite_points=float(count)))
+    told = output.getvalue().splitlines()
+    self.assertLen(told, 2)
+    self.assertStartsWith(told[0], "3 points not finite up to step 2: ")
+    self.assertStartsWith(told[1], "1 points not finite up to step 5: ")

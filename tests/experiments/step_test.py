@@ -19,6 +19,7 @@ from experiments.devices import prefetch
 from experiments.devices import replicate
 from experiments.state import create_state
 from experiments.step import make_gradient_gap
+from experiments.step import make_train_step
 from tests.experiments import tiny
 
 
@@ -110,3 +111,22 @@ class GradientGapTest(parameterized.TestCase):
     ((step, value),) = gaps(root / "a")
     self.assertEqual(step, 1)
     np.testing.assert_allclose(value, gap[0], rtol=1e-4)
+
+
+class TrainStepTest(parameterized.TestCase):
+  def test_points_that_are_not_finite_are_counted_over_a_call(self):
+    config = tiny.config("fixed_16x4", on_nonfinite="skip", steps_per_call=2)
+    devices = choose_devices(config.batch_size)
+    model = settings.create_model(config, AXIS)
+    state = create_state(config, model)
+    state = state.replace(
+      params=jax.tree.map(lambda x: x * jnp.nan, state.params)
+    )
+    size = config.data.image_size
+    images = np.zeros((config.batch_size, size, size, 3), np.uint8)
+    step = make_train_step(config, model, devices)
+    _, metrics = step(
+      replicate(state, devices), *prefetch([images, images], devices)
+    )
+    points = config.batch_size * (size // config.model.downsampling) ** 2
+    np.testing.assert_array_equal(metrics["nonfinite_points"], 2 * points)
