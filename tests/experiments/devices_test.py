@@ -91,8 +91,8 @@ class DevicesTest(parameterized.TestCase):
     self.assertIn("at step 3", told)
     self.assert_alike("one", "moved")
 
-  @pytest.mark.slow
   @parameterized.parameters("adaptive", "fixed_16x4")
+  @pytest.mark.slow
   def test_any_number_of_devices_learns_alike(self, variant):
     states = {}
     for count in (1, 2, 4, 8):
