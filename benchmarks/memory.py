@@ -3,8 +3,9 @@
 python -m benchmarks.memory
 
 Of the search for the nearest codewords, beside the argmin of all expanded
-distances that XLA makes when left alone, and of a whole step of training with
-the paper's settings.  Programs are compiled for this machine; none is run.
+distances that XLA makes when left alone; of the statistics of an update, and
+of placing codewords; and of a whole step of training with the paper's
+settings.  Programs are compiled for this machine; none is run.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from absl import flags
 import jax
 import jax.numpy as jnp
 
+from adq_jax import codebook
 from adq_jax import codebook_structures
 from adq_jax import nearest_codes
 from benchmarks import report
@@ -38,6 +40,7 @@ _STRUCTURES = (  # (N, D): the paper's, and sixteen times their size
 def main(argv: list[str]) -> None:
   del argv
   rows = [_search(*structure) for structure in _STRUCTURES]
+  rows += [_update(*structure) for structure in ((512, 128), (65_536, 1))]
   rows += [_train_step(variant) for variant in ("fixed_512x128", "adaptive")]
   report.show("Temporary memory in MiB", rows, _JSON.value)
 
@@ -57,6 +60,28 @@ def _search(codebook_size: int, embedding_dim: int) -> dict[str, Any]:
 def _plain_argmin(z: jax.Array, codebook: jax.Array) -> jax.Array:
   """The usual search for the codewords `[N, D]` nearest to z `[T, D]`."""
   return jnp.argmin(jnp.square(codebook).sum(axis=1) - 2 * z @ codebook.T, 1)
+
+
+def _update(codebook_size: int, embedding_dim: int) -> dict[str, Any]:
+  points = jax.ShapeDtypeStruct((_POINTS.value, embedding_dim), jnp.float32)
+  codes = jax.ShapeDtypeStruct((_POINTS.value,), jnp.int32)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  state = jax.eval_shape(
+    lambda key: codebook.init_codebook(key, codebook_size, embedding_dim), key
+  )
+
+  def update(key, state, points, codes):
+    counts = codebook.code_counts(codes, codebook_size)
+    sums = codebook.code_sums(points, codes, codebook_size)
+    state = codebook.ema_update(state, counts, sums, 0.99)
+    return codebook.revive_dead_codes(key, state, points, 0.1)
+
+  return {
+    "what": f"update by {_POINTS.value} points, [{codebook_size},"
+    f" {embedding_dim}]",
+    "here": _temporary(jax.jit(update), key, state, points, codes),
+    "argmin of all distances": "",
+  }
 
 
 def _train_step(variant: str) -> dict[str, Any]:
