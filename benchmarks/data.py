@@ -42,7 +42,9 @@ from experiments import data
 from experiments import logging
 from experiments import train
 from experiments.configs import base
+from experiments.configs import datasets
 from experiments.configs import fashion_mnist
+from experiments.configs import variants
 from experiments.data import archives
 from experiments.data import pipeline
 from experiments.data import preparation
@@ -205,8 +207,7 @@ class _SyntheticConfig(tfds.core.BuilderConfig):
 
 def _config(name: str, root: str) -> ml_collections.ConfigDict:
   side, channels, count, batch_size = _SHAPES[name]
-  config = base.get_config("synthetic")
-  base.add_tfds_fields(config)
+  config = _get_config()
   config.num_steps = _STEPS.value
   config.batch_size = batch_size
   config.log_every = 10
@@ -217,6 +218,13 @@ def _config(name: str, root: str) -> ml_collections.ConfigDict:
   config.data.data_dir = root
   config.data.count = count // _SHRINK.value
   return config
+
+
+def _get_config(variant: str = "adaptive") -> ml_collections.ConfigDict:
+  config = base.get_config("synthetic")
+  base.add_tfds_fields(config)
+  config.data.count = 0  # images to train on
+  return variants.apply(config, variant)
 
 
 def _load(config: ml_collections.ConfigDict) -> dict[str, Split]:
@@ -231,9 +239,7 @@ def _synthetic(
   stack = contextlib.ExitStack()
   stack.enter_context(mock.patch.dict(data.LOADERS, {"synthetic": load}))
   stack.enter_context(
-    mock.patch.dict(
-      train.settings._CHOICES, {"name": (*data.LOADERS, "synthetic")}
-    )
+    mock.patch.dict(datasets.GET_CONFIG, {"synthetic": _get_config})
   )
   stack.enter_context(
     mock.patch.object(archives, "find", lambda *_: {"made up": "/"})

@@ -9,17 +9,17 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import importlib
 import pathlib
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from experiments import data
 from experiments import logging
 from experiments import report
 from experiments import workdir as workdirs
+from experiments.configs import datasets
+from experiments.configs.datasets import default_config
 from experiments.errors import UserError
 
 # What may differ between runs of one table, beside what their variants change:
@@ -34,7 +34,7 @@ class Cell:
 
   Attributes:
     root: DIR.
-    dataset: a key of `experiments.data.LOADERS`.
+    dataset: a key of `configs.datasets.GET_CONFIG`.
     variant: of its config.
     seed: config.seed.
   """
@@ -107,20 +107,6 @@ def ended(runs: Runs) -> dict[str, list[Cell]]:
   return {variant: cells for variant, cells in found.items() if cells}
 
 
-def default_config(dataset: str, variant: str) -> ml_collections.ConfigDict:
-  """Returns the config of a variant of a data set.
-
-  Raises:
-    UserError: if one of them is unknown.
-  """
-  if dataset not in data.LOADERS:
-    raise UserError(
-      f"unknown data set {dataset!r}; known are {', '.join(data.LOADERS)}"
-    )
-  module = importlib.import_module(f"experiments.configs.{dataset}")
-  return module.get_config(variant)
-
-
 def find_cells(root: pathlib.Path, dataset: str) -> list[Cell]:
   """Returns the cells of a data set that DIR has begun."""
   found = []
@@ -137,7 +123,7 @@ def find_datasets(root: pathlib.Path) -> list[str]:
   Raises:
     UserError: if there are none.
   """
-  found = [name for name in data.LOADERS if find_cells(root, name)]
+  found = [name for name in datasets.GET_CONFIG if find_cells(root, name)]
   if not found:
     raise UserError(
       f"{root} holds no runs of experiments.tables; it needs"

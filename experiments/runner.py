@@ -1,6 +1,5 @@
 """Trains cells, each in a process of its own, once among all that share DIR."""
 
-import ast
 import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -8,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
 from typing import TextIO
 
 import ml_collections
 
 from experiments import cells as cells_lib
 from experiments import errors
+from experiments import fields
 from experiments import report
 from experiments import settings
 from experiments import signals
@@ -42,10 +41,9 @@ def make_config(
       the cell.
   """
   config = cells_lib.default_config(cell.dataset, cell.variant).lock()
-  default = workdirs.flatten(config.to_dict())
-  base = cells_lib.default_config(cell.dataset, "adaptive").to_dict()
-  base = workdirs.flatten(base)
-  fields = {"seed": cell.seed}
+  default = workdirs.fields_of(config)
+  base = workdirs.fields_of(cells_lib.default_config(cell.dataset))
+  config.seed = cell.seed
   for change in changes:
     field, equals, text = change.partition("=")
     if not equals:
@@ -60,25 +58,12 @@ def make_config(
         f"--set is {change!r}, but the variant {cell.variant} has a {field} of"
         " its own; leave it as it is"
       )
-    fields[field] = _parse(text, default.get(field))
-  try:
-    config.update_from_flattened_dict(fields)
-  except (AttributeError, KeyError, TypeError) as error:
-    raise errors.UserError(f"--set: {errors.one_line(error)}") from error
+    try:
+      fields.change(config, field, text)
+    except errors.UserError as error:
+      raise errors.UserError(f"--set: {error}") from error
   settings.check(config)
   return config
-
-
-def _parse(text: str, current: Any) -> Any:
-  """The value of a field that now is `current`."""
-  if isinstance(current, str):
-    return text
-  if isinstance(current, bool):
-    return {"true": True, "false": False}.get(text.lower(), text)
-  try:
-    return ast.literal_eval(text)
-  except (SyntaxError, ValueError):
-    return text
 
 
 def check_begun(configs: Mapping[Cell, ml_collections.ConfigDict]) -> None:

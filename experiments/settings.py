@@ -1,7 +1,8 @@
 """Checks a config and builds what it describes."""
 
-import numbers
+import os
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
@@ -14,13 +15,12 @@ from adq_jax import VQVAE
 from adq_jax.metrics import GAP_KINDS
 from adq_jax.networks import BLOCKS
 from adq_jax.quantizers.vector import UPDATES
-from experiments import data
+from experiments import fields
 from experiments import nonfinite
 from experiments.errors import UserError
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _CHOICES = {
-  "name": tuple(data.LOADERS),
   "schedule": ("constant", "cosine"),
   "temperature": ("linear", "constant"),
   "dtype": tuple(_DTYPES),
@@ -61,18 +61,26 @@ _MINIMA = {
   "data.paper_batch_size": 1,
 }
 _NOT_NEGATIVE = ("memory_budget_gib", "resize_to")  # data fields of some sets
+# JAX counts and indexes in int32.
+_LARGEST = 2**31 - 1
+_MAXIMA = {
+  "seed": 2**32 - 1,  # of a larger one JAX takes the last 32 bits alone
+  "quantizer.capacity": 2**63 - 1,  # the product of two
+}
+_GIB = 2**30
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Raises a UserError for the first field that cannot work."""
+  """Checks a config, and converts values as `fields.check_types` does.
+
+  Raises:
+    UserError: for the first field that cannot work.
+  """
+  fields.check_types(config)
   for field, choices in _CHOICES.items():
     if _get(config, field) not in choices:
       raise _error(config, field, f"one of {', '.join(choices)}")
-  some = {f"data.{name}": 0 for name in _NOT_NEGATIVE if name in config.data}
-  for field, minimum in (_MINIMA | some).items():
-    value = _get(config, field)
-    if not (isinstance(value, numbers.Real) and value >= minimum):
-      raise _error(config, field, f"at least {minimum}")
+  _check_ranges(config)
   for field in (
     "log_every",
     "eval_every",
@@ -129,6 +137,7 @@ def check(config: ml_collections.ConfigDict) -> None:
       "False where the quantizer is not fixed or its update_rule is gradient",
     )
   _check_structures(config)
+  _check_memory(config)
 
 
 def sharded_size(config: ml_collections.ConfigDict) -> int:
@@ -147,11 +156,14 @@ def structures(
     except ValueError as error:
       raise UserError(f"config.quantizer.{error}") from error
   try:
-    return tuple((int(n), int(d)) for n, d in chosen)
-  except (TypeError, ValueError) as error:
+    pairs = tuple((n, d) for n, d in chosen)
+  except (TypeError, ValueError):
+    pairs = ()
+  if not pairs or any(type(size) is not int for size in sum(pairs, ())):
     raise _error(
       config, "quantizer.structures", "pairs of integers, ((N, D), ...)"
-    ) from error
+    )
+  return pairs
 
 
 def create_model(
@@ -224,6 +236,52 @@ def temperature(config: ml_collections.ConfigDict) -> optax.Schedule:
   return lambda steps_done: (config.num_steps - steps_done).astype(jnp.float32)
 
 
+def _check_ranges(config: ml_collections.ConfigDict) -> None:
+  some = {f"data.{name}": 0 for name in _NOT_NEGATIVE if name in config.data}
+  minima = _MINIMA | some
+  for field, value in fields.flatten(config.to_dict()).items():
+    if field in minima and not value >= minima[field]:
+      raise _error(config, field, f"at least {minima[field]}")
+    largest = _MAXIMA.get(field, _LARGEST)
+    if type(value) is int and value > largest:
+      raise _error(config, field, f"at most {largest}")
+
+
+def _check_memory(config: ml_collections.ConfigDict) -> None:
+  """Raises a UserError for a model or a batch that exceeds this machine.
+
+  It counts only a part of the memory that training takes, so that it refuses
+  nothing that fits.
+  """
+  memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  processes = 1
+  if jax.distributed.is_initialized():
+    # Only then, as JAX takes hold of the accelerators here.
+    processes = jax.process_count()
+  size, features = config.data.image_size, config.model.features
+  images = config.batch_size * size**2 * config.data.channels
+  codewords = sum(n * d for n, d in structures(config))
+  is_given = bool(config.quantizer.structures)
+  for names, needed in (
+    (("batch_size", "data.image_size"), images // processes),
+    # A 3x3 convolution in float32, with the two moments of Adam.
+    (("model.features",), 9 * features**2 * 4 * 3),
+    # In float32, with the sums of their points.
+    (
+      ("quantizer.structures" if is_given else "quantizer.capacity",),
+      codewords * 4 * 2 // (processes if sharded_size(config) else 1),
+    ),
+  ):
+    if needed > memory:
+      values = " and ".join(
+        f"config.{name} is {fields.shown(_get(config, name))}" for name in names
+      )
+      raise UserError(
+        f"{values}, which needs at least {needed / _GIB:,.0f} GiB; this"
+        f" machine has {memory / _GIB:,.0f} GiB: use less"
+      )
+
+
 def _check_structures(config: ml_collections.ConfigDict) -> None:
   field, capacity = "quantizer.structures", config.quantizer.capacity
   chosen = structures(config)
@@ -231,6 +289,11 @@ def _check_structures(config: ml_collections.ConfigDict) -> None:
     raise _error(config, field, "a single pair where the quantizer is fixed")
   for codebook_size, embedding_dim in chosen:
     name = f"structure [{codebook_size},{embedding_dim}]"
+    if max(codebook_size, embedding_dim) > _LARGEST:
+      source = field if config.quantizer.structures else "quantizer.capacity"
+      raise UserError(
+        f"config.{source} makes the {name}; both must be at most {_LARGEST}"
+      )
     if capacity == 0:
       if codebook_size < 1 or embedding_dim < 1:
         raise UserError(f"config.{field} has the {name}; both must be positive")
@@ -251,8 +314,6 @@ def _check_structures(config: ml_collections.ConfigDict) -> None:
 def _get(config: ml_collections.ConfigDict, field: str):
   value = config
   for part in field.split("."):
-    if not isinstance(value, ml_collections.ConfigDict) or part not in value:
-      raise UserError(f"config.{field} is missing; see configs/base.py")
     value = value[part]
   return value
 
@@ -260,6 +321,4 @@ def _get(config: ml_collections.ConfigDict, field: str):
 def _error(
   config: ml_collections.ConfigDict, field: str, wanted: str
 ) -> UserError:
-  return UserError(
-    f"config.{field} is {_get(config, field)!r}; it must be {wanted}"
-  )
+  return fields.wrong(field, _get(config, field), wanted)

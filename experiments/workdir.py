@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments.configs import base
+from experiments import fields as fields_lib
 from experiments.errors import InUseError
 from experiments.errors import one_line
 from experiments.errors import UserError
@@ -132,17 +132,14 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   things as they were.
 
   Raises:
-    UserError: if there is none.
+    UserError: if there is none, or it is damaged, or a field of it is unknown
+      or not of its type.
   """
   path = workdir / CONFIG
   try:
-    fields = dict(json.loads(path.read_text()))
-    config = ml_collections.ConfigDict()
-    if "name" in fields:
-      config = base.get_config(fields["name"])
-    with config.ignore_type():
-      config.update(fields)
-    return config
+    return fields_lib.complete(dict(json.loads(path.read_text())))
+  except UserError as error:
+    raise UserError(f"in {path}, {error}") from error
   except FileNotFoundError as error:
     raise UserError(
       f"{workdir} holds no run: it has no {CONFIG}; name a run's directory"
@@ -164,15 +161,4 @@ def _temporary(path: pathlib.Path) -> pathlib.Path:
 
 def fields_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the fields of a config by name, with values as a file has them."""
-  return flatten(json.loads(json.dumps(config.to_dict())))
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Returns the leaves of nested dicts, by names such as "data.channels"."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat.update(flatten(value, f"{prefix}{key}."))
-    else:
-      flat[prefix + key] = value
-  return flat
+  return fields_lib.flatten(json.loads(json.dumps(config.to_dict())))

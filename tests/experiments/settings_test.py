@@ -1,3 +1,5 @@
+from unittest import mock
+
 from absl.testing import parameterized
 import chex
 import jax.numpy as jnp
@@ -141,7 +143,7 @@ class CheckTest(parameterized.TestCase):
     ("steps_per_call", 0, "at least 1"),
     ("log_every", 0, "at least 1"),
     ("learning_rate", -1.0, "at least 0"),
-    ("learning_rate", float("nan"), "at least 0"),
+    ("learning_rate", float("nan"), "a finite number"),
     ("schedule", "step", "one of constant, cosine"),
     ("temperature", "high", "one of linear, constant"),
     ("name", "imagenet", "one of mnist, fashion_mnist, cifar10"),
@@ -154,6 +156,15 @@ class CheckTest(parameterized.TestCase):
     ("quantizer.structures", (512, 128), "pairs of integers"),
     ("quantizer.structures", (("512x128", 1),), "pairs of integers"),
     ("quantizer.structures", ((512, 128), (512, 64)), "65536"),
+    ("quantizer.structures", ((512.0, 128),), "pairs of integers"),
+    ("quantizer.structures", ((True, 128),), "pairs of integers"),
+    ("quantizer.structures", ((512, 128, 1),), "pairs of integers"),
+    ("quantizer.structures", ((2**31, 1),), "at most 2147483647"),
+    ("quantizer.capacity", 2**63, "64 bits"),
+    ("quantizer.capacity", 2**40, "at most 2147483647"),
+    ("seed", 2**32, "at most 4294967295"),  # JAX would take it for 0
+    ("num_steps", 2**31, "at most 2147483647"),
+    ("max_skipped", 2**31, "at most 2147483647"),
     ("quantizer.kind", "vq", "one of adaptive, fixed"),
   )
   def test_a_field_that_cannot_work_is_named(self, field, value, message):
@@ -226,6 +237,66 @@ class CheckTest(parameterized.TestCase):
   def test_a_fixed_codebook_as_wide_as_it_is_long(self):
     with self.assertRaisesRegex(UserError, r"\[64,64\].*N > D"):
       settings.check(photo_patches.get_config("fixed_64x64"))
+
+
+class SizeTest(parameterized.TestCase):
+  """Nothing is allocated before it is known to be too much."""
+
+  @parameterized.parameters(
+    ({"batch_size": 10**9}, "batch_size is 1000000000 and config.data.image_s"),
+    ({"data.image_size": 10**8}, "batch_size is 64 .*image_size is 100000000"),
+    ({"model.features": 10**8}, "config.model.features is 100000000"),
+    (
+      {"quantizer.structures": ((2**31 - 1, 2**16),), "quantizer.capacity": 0},
+      r"config.quantizer.structures is \(\(2147483647, 65536\),\)",
+    ),
+    (
+      {"quantizer.structures": ((10, 10**12),), "quantizer.capacity": 0},
+      r"structures makes the structure \[10,1000000000000\]; both must be",
+    ),
+    (
+      {"quantizer.capacity": 2**45},
+      r"capacity makes the structure \[274877906944,128\]; both",
+    ),
+  )
+  def test_what_no_machine_holds_is_named(self, changes, message):
+    config = photo_patches.get_config("adaptive")
+    config.update_from_flattened_dict(changes)
+    with self.assertRaisesRegex(UserError, message) as context:
+      settings.check(config)
+    self.assertNotIn("\n", str(context.exception))
+
+  def test_the_machine_decides(self):
+    config = photo_patches.get_config()
+    config.batch_size = 2**20  # 3 GiB of images
+    for gib, is_right in ((2, False), (4, True)):
+      memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gib * 2**18}
+      with mock.patch.object(settings.os, "sysconf", memory.get):
+        if is_right:
+          settings.check(config)
+          continue
+        with self.assertRaisesRegex(UserError, "at least 3 GiB; .* has 2 GiB"):
+          settings.check(config)
+
+  def test_processes_share_a_batch_and_a_sharded_codebook(self):
+    config = photo_patches.get_config("fixed_1024x64")
+    config.batch_size = 2**20
+    config.quantizer.capacity = 2**29
+    config.quantizer.structures = ((2**23, 64),)  # 4 GiB with their sums
+    config.quantizer.shard_codebook = True
+    memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 3 * 2**18}
+    self.enter_context(mock.patch.object(settings.os, "sysconf", memory.get))
+    with self.assertRaisesRegex(UserError, "at least 4 GiB"):
+      settings.check(config)
+    self.enter_context(
+      mock.patch.object(
+        settings.jax.distributed, "is_initialized", lambda: True
+      )
+    )
+    self.enter_context(
+      mock.patch.object(settings.jax, "process_count", lambda: 2)
+    )
+    settings.check(config)
 
 
 class SchedulesTest(parameterized.TestCase):
