@@ -140,6 +140,19 @@ def check(config: ml_collections.ConfigDict) -> None:
   _check_memory(config)
 
 
+def check_batch(config: ml_collections.ConfigDict, num_images: int) -> None:
+  """Raises a UserError if a batch has more images than there are to train on.
+
+  Some of them would be in every batch more than once.
+  """
+  if config.batch_size > num_images:
+    raise _error(
+      config,
+      "batch_size",
+      f"at most {num_images}, the training images of {config.name}",
+    )
+
+
 def sharded_size(config: ml_collections.ConfigDict) -> int:
   """Returns how many codewords devices share out; 0 where each has all."""
   return structures(config)[0][0] if config.quantizer.shard_codebook else 0

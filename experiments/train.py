@@ -112,6 +112,7 @@ def _train(
   everywhere = of_all_processes(devices)
   with hosts.main_first("data"):
     splits = data.load(config)
+  settings.check_batch(config, len(splits["train"]))
   model = settings.create_model(config, axis_name=AXIS)
   template = make_template(config, model)
   checkpoints = Checkpoints(workdir, template)

@@ -298,6 +298,16 @@ class SizeTest(parameterized.TestCase):
     )
     settings.check(config)
 
+  def test_a_batch_larger_than_the_training_split(self):
+    config = photo_patches.get_config()
+    config.batch_size = 3840
+    settings.check_batch(config, 3840)
+    config.batch_size = 3841
+    with self.assertRaisesRegex(
+      UserError, "config.batch_size is 3841; it must be at most 3840, the train"
+    ):
+      settings.check_batch(config, 3840)
+
 
 class SchedulesTest(parameterized.TestCase):
   def test_temperature_goes_from_num_steps_to_one(self):

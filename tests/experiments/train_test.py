@@ -51,6 +51,16 @@ class TrainTest(parameterized.TestCase):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir())
 
+  def test_a_batch_larger_than_the_training_split_starts_nothing(self):
+    root = self.root / "run"
+    with self.assertRaisesRegex(
+      UserError, "config.batch_size is 3841; it must be at most 3840, the train"
+    ):
+      run(root, batch_size=3841)
+    self.assertEqual(
+      {path.name for path in root.iterdir()}, {"config.json", "lock"}
+    )
+
   def test_a_run_from_start_to_extension(self):
     root = self.root / "run"
     summary, output = run(root)
