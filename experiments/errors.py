@@ -1,6 +1,7 @@
 """The error for what a user can put right."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import sys
 
 from absl import app
@@ -29,11 +30,16 @@ class InUseError(UserError):
   exit_code = 3
 
 
-def run(main: Callable[[list[str]], None]) -> None:
+def run(
+  main: Callable[[list[str]], None],
+  flags_parser: Callable[
+    [Sequence[str]], list[str]
+  ] = app.parse_flags_with_usage,
+) -> None:
   """Runs a program with absl; a `UserError` or Ctrl-C ends it with one line."""
   try:
     try:
-      app.run(main)
+      app.run(main, flags_parser=flags_parser)
     except KeyboardInterrupt as interrupt:
       raise StoppedError(
         "by SIGINT; go on with the same command"

@@ -9,13 +9,11 @@ from absl import app
 from absl import flags
 from absl import logging
 import ml_collections
-from ml_collections import config_flags
 
+from experiments import config_file
 from experiments import errors
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "FILE[:VARIANT], the experiment; by default that of workdir."
-)
+flags.adopt_module_key_flags(config_file)  # which --help shows
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of the run; by default runs/NAME_VARIANT."
 )
@@ -63,7 +61,8 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
-  # Imported late, so that a wrong flag is told at once.
+  config, workdir = _config_and_workdir()
+  # Imported late, so that a wrong flag or field is told at once.
   from experiments import checkpoints
   from experiments import encoding
   from experiments import hosts
@@ -76,7 +75,6 @@ def main(argv: list[str]) -> None:
     _PROCESS_ID.value,
     _HEARTBEAT.value,
   )
-  config, workdir = _config_and_workdir()
   if _MODE.value in ("encode", "decode"):
     paths = _paths()
     if _MODE.value == "encode":
@@ -108,14 +106,10 @@ def _config_and_workdir() -> tuple[ml_collections.ConfigDict, pathlib.Path]:
   from experiments import workdir as workdirs
 
   workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value)
-  if flags.FLAGS["config"].present:
-    config = _CONFIG.value
-    try:
-      name = config.name
-    except OSError as error:  # of reading the file, kept for this moment
-      reason = errors.one_line(error)
-      raise errors.UserError(f"--config cannot be read: {reason}") from error
-    return config, workdir or pathlib.Path(f"runs/{name}_{config.variant}")
+  config = config_file.from_flags()
+  if config is not None:
+    default = pathlib.Path(f"runs/{config.name}_{config.variant}")
+    return config, workdir or default
   if workdir is None:
     raise errors.UserError(
       "--config is missing; give --config=FILE[:VARIANT], or for a run that"
@@ -125,4 +119,4 @@ def _config_and_workdir() -> tuple[ml_collections.ConfigDict, pathlib.Path]:
 
 
 if __name__ == "__main__":
-  errors.run(main)
+  errors.run(main, config_file.parse_flags)

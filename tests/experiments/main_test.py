@@ -27,6 +27,11 @@ def run_main(*arguments, variant="", name="photo_patches"):
 
 
 class MainTest(parameterized.TestCase):
+  def test_help_shows_the_flags_of_configs(self):
+    result = run_main("--help")
+    self.assertIn("--config: FILE[:VARIANT], the experiment", result.stdout)
+    self.assertIn("--config.FIELD: VALUE of a field", result.stdout)
+
   def test_an_unknown_variant(self):
     result = run_main(variant=":adaptiv")
     self.assertEqual(result.returncode, 2)
@@ -34,12 +39,23 @@ class MainTest(parameterized.TestCase):
       result.stderr, "^error: unknown variant 'adaptiv'.*fixed_NxD.*\n$"
     )
 
+  def test_a_file_of_flags(self):
+    path = self.create_tempfile(content="--config.num_stpes=5\n").full_path
+    result = run_main(f"--flagfile={path}")
+    self.assertEqual(result.returncode, 2)
+    self.assertRegex(result.stderr, "^error: .*did you mean num_steps.*\n$")
+
   def test_no_such_config_file(self):
     result = run_main(variant="thon")
     self.assertEqual(result.returncode, 2)
     self.assertRegex(result.stderr, "^error: --config cannot be read.*\n$")
 
   @parameterized.parameters(
+    ("--config=README.md", "--config=README.md cannot be used: .* Python file"),
+    ("--config=tests", "--config cannot be read: .*tests"),
+    ("--config.num_stpes=5", "no field 'num_stpes'; did you mean num_steps?"),
+    ("--config.quantizer.num_heads=two", "num_heads is 'two'; .* an integer"),
+    ("--noconfig.seed", "config.seed is 'false'; .* an integer"),
     ("--config.data.image_size=30", "config.data.image_size is 30"),
     ("--config.quantizer.capacity=1000", "capacity is 1000"),
   )
