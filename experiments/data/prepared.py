@@ -9,13 +9,13 @@ import os
 import pathlib
 from typing import Any
 
-from absl import logging
 import grain
 import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
+from experiments.data import decoded_file
 from experiments.data import images
 from experiments.data import pipeline
 from experiments.data import preparation
@@ -220,12 +220,9 @@ class _TFRecords:
 
 def _in_memory(records: _Records) -> Images:
   path = records.decoded_file
-  try:
-    decoded = np.load(path)
-    if decoded.shape == records.shape and decoded.dtype == np.uint8:
-      return decoded
-  except (OSError, ValueError, EOFError):
-    pass  # not there yet, or cut short
+  kept = decoded_file.read(path, records.shape)
+  if kept is not None:
+    return kept
   decoded = np.empty(records.shape, np.uint8)
   at_once = max(1, _DECODED_AT_ONCE // int(np.prod(records.shape[1:])))
   batches = pipeline.EvalBatches(records, min(at_once, len(decoded)))
@@ -240,24 +237,13 @@ def _in_memory(records: _Records) -> Images:
       count = int(mask.sum())
       decoded[indices[:count]] = batch[:count]
       progress.update(count)
-  _keep(decoded, path)
+  decoded_file.write(path, decoded)
+  _remove_older(path)
   return decoded
 
 
-def _keep(decoded: np.ndarray, path: pathlib.Path) -> None:
-  """Writes the decoded images whole or not at all, in place of older ones."""
-  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-  try:
-    with open(temporary, "wb") as file:
-      np.save(file, decoded)
-    os.replace(temporary, path)
-  except OSError as error:
-    logging.warning(
-      "Decoded images cannot be kept in %s (%s); the next run decodes again",
-      path,
-      one_line(error),
-    )
-  # What is left of other states of the records, or of a write that failed.
+def _remove_older(path: pathlib.Path) -> None:
+  """What is left of other states of the records, or of a write that failed."""
   kind = path.name.rpartition("_")[0]
   for older in path.parent.glob(f"{kind}_*.npy*"):
     if older != path:
