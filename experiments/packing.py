@@ -47,8 +47,7 @@ def pack(values: np.ndarray, base: int) -> bytes:
   Raises:
     ValueError: if one is out of range.
   """
-  if values.size and not 0 <= values.min() <= values.max() < base:
-    raise ValueError(f"a number is not in [0, {base})")
+  _check_range(values, base)
   digits, bits = block(base)
   values = values.astype(np.uint64)
   whole, rest = np.split(values, [len(values) // digits * digits])
@@ -93,8 +92,12 @@ def encode_symbols(symbols: np.ndarray, num_symbols: int) -> bytes:
   Args:
     symbols: one or more.
     num_symbols: at most `MAX_SYMBOLS`.
+
+  Raises:
+    ValueError: if one is out of range.
   """
-  counts = np.bincount(symbols, minlength=num_symbols)
+  _check_range(symbols, num_symbols)
+  counts = np.bincount(symbols.astype(np.intp), minlength=num_symbols)
   shares = np.maximum(counts * 2**_SHARE_BITS // counts.sum(), counts > 0)
   shares[np.argmax(shares)] += 2**_SHARE_BITS - shares.sum()
   starts = np.cumsum(shares) - shares
@@ -145,6 +148,14 @@ def decode_symbols(content: bytes, count: int, num_symbols: int) -> np.ndarray:
   if state != _LOWEST or next(words, None) is not None:
     raise ValueError("the choice of codebooks does not end where it began")
   return np.array(symbols, np.int32)
+
+
+def _check_range(values: np.ndarray, base: int) -> None:
+  # Fractions would be cut off in silence.
+  if not np.issubdtype(values.dtype, np.integer):
+    raise ValueError(f"numbers are {values.dtype}; they must be integers")
+  if values.size and not 0 <= values.min() <= values.max() < base:
+    raise ValueError(f"a number is not in [0, {base})")
 
 
 def _bits(base: int, digits: int) -> int:

@@ -5,7 +5,7 @@ A file is, all numbers big-endian,
     magic     8 bytes, 89 "ADQTOK" 0A
     version   16 bits, 1
     size      32 bits, of the header in bytes, at most 65,536
-    header    JSON, an object with the fields of `Header`
+    header    JSON, an object with the fields of `Header`; spaces may follow
     chunks    until they have all of the header's images
     SHA-256   32 bytes, of everything before
 
@@ -33,6 +33,7 @@ into 64 bits.
 """
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -104,12 +105,25 @@ class Chunk:
 
 
 class Writer:
-  """Writes a token file, chunk by chunk."""
+  """Writes a token file, chunk by chunk.
+
+  Attributes:
+    num_images: written so far.
+  """
 
   def __init__(self, file: BinaryIO, header: Header):
+    """Writes the header.
+
+    Args:
+      file: open for writing, and for reading too where fewer images may come
+        than the header says.
+      header: of the file.
+    """
     self._file = file
+    self._header = header
     self._sizes = [size for size, _ in header.structures]
     self._hash = hashlib.sha256()
+    self.num_images = 0
     content = json.dumps(dataclasses.asdict(header)).encode()
     self._write(_START.pack(_MAGIC, VERSION, len(content)) + content)
 
@@ -132,11 +146,27 @@ class Writer:
     )
     for part in (head, names, books, packed):
       self._write(part)
+    self.num_images += len(chunk.names)
     return len(head) + len(books) + len(packed)
 
   def finish(self) -> None:
-    """Writes the hash, after the last chunk."""
+    """Writes the hash, after the last chunk.
+
+    Where there were fewer images than the header says, it is put right first.
+    """
+    if self.num_images < self._header.num_images:
+      self._correct_header()
     self._file.write(self._hash.digest())
+
+  def _correct_header(self) -> None:
+    # Spaces keep its size.
+    size = len(json.dumps(dataclasses.asdict(self._header)).encode())
+    right = dataclasses.replace(self._header, num_images=self.num_images)
+    content = json.dumps(dataclasses.asdict(right)).encode().ljust(size)
+    self._file.seek(_START.size)
+    self._file.write(content)
+    self._file.seek(0)
+    self._hash = _hash_of(self._file, os.fstat(self._file.fileno()).st_size)
 
   def _write(self, content: bytes) -> None:
     self._hash.update(content)
@@ -158,20 +188,14 @@ class Reader:
         damaged; while iterating, too.
     """
     self._path = path
-    try:
-      with open(path, "rb") as file:
-        self.header = self._read_header(file)
-        self._chunks_at = file.tell()
-        self._check_hash(file)
-    except OSError as error:
-      raise UserError(
-        f"token file {path} cannot be read ({one_line(error)}); name one that"
-        " --mode=encode wrote"
-      ) from error
+    with self._open() as file:
+      self.header = self._read_header(file)
+      self._chunks_at = file.tell()
+      self._check_hash(file)
 
   def __iter__(self) -> Iterator[Chunk]:
     seen = 0
-    with open(self._path, "rb") as file:
+    with self._open() as file:
       end = os.fstat(file.fileno()).st_size - _HASH_BYTES
       file.seek(self._chunks_at)
       while seen < self.header.num_images:
@@ -187,6 +211,17 @@ class Reader:
       f"token file {self._path} is damaged, {why}; fetch it again, or encode"
       " the images again"
     )
+
+  @contextlib.contextmanager
+  def _open(self) -> Iterator[BinaryIO]:
+    try:
+      with open(self._path, "rb") as file:
+        yield file
+    except OSError as error:
+      raise UserError(
+        f"token file {self._path} cannot be read ({one_line(error)}); name one"
+        " that --mode=encode wrote"
+      ) from error
 
   def _read_header(self, file: BinaryIO) -> Header:
     start = file.read(_START.size)
@@ -211,12 +246,9 @@ class Reader:
       raise self.damaged(f"its header is wrong ({one_line(error)})") from error
 
   def _check_hash(self, file: BinaryIO) -> None:
-    left = os.fstat(file.fileno()).st_size - _HASH_BYTES
+    size = os.fstat(file.fileno()).st_size - _HASH_BYTES
     file.seek(0)
-    digest = hashlib.sha256()
-    while left > 0 and (part := file.read(min(left, _AT_ONCE))):
-      digest.update(part)
-      left -= len(part)
+    digest = _hash_of(file, size)
     if file.read(_HASH_BYTES) != digest.digest():
       raise self.damaged("its SHA-256 is another")
 
@@ -256,13 +288,31 @@ class Reader:
 
 def check_name(name: Any) -> None:
   """Raises a ValueError unless `name` is a path that stays in its folder."""
+  fault = name_fault(name)
+  if fault:
+    raise ValueError(f"{name!r:.99} {fault}")
+
+
+def name_fault(name: Any) -> str | None:
+  """Returns why a name is no path that stays in its folder, if it is none."""
   if not isinstance(name, str) or any(c < " " or c == "\x7f" for c in name):
-    raise ValueError(f"{name!r:.99} is no name of a file")
-  parts = name.split("/")
-  if {"", ".", ".."} & set(parts) or "\\" in name:
-    raise ValueError(f"{name!r:.99} is no path inside a folder")
-  if len(name.encode()) > _MAX_NAME:
-    raise ValueError(f"{name!r:.99} is longer than {_MAX_NAME} bytes")
+    return "is no name of a file"
+  try:
+    size = len(name.encode())
+  except UnicodeEncodeError:
+    return "is no UTF-8"
+  if {"", ".", ".."} & set(name.split("/")) or "\\" in name:
+    return "is no path inside a folder"
+  return f"is longer than {_MAX_NAME} bytes" if size > _MAX_NAME else None
+
+
+def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
+  """The SHA-256 of the next `size` bytes."""
+  digest = hashlib.sha256()
+  while size > 0 and (part := file.read(min(size, _AT_ONCE))):
+    digest.update(part)
+    size -= len(part)
+  return digest
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -72,6 +72,50 @@ class TokensTest(parameterized.TestCase):
         for a, b in zip(found.indices, wanted.indices, strict=True):
           np.testing.assert_array_equal(a, b)
 
+  @parameterized.parameters((5, 12), (5, 5), (1, 100_000))
+  def test_fewer_images_than_were_promised(self, count, promised):
+    with open(self.path, "x+b") as file:
+      writer = tokens.Writer(file, header(num_images=promised))
+      for chunk in chunks(counts=(count,)):
+        writer.write(chunk)
+      writer.finish()
+    reader = tokens.Reader(self.path)
+    self.assertEqual(reader.header, header(num_images=count))
+    (found,) = reader
+    (wanted,) = chunks(counts=(count,))
+    np.testing.assert_array_equal(found.book, wanted.book)
+
+  @parameterized.parameters(np.uint8, np.int8, np.uint16, np.int64, np.uint64)
+  def test_codes_of_any_type_of_integers(self, dtype):
+    write(
+      self.path,
+      header(),
+      (
+        dataclasses.replace(
+          chunk,
+          book=chunk.book.astype(dtype),
+          indices=tuple(index.astype(dtype) for index in chunk.indices),
+        )
+        for chunk in chunks()
+      ),
+    )
+    for found, wanted in zip(tokens.Reader(self.path), chunks(), strict=True):
+      np.testing.assert_array_equal(found.book, wanted.book)
+      for a, b in zip(found.indices, wanted.indices, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+  def test_codes_that_are_none(self):
+    (chunk,) = chunks(counts=(2,))
+    for changes, message in (
+      ({"book": chunk.book + 1}, r"not in \[0, 3\)"),
+      ({"book": chunk.book - 1}, r"not in \[0, 3\)"),
+      ({"book": chunk.book.astype(np.float32)}, "must be integers"),
+      ({"indices": tuple(i + 0.5 for i in chunk.indices)}, "must be integers"),
+      ({"indices": tuple(i - 50 for i in chunk.indices)}, r"not in \[0, 16\)"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        write(self.path, header(), [dataclasses.replace(chunk, **changes)])
+
   def test_the_bytes_are_those_of_the_description(self):
     book = np.zeros((1, 1, 2), np.int32)
     chunk = tokens.Chunk(("a",), book, (np.array([3, 5]),))
