@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import tempfile
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ from experiments.checkpoints import load_state
 from experiments.data import folder as folders
 from experiments.data import images as image_files
 from experiments.data import pipeline
+from experiments.data import walk
 from experiments.devices import AXIS
 from experiments.devices import replicate
 from experiments.devices import shard
@@ -44,6 +46,7 @@ def encode(
   output: pathlib.Path,
   *,
   crop: bool = False,
+  skip_bad: bool = False,
 ) -> None:
   """Writes the codes of all images in a folder, and those in it, to a file.
 
@@ -57,14 +60,21 @@ def encode(
     output: the token file; there must be none yet.
     crop: whether to cut images, at all edges alike, to sides that are multiples
       of the model's downsampling.
+    skip_bad: whether to leave out, and list, files that cannot be encoded.
 
   Raises:
-    UserError: if there is no model or no image, an image is damaged, too large
-      or of sides that the model cannot encode, or the file cannot be written.
+    UserError: if there is no model or no image, or the file cannot be written;
+      or unless `skip_bad`, naming all of them, if images are damaged, too large
+      or of sides or a name that cannot be encoded, or folders or links below
+      cannot be read.
   """
   _check(config, workdir, output)
+  _check_outside(output, folder)
   factor = config.model.downsampling
   batches = folders.Batches(folder, factor, config.data.channels, crop)
+  if batches.bad and not (skip_bad and batches.num_images):
+    raise batches.refusal([])
+  batches.say_left_out(batches.bad)
   model, state = load_state(config, workdir)
   structures = settings.structures(config)
   header = tokens.Header(
@@ -85,14 +95,20 @@ def encode(
     state.variables,
   )
   chosen = np.zeros(len(structures))
-  sent, size = np.zeros(len(structures)), 0
+  sent, size, left_out = np.zeros(len(structures)), 0, []
   with (
     _replacing(output) as temporary,
-    open(temporary, "xb") as file,
+    open(temporary, "x+b") as file,
     _progress("Encoding", batches.num_images) as progress,
   ):
     writer = tokens.Writer(file, header)
-    for names, images in pipeline.iterate(batches):
+    for number, (names, images, bad) in enumerate(pipeline.iterate(batches)):
+      if bad and not skip_bad:
+        raise batches.refusal(bad, number + 1)
+      left_out += bad
+      progress.update(len(names) + len(bad))
+      if not names:
+        continue
       book, index, is_sent = mapped(images)
       indices = tuple(
         index[..., i][is_sent[..., i]] for i in range(len(structures))
@@ -100,11 +116,16 @@ def encode(
       size += writer.write(tokens.Chunk(names, book, indices))
       chosen += np.bincount(book.reshape(-1), minlength=len(structures))
       sent += [len(index) for index in indices]
-      progress.update(len(names))
+    if not writer.num_images:
+      raise batches.refusal(left_out, len(batches))
     writer.finish()
+  batches.say_left_out(left_out)
+  num_bad = len(batches.bad) + len(left_out)
   promised = float(nominal_rate(chosen, [n for n, _ in structures], sent))
   print(
-    f"{output}: {batches.num_images} images, {chosen.sum():.0f} positions,"
+    f"{walk.printable(output)}: {writer.num_images} images,"
+    f"{f' {num_bad} files left out,' * (num_bad > 0)}"
+    f" {chosen.sum():.0f} positions,"
     f" {8 * size / chosen.sum():.3f} bits/position (nominal rate"
     f" {promised:.3f}), {output.stat().st_size} bytes"
   )
@@ -165,7 +186,7 @@ def decode(
           file.write(image_files.to_png(Image.fromarray(image.squeeze())))
       count += len(images)
       progress.update(len(images))
-  print(f"{output}: {count} images")
+  print(f"{walk.printable(output)}: {count} images")
 
 
 class _Mapped:
@@ -230,32 +251,66 @@ def _check(
     )
   settings.check(config)
   workdirs.check_same_run(workdir, config)
-  _check_absent(output)
+  with _replacing(output, is_trial=True):
+    pass
 
 
-def _check_absent(output: pathlib.Path) -> None:
-  if os.path.lexists(output):
-    raise UserError(f"{output} exists already; name another with --output")
+def _check_outside(output: pathlib.Path, folder: pathlib.Path) -> None:
+  """Refuses to write among the images, where the next encoding would look."""
+  place, images = map(os.path.realpath, (output.parent, folder))
+  if pathlib.Path(place).is_relative_to(images):
+    raise UserError(
+      f"{output} is in {folder}, the folder of the images; name a place"
+      " elsewhere with --output"
+    )
 
 
 @contextlib.contextmanager
-def _replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a temporary name to what becomes `output` when it is whole."""
-  temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
+def _replacing(
+  output: pathlib.Path, *, is_trial: bool = False
+) -> Iterator[pathlib.Path]:
+  """Gives a place to what becomes `output` when it is whole.
+
+  It is in a new directory on the same disk, so that it can have its own name,
+  as long as names may be, and nothing that is there is in its way.
+
+  Args:
+    output: a file or a folder.
+    is_trial: whether only to find out if it can be written.
+  """
+  directory = None
   try:
-    yield temporary
     _check_absent(output)
-    os.rename(temporary, output)
+    directory = tempfile.mkdtemp(
+      prefix=f"{output.name[:20]}.", suffix=".tmp", dir=output.parent
+    )
+    temporary = pathlib.Path(directory) / output.name
+    yield temporary
+    if not is_trial:
+      _check_absent(output)
+      os.rename(temporary, output)
   except OSError as error:
+    reason = error.strerror or one_line(error)
     raise UserError(
-      f"{output} cannot be written ({one_line(error)}); make room, or name"
-      " another place with --output"
+      f"{output} cannot be written ({reason}); make room, or name another"
+      " place with --output"
     ) from error
   finally:
-    if temporary.is_dir():
-      shutil.rmtree(temporary, ignore_errors=True)
-    else:
-      temporary.unlink(missing_ok=True)
+    if directory:
+      shutil.rmtree(directory, ignore_errors=True)
+
+
+def _check_absent(output: pathlib.Path) -> None:
+  if not output.parent.is_dir():
+    raise UserError(
+      f"{output} cannot be written ({output.parent} is no directory); make it"
+      " first, or name another place with --output"
+    )
+  try:
+    os.lstat(output)
+  except FileNotFoundError:
+    return
+  raise UserError(f"{output} exists already; name another with --output")
 
 
 def _progress(what: str, count: int) -> tqdm.tqdm:

@@ -37,6 +37,11 @@ _CROP = flags.DEFINE_bool(
   "In encoding, cut what is over at the edges of images whose sides are no"
   " multiples of the model's downsampling.",
 )
+_SKIP_BAD = flags.DEFINE_bool(
+  "skip_bad",
+  False,
+  "In encoding, leave out files that cannot be encoded, and list them.",
+)
 _COORDINATOR = flags.DEFINE_string(
   "coordinator_address",
   None,
@@ -78,7 +83,9 @@ def main(argv: list[str]) -> None:
   if _MODE.value in ("encode", "decode"):
     paths = _paths()
     if _MODE.value == "encode":
-      encoding.encode(config, workdir, *paths, crop=_CROP.value)
+      encoding.encode(
+        config, workdir, *paths, crop=_CROP.value, skip_bad=_SKIP_BAD.value
+      )
     else:
       encoding.decode(config, workdir, *paths)
     return

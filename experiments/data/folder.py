@@ -1,27 +1,39 @@
 """The images of a user's folder, in batches."""
 
+from collections.abc import Iterable
+from collections.abc import Sequence
 import itertools
 import pathlib
 
 import grain
 import numpy as np
+import tqdm
 
 from experiments import tokens
 from experiments.data import images
-from experiments.errors import one_line
+from experiments.data import pipeline
+from experiments.data import walk
+from experiments.data.walk import Bad
 from experiments.errors import UserError
 
-_SUFFIXES = ".bmp .gif .jpeg .jpg .png .tif .tiff .webp".split()
 _BATCH_PIXELS = 2**20  # at once in memory, and on the devices
+_NAMED = 20  # bad files, in one error
+_TELL_AFTER_SECONDS = 2
 
 
 class Batches(grain.sources.RandomAccessDataSource):
   """The images of a folder, those of one size together, in batches.
 
-  A batch is their names, paths in the folder, and uint8 `[n, H, W, C]`.
+  A batch is the names of its images, which are paths in the folder; the images,
+  uint8 `[n, H, W, C]`; and the files that turn out to be bad, a list.  Where
+  all do, there is no image, and no array.
+
+  To find those beforehand, every image would have to be decoded twice, and of a
+  large folder decoding is what takes the time.
 
   Attributes:
-    num_images: in all batches.
+    num_images: in all batches, bad ones included.
+    bad: files that cannot be encoded, as far as their first bytes tell it.
   """
 
   def __init__(
@@ -36,25 +48,30 @@ class Batches(grain.sources.RandomAccessDataSource):
       crop: whether what is over is cut, at both edges alike.
 
     Raises:
-      UserError: if there is no image, or one that is damaged, too large, of
-        other sides, or of a name that cannot be kept.
+      UserError: if there is no folder that can be read, or nothing in it.
     """
     self._folder = folder
     self._factor = factor
     self._channels = channels
-    sizes, unfit = {}, []
-    for name in _image_names(folder):
-      height, width = _shown_size(folder / name)
-      fit = self._fit((height, width))
-      if min(fit) == 0 or not (crop or fit == (height, width)):
-        unfit.append(f"{folder / name} ({width} x {height})")
-      sizes[name] = fit
-    if unfit:
+    self._crop = crop
+    self._crop_helps = False
+    found = walk.find(folder)
+    self.bad = list(found.bad)
+    sizes = {}
+    for name in found.images:
+      try:
+        sizes[name] = self._fit(images.shown_size(folder / name))
+      except ValueError as error:
+        self.bad.append(_bad(name, error))
+    for clash in _clashes(sizes):
+      self.bad.append(clash)
+      del sizes[clash.name]
+    if not (sizes or self.bad):
       raise UserError(
-        f"{len(unfit)} of {len(sizes)} images have sides that are no multiples"
-        f" of {factor}, the model's downsampling, the first {unfit[0]}; resize"
-        " them, or have their edges cut with --crop"
+        f"folder {folder} has no image: no file that ends in one of"
+        f" {', '.join(walk.SUFFIXES)}"
       )
+    self._say_what_is_no_image(found)
     self.num_images = len(sizes)
     self._batches = []
     by_size = sorted(sizes, key=lambda name: (sizes[name], name))
@@ -68,23 +85,87 @@ class Batches(grain.sources.RandomAccessDataSource):
   def __len__(self) -> int:
     return len(self._batches)
 
-  def __getitem__(self, number: int) -> tuple[tuple[str, ...], np.ndarray]:
+  def __getitem__(
+    self, number: int
+  ) -> tuple[tuple[str, ...], np.ndarray | None, list[Bad]]:
     names, size = self._batches[number]
-    return names, np.stack([self._read(name, size) for name in names])
+    read, bad = {}, []
+    for name in names:
+      try:
+        read[name] = self._read(name, size)
+      except ValueError as error:
+        bad.append(_bad(name, error))
+    return tuple(read), np.stack([*read.values()]) if read else None, bad
+
+  def refusal(self, bad: Sequence[Bad], first: int = 0) -> UserError:
+    """Returns the error that names all files that are bad.
+
+    Args:
+      bad: those that are known, beside `self.bad`.
+      first: the number of the batch from which on all others are read, to find
+        the rest of them.
+    """
+    bad = [*self.bad, *bad]
+    if first < len(self):
+      with tqdm.tqdm(
+        total=len(self) - first,
+        desc="Reading the other images",
+        unit="batch",
+        delay=_TELL_AFTER_SECONDS,
+        disable=None,  # where there is no terminal
+      ) as progress:
+        for _, _, more in pipeline.iterate(self, first):
+          bad += more
+          progress.update()
+    bad.sort(key=lambda one: one.name)
+    listed = ", ".join(map(str, bad[:_NAMED]))
+    if len(bad) > _NAMED:
+      listed += f" and {len(bad) - _NAMED} others"
+    remedy = "put them right or take them away"
+    if self._crop_helps:
+      remedy += f", have sides cut to multiples of {self._factor} with --crop"
+    if self.num_images + len(self.bad) > len(bad):
+      remedy += ", or leave them out with --skip_bad"
+    count = "1 file" if len(bad) == 1 else f"{len(bad)} files"
+    return UserError(
+      f"{count} of {walk.printable(self._folder)} cannot be encoded: {listed};"
+      f" {remedy}"
+    )
+
+  def say_left_out(self, bad: Iterable[Bad]) -> None:
+    """Prints which files are left out, a line each."""
+    for one in sorted(bad, key=lambda one: one.name):
+      print(f"Leaving out {one}")
+
+  def _say_what_is_no_image(self, found: walk.Found) -> None:
+    folder = walk.printable(self._folder)
+    if found.others:
+      print(f"Leaving out {found.others} files of {folder} that are no images")
+    if found.repeated:
+      links = ", ".join(map(walk.printable, found.repeated))
+      print(
+        "Leaving out what links to folders that are read under another name,"
+        f" or that contain {folder}: {links}"
+      )
 
   def _read(self, name: str, size: tuple[int, int]) -> np.ndarray:
-    path = self._folder / name
-    try:
-      image = images.read(path, self._channels)
-    except ValueError as error:
-      raise _unreadable(error) from error
+    image = images.read(self._folder / name, self._channels)
     if self._fit(image.shape[:2]) != size:
-      raise UserError(f"image {path} has changed meanwhile; encode again")
+      raise ValueError("has changed meanwhile; encode again")
     top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
     return image[top : top + size[0], left : left + size[1]]
 
   def _fit(self, size: tuple[int, int]) -> tuple[int, int]:
+    """The size, or with `crop` what is left of it, or a ValueError."""
     height, width = (side // self._factor * self._factor for side in size)
+    pixels = f"{size[1]} x {size[0]} pixels"
+    if min(height, width) == 0:
+      raise ValueError(f"{pixels}, where a side must have {self._factor}")
+    if not self._crop and (height, width) != size:
+      self._crop_helps = True
+      raise ValueError(
+        f"{pixels}, sides that are no multiples of {self._factor}"
+      )
     return height, width
 
 
@@ -93,49 +174,24 @@ def decoded_name(name: str) -> str:
   return str(pathlib.PurePosixPath(name).with_suffix(".png"))
 
 
-def _image_names(folder: pathlib.Path) -> list[str]:
-  """The paths of a folder's images in it, hidden ones left out, checked."""
-  if not folder.is_dir():
-    raise UserError(f"--input is {folder}; it must be a folder of images")
-  names, decoded, others = [], {}, 0
-  for path in sorted(folder.rglob("*")):
-    relative = path.relative_to(folder)
-    if any(part[0] == "." for part in relative.parts) or not path.is_file():
+def _bad(name: str, error: ValueError) -> Bad:
+  is_known = isinstance(error, images.DecodingError)
+  return Bad(name, error.reason if is_known else str(error))
+
+
+def _clashes(names: Iterable[str]) -> list[Bad]:
+  """Images that, decoded, would take the place of others or of a folder."""
+  bad, files, folders = [], {}, {}
+  for name in sorted(names):
+    decoded = decoded_name(name)
+    above = [str(p) for p in pathlib.PurePosixPath(decoded).parents][:-1]
+    others = [files.get(place) for place in (decoded, *above)]
+    others = [other for other in (*others, folders.get(decoded)) if other]
+    if others:
+      reason = f"cannot be decoded beside {others[0]}; rename one of them"
+      bad.append(Bad(name, reason))
       continue
-    if path.suffix.lower() not in _SUFFIXES:
-      others += 1
-      continue
-    name = relative.as_posix()
-    try:
-      tokens.check_name(name)
-    except ValueError as error:
-      raise UserError(
-        f"folder {folder} has an image of a name that cannot be kept"
-        f" ({one_line(error)}); rename it"
-      ) from error
-    other = decoded.setdefault(decoded_name(name), name)
-    if other != name:
-      raise UserError(
-        f"images {other} and {name} of {folder} would have one name when they"
-        " are decoded; rename one"
-      )
-    names.append(name)
-  if not names:
-    raise UserError(
-      f"folder {folder} has no image: no file that ends in one of"
-      f" {', '.join(_SUFFIXES)}"
-    )
-  if others:
-    print(f"Leaving out {others} files of {folder} that are no images")
-  return names
-
-
-def _shown_size(path: pathlib.Path) -> tuple[int, int]:
-  try:
-    return images.shown_size(path)
-  except ValueError as error:
-    raise _unreadable(error) from error
-
-
-def _unreadable(error: ValueError) -> UserError:
-  return UserError(f"{one_line(error)}; put it right, or take it away")
+    files[decoded] = name
+    for folder in above:
+      folders.setdefault(folder, name)
+  return bad

@@ -23,6 +23,7 @@ from experiments import evaluate
 from experiments import settings
 from experiments import tokens
 from experiments import workdir as workdirs
+from experiments.data import folder as folders
 from experiments.errors import UserError
 from experiments.state import create_state
 from tests.experiments import tiny
@@ -178,7 +179,8 @@ class RefusedTest(Case):
   def test_sides_that_are_no_multiples(self):
     make_images(self.folder, ((16, 16), (18, 16), (16, 23)))
     self.refused(
-      r"2 of 3 images have sides .* of 4, .*2.png \(23 x 16\); .*--crop",
+      r"2 files of .* 2.png \(23 x 16 pixels, sides that are no multiples of"
+      r" 4\), below/x.bmp \(16 x 18 .*; put .* multiples of 4 with --crop",
       encoding.encode,
       self.folder,
       self.file,
@@ -201,18 +203,87 @@ class RefusedTest(Case):
     refused("has no image: no file that ends in one of .bmp, .gif")
     image = self.folder / "a.png"
     image.write_bytes(b"no image")
-    refused("image .*a.png does not decode, of no known format; put it right")
+    refused(
+      r"images cannot be .* a.png \(does not decode, of no known format\)"
+    )
     Image.new("1", (5000, 5000)).save(image)
-    refused("a.png does not decode, 5000 x 5000 pixels are more than 16777216")
+    refused("a.png .does not decode, 5000 x 5000 pixels are more than 16777216")
     Image.new("RGB", (16, 16)).save(image)
     content = image.read_bytes()
     image.write_bytes(content[: len(content) // 2])
-    refused("image .*a.png does not decode")
+    refused("a.png .does not decode")
     image.write_bytes(content)
     Image.new("RGB", (16, 16)).save(self.folder / "a.bmp")
-    refused("images a.bmp and a.png .* would have one name")
+    refused(r"a.png \(cannot be decoded beside a.bmp; rename one of them\)")
     os.rename(self.folder / "a.bmp", self.folder / "b\nc.bmp")
-    refused("an image of a name that cannot be kept .*rename it")
+    refused(r"'b\\nc.bmp' \(has a name that is no name of a file; rename it\)")
+
+  def make_bad_images(self):
+    make_images(self.folder, [(16, 16)] * 9 + [(20, 16)] * 3 + [(18, 16)])
+    (self.folder / "a.png").write_text("no image")
+    (self.folder / "link").symlink_to("nowhere")
+    for name in ("3.png", "7.png"):
+      path = self.folder / name
+      path.write_bytes(path.read_bytes()[:-100])
+
+  def test_all_bad_files_are_named_at_once(self):
+    self.make_bad_images()
+    with mock.patch.object(encoding, "load_state", side_effect=AssertionError):
+      self.refused(
+        r"5 files .* 12.png \(16 x 18 .* 3.png \(.* 7.png \(does not decode, .*"
+        r" a.png \(.* link \(.*; put .*, or leave them out with --skip_bad",
+        encoding.encode,
+        self.folder,
+        self.file,
+      )
+
+  def test_files_that_turn_out_to_be_bad_are_named_at_once_too(self):
+    self.make_bad_images()
+    for name in ("a.png", "link", "12.png"):
+      (self.folder / name).unlink()
+    with mock.patch.object(folders, "_BATCH_PIXELS", 16 * 16):
+      self.refused(
+        r"2 files .* 3.png \(does not decode, .* 7.png \(does not .*--skip_bad",
+        encoding.encode,
+        self.folder,
+        self.file,
+      )
+
+  def test_bad_files_are_left_out(self):
+    self.make_bad_images()
+    with mock.patch.object(folders, "_BATCH_PIXELS", 3 * 16 * 16):
+      said = self.said(
+        encoding.encode, self.folder, self.file, skip_bad=True
+      ).splitlines()
+    self.assertLen(said, 6)
+    for line, name in zip(
+      said[:5], ("12.png", "a.png", "link", "3.png", "7.png"), strict=True
+    ):
+      self.assertStartsWith(line, f"Leaving out {name} (")
+    self.assertIn("x.tokens: 10 images, 5 files left out, 172 pos", said[5])
+    self.assertEqual(tokens.Reader(self.file).header.num_images, 10)
+    self.said(encoding.decode, self.file, self.output)
+    self.assertLen(list(self.output.rglob("*.png")), 10)
+    with self.subTest("the file is that of a folder without them"):
+      first = self.file.read_bytes()
+      for name in ("a.png", "link", "12.png", "3.png", "7.png"):
+        (self.folder / name).unlink()
+      self.file.unlink()
+      with mock.patch.object(folders, "_BATCH_PIXELS", 2**20):
+        self.said(encoding.encode, self.folder, self.file, skip_bad=True)
+      self.assertEqual(tokens.Reader(self.file).header.num_images, 10)
+      self.assertLess(self.file.stat().st_size, len(first))
+
+  def test_nothing_is_left_when_bad_files_are_left_out(self):
+    make_images(self.folder, ((16, 16), (16, 16)))
+    for path in self.folder.rglob("*.*"):
+      path.write_bytes(path.read_bytes()[:-100])
+    for _ in range(2):
+      with self.assertRaisesRegex(UserError, "2 files .* take them away$"):
+        self.said(encoding.encode, self.folder, self.file, skip_bad=True)
+      self.assertFalse(self.file.exists())
+      for path in self.folder.rglob("*.*"):
+        path.write_bytes(b"")
 
   def test_nothing_is_overwritten(self):
     make_images(self.folder)
@@ -226,14 +297,77 @@ class RefusedTest(Case):
     self.output.mkdir()
     self.refused("exists already", encoding.decode, self.file, self.output)
 
-  def test_a_place_that_cannot_be_written(self):
+  @parameterized.parameters("encode", "decode")
+  def test_a_place_that_cannot_be_written(self, mode):
     make_images(self.folder)
-    self.refused(
-      "nowhere/x cannot be written .*name another place with --output",
-      encoding.encode,
-      self.folder,
+    self.said(encoding.encode, self.folder, self.file)
+    source = self.folder if mode == "encode" else self.file
+    denied = PermissionError(13, "Permission denied")
+    self.enter_context(
+      mock.patch.object(encoding, "load_state", side_effect=AssertionError)
+    )
+
+    def refused(message, output):
+      self.refused(message, getattr(encoding, mode), source, output)
+
+    other_place = "name another place with --output"
+    refused(
+      f"nowhere/x cannot be written .*nowhere is no directory.*{other_place}",
       self.root / "nowhere" / "x",
     )
+    refused(
+      f"x.tokens/y cannot be written .*x.tokens is no directory.*{other_place}",
+      self.file / "y",
+    )
+    for name in ("x" * 256, "ü" * 128, "x/" * 3000 + "x"):
+      refused(
+        f"cannot be written .File name too l.*{other_place}", self.root / name
+      )
+    (self.root / "gone").symlink_to("nowhere")
+    refused("gone exists already; name another", self.root / "gone")
+    with mock.patch.object(tempfile, "mkdtemp", side_effect=denied):
+      refused(
+        f"x cannot be written .Permission.*{other_place}", self.root / "x"
+      )
+
+  def test_not_among_the_images(self):
+    make_images(self.folder)
+    (self.root / "link").symlink_to(self.folder / "below")
+    for place in (self.folder, self.folder / "below", self.root / "link"):
+      self.refused(
+        "is in .*images, the folder of the images; name a place elsewhere",
+        encoding.encode,
+        self.folder,
+        place / "x.tokens",
+      )
+
+  def test_names_as_long_as_names_may_be(self):
+    make_images(self.folder)
+    for name in ("x" * 255, "ü" * 127):
+      self.file, self.output = self.root / name, self.root / f"y{name[1:]}"
+      self.said(encoding.encode, self.folder, self.file)
+      self.said(encoding.decode, self.file, self.output)
+      self.assertLen(list(self.output.rglob("*.png")), 3)
+    self.assertLen(list(self.root.iterdir()), 6)
+
+  def test_what_is_there_is_in_nobodys_way(self):
+    make_images(self.folder)
+    mine = self.root / f"x.tokens.{os.getpid()}.tmp"
+    mine.write_text("mine")
+    self.said(encoding.encode, self.folder, self.file)
+    self.assertEqual(mine.read_text(), "mine")
+
+  def test_names_that_no_terminal_shows(self):
+    make_images(self.folder)
+    (self.folder / "caf\udce9.png").touch()
+    self.file = self.root / "caf\udce9"
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # strict
+    with contextlib.redirect_stdout(output):
+      encoding.encode(
+        self.config, self.run_dir, self.folder, self.file, skip_bad=True
+      )
+    output.seek(0)
+    self.assertIn("Leaving out 'caf\\udce9.png' (has a name", output.read())
 
   def test_killed_in_between_it_leaves_no_file(self):
     make_images(self.folder)
@@ -242,7 +376,7 @@ class RefusedTest(Case):
     ):
       with self.assertRaises(KeyboardInterrupt):
         self.said(encoding.encode, self.folder, self.file)
-    self.assertEmpty(list(self.root.glob("x.tokens*")))
+    self.assertCountEqual(self.root.iterdir(), [self.folder, self.run_dir])
 
   def test_a_file_of_another_model(self):
     make_images(self.folder)
