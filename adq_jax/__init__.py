@@ -1,11 +1,9 @@
 """Vector quantizers for JAX and Flax, adaptive dynamic quantization first."""
 
-from adq_jax.codebook import code_counts
 from adq_jax.codebook import Codebook
 from adq_jax.codebook import codebook_from
 from adq_jax.codebook import codebook_structures
 from adq_jax.codebook import freeze_codewords
-from adq_jax.codebook import Statistics
 from adq_jax.metrics import coded_rate
 from adq_jax.metrics import entropy_bits
 from adq_jax.metrics import gradient_gap
@@ -22,6 +20,8 @@ from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.selection import AttentionSelector
 from adq_jax.sharding import merge_codebook
 from adq_jax.sharding import split_codebook
+from adq_jax.statistics import code_counts
+from adq_jax.statistics import Statistics
 from adq_jax.theory import optimal_codebook_size
 from adq_jax.vqvae import Reconstruction
 from adq_jax.vqvae import VQVAE

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from adq_jax import codebook
 from adq_jax import codebook_structures
 from adq_jax import nearest_codes
+from adq_jax import placement
+from adq_jax import statistics
 from benchmarks import report
 from experiments import devices
 from experiments import settings
@@ -71,10 +73,10 @@ def _update(codebook_size: int, embedding_dim: int) -> dict[str, Any]:
   )
 
   def update(key, state, points, codes):
-    counts = codebook.code_counts(codes, codebook_size)
-    sums = codebook.code_sums(points, codes, codebook_size)
+    counts = statistics.code_counts(codes, codebook_size)
+    sums = statistics.code_sums(points, codes, codebook_size)
     state = codebook.ema_update(state, counts, sums, 0.99)
-    return codebook.revive_dead_codes(key, state, points, 0.1)
+    return placement.revive_dead_codes(key, state, points, 0.1)
 
   return {
     "what": f"update by {_POINTS.value} points, [{codebook_size},"

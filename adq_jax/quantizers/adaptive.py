@@ -14,13 +14,13 @@ from adq_jax import checks
 from adq_jax import masks
 from adq_jax import metrics
 from adq_jax import selection
-from adq_jax.codebook import code_counts
-from adq_jax.codebook import Statistics
-from adq_jax.codebook import to_indices
 from adq_jax.nearest import nearest_codes
 from adq_jax.parts import for_each_part
 from adq_jax.quantizers import base
 from adq_jax.quantizers.vector import VectorQuantizer
+from adq_jax.statistics import code_counts
+from adq_jax.statistics import Statistics
+from adq_jax.statistics import to_indices
 
 _PART = 256  # points that are searched together, at least
 

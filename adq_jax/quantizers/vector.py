@@ -15,27 +15,18 @@ from adq_jax import checks
 from adq_jax import codebook as codebooks
 from adq_jax import masks
 from adq_jax import metrics
+from adq_jax import placement
 from adq_jax import sharding
 from adq_jax.nearest import nearest_codes
 from adq_jax.quantizers import base
+from adq_jax.quantizers import projections
+from adq_jax.statistics import code_counts
+from adq_jax.statistics import code_sums
+from adq_jax.statistics import Statistics
+from adq_jax.statistics import to_indices
 
 COLLECTION = "codebook"
-
-
 UPDATES = ("ema", "smoothed_ema", "gradient")
-
-
-def _identity(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
-  """The first features as they are: a pool starts with one idea of z.
-
-  Projections drawn at random give each codebook a language of its own, and a
-  decoder that learns eight of them at once learns each more slowly.
-  """
-  del key
-  *sides, rows, columns = shape  # sides of a convolution's kernel, if it is one
-  centre = tuple(side // 2 for side in sides)
-  eye = jnp.eye(rows, columns, dtype=dtype)
-  return jnp.zeros(shape, dtype).at[centre].set(eye)
 
 
 class VectorQuantizer(nn.Module):
@@ -103,15 +94,8 @@ class VectorQuantizer(nn.Module):
   def setup(self):
     self._check_fields()
     if self.features is not None:
-      # Float32 in full: a TPU would round to bfloat16 just before the search.
-      precision = jax.lax.Precision.HIGHEST
-      common = {"precision": precision, "kernel_init": _identity}
-      self.project_in = nn.Dense(self.embedding_dim, **common)
-      if self.output_kernel == 1:
-        self.project_out = nn.Dense(self.features, **common)
-      else:
-        sides = (self.output_kernel, self.output_kernel)
-        self.project_out = nn.Conv(self.features, sides, **common)
+      self.project_in = projections.make(self.embedding_dim)
+      self.project_out = projections.make(self.features, self.output_kernel)
     names = [field.name for field in dataclasses.fields(codebooks.Codebook)]
     if self.update == "gradient":
       names = ["cluster_size"]
@@ -142,7 +126,12 @@ class VectorQuantizer(nn.Module):
       )
       for name in names
     }
-    self._check_state()
+    codebooks.check_state(
+      {name: variable.value for name, variable in self.state.items()},
+      self.codebook_size,
+      self.embedding_dim,
+      is_shard=self._shard_axis is not None,
+    )
 
   def __call__(
     self,
@@ -224,7 +213,7 @@ class VectorQuantizer(nn.Module):
       statistics=statistics if updates else None,
     )
 
-  def update_codebook(self, statistics: codebooks.Statistics) -> None:
+  def update_codebook(self, statistics: Statistics) -> None:
     """Moves the codewords as a training step with these statistics does.
 
     For several micro-batches as one update: quantize each with `train=True`,
@@ -240,23 +229,21 @@ class VectorQuantizer(nn.Module):
       ValueError: if they are of another codebook, or the collection is not
         mutable or not in float32.
     """
-    if not isinstance(statistics, codebooks.Statistics):
+    if not isinstance(statistics, Statistics):
       raise ValueError(
         f"statistics is a {type(statistics).__name__}; it must be the"
         " Statistics of a Quantized of training"
       )
     self._check_can_update()
-    shapes = self._state_shapes()
+    cluster_size = self.state["cluster_size"].value
+    why = "one for each codeword"
     checks.check_shape(
-      "statistics.counts",
-      statistics.counts,
-      shapes["cluster_size"],
-      "one for each codeword",
+      "statistics.counts", statistics.counts, cluster_size.shape, why
     )
     if self.update != "gradient":
+      shape = self.state["embedding_sum"].value.shape
       sums = () if statistics.sums is None else statistics.sums
-      why = "one for each codeword"
-      checks.check_shape("statistics.sums", sums, shapes["embedding_sum"], why)
+      checks.check_shape("statistics.sums", sums, shape, why)
     self._move(statistics)
 
   def encode(self, z: jax.Array) -> jax.Array:
@@ -282,7 +269,7 @@ class VectorQuantizer(nn.Module):
     A code out of range gives NaN.
     """
     checks.check_integer("codes", codes)
-    indices = codebooks.to_indices(codes, self.codebook_size).reshape(-1)
+    indices = to_indices(codes, self.codebook_size).reshape(-1)
     if self._shard_axis is not None:
       quantized = sharding.take(indices, self._codewords(), self._shard_axis)
     else:
@@ -362,56 +349,28 @@ class VectorQuantizer(nn.Module):
     for name, variable in self.state.items():
       variable.value = getattr(codebook, name)
 
-  def _state_shapes(self) -> dict[str, tuple[int, ...]]:
-    """What the arrays of the collection must have."""
-    size = self.codebook_size
-    if self._shard_axis is not None:
-      size = len(self.state["embedding"].value)  # see sharding.check_shard
-    return {
-      "embedding": (size, self.embedding_dim),
-      "cluster_size": (size,),
-      "embedding_sum": (size, self.embedding_dim),
-      "initialized": (),
-    }
-
-  def _check_state(self) -> None:
-    shapes = self._state_shapes()
-    for name, variable in self.state.items():
-      checks.check_shape(
-        f'{name} in the collection "{COLLECTION}"',
-        variable.value,
-        shapes[name],
-        f"for codebook_size={self.codebook_size} and"
-        f" embedding_dim={self.embedding_dim}",
-      )
-
   def _check_can_update(self) -> None:
     if not self.is_mutable_collection(COLLECTION):
       raise ValueError(
         f'train=True updates the collection "{COLLECTION}", which is not'
         f' mutable; apply with mutable=["{COLLECTION}"]'
       )
-    for name, variable in self.state.items():
-      wanted = jnp.bool_ if name == "initialized" else jnp.float32
-      if variable.value.dtype != wanted:
-        raise ValueError(
-          f'{name} in the collection "{COLLECTION}" has dtype'
-          f" {variable.value.dtype}; moving averages need {wanted.dtype}: cast"
-          ' variables["params"] alone'
-        )
+    codebooks.check_dtypes(
+      {name: variable.value for name, variable in self.state.items()}
+    )
 
   def _begin_update(self, points: jax.Array, is_real: jax.Array) -> None:
     """Gives the codewords their first values, where the batch makes them."""
     self._check_can_update()
     if self.codebook_init == "data":
-      place = codebooks.initialize_from_data
+      place = placement.initialize_from_data
       self._place(place, "codebook_init='data'", points, is_real)
 
   def _revive(self, points: jax.Array, is_real: jax.Array) -> None:
     """Places the codewords that are hardly chosen, where that is wanted."""
     if self.revive_below > 0:
       place = functools.partial(
-        codebooks.revive_dead_codes, threshold=self.revive_below
+        placement.revive_dead_codes, threshold=self.revive_below
       )
       self._place(place, "revive_below", points, is_real)
 
@@ -440,7 +399,7 @@ class VectorQuantizer(nn.Module):
     is_real: jax.Array,
     axis_name: str | None,
     has_sums: bool,
-  ) -> codebooks.Statistics:
+  ) -> Statistics:
     """Those of the batch, over `axis_name`; of a shard, for its codewords."""
     size, shard_axis = self.codebook_size, self._shard_axis
     points = jax.lax.stop_gradient(points)
@@ -451,13 +410,13 @@ class VectorQuantizer(nn.Module):
       )
       codes = sharding.codes_in_shard(codes, size, shard_axis)
     common = {"mask": is_real, "axis_name": axis_name}
-    counts = codebooks.code_counts(codes, size, **common)
+    counts = code_counts(codes, size, **common)
     if not has_sums:
-      return codebooks.Statistics(counts, None)
-    sums = codebooks.code_sums(points, codes, size, **common)
-    return codebooks.Statistics(counts, sums)
+      return Statistics(counts, None)
+    sums = code_sums(points, codes, size, **common)
+    return Statistics(counts, sums)
 
-  def _move(self, statistics: codebooks.Statistics) -> None:
+  def _move(self, statistics: Statistics) -> None:
     """Moves the codewords, or with "gradient" counts their use alone."""
     counts = statistics.counts
     if self.update == "gradient":

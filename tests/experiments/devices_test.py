@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adq_jax import codebook as codebooks
+from adq_jax import placement
 from experiments import devices as device_lib
 from experiments import logging
 from experiments import settings
@@ -132,7 +132,7 @@ class DevicesTest(parameterized.TestCase):
 
 class ReplicaCheckTest(parameterized.TestCase):
   def state(self):
-    codebook = codebooks.init_codebook(jax.random.key(0), 4, 2)
+    codebook = placement.init_codebook(jax.random.key(0), 4, 2)
     params = {
       "bias": jnp.array([0.0, jnp.nan]),
       "half": jnp.ones(3, "bfloat16"),
@@ -159,13 +159,13 @@ class ReplicaCheckTest(parameterized.TestCase):
       check(state.replace(params=params))
 
   def test_ends_a_run_whose_devices_place_codewords_apart(self):
-    draw = codebooks._draw
+    draw = placement._draw
 
     def apart(key, *args):
       return draw(jax.random.fold_in(key, jax.lax.axis_index(AXIS)), *args)
 
     root = pathlib.Path(self.create_tempdir()) / "run"
-    with mock.patch.object(codebooks, "_draw", apart):
+    with mock.patch.object(placement, "_draw", apart):
       with self.assertRaisesRegex(
         RuntimeError, "^devices disagree at step 1 in codebook/.*embedding"
       ):

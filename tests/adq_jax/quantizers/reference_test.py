@@ -12,6 +12,7 @@ from adq_jax import AdaptiveCodes
 from adq_jax import AdaptiveQuantizer
 from adq_jax import codebook as codebooks
 from adq_jax import selection
+from adq_jax import statistics
 from adq_jax import VectorQuantizer
 from adq_jax.networks import Decoder
 
@@ -167,8 +168,8 @@ class SmoothedEmaTest(parameterized.TestCase):
       codes = rng.integers(0, 4, 9)  # codeword 4 is never chosen
       state = codebooks.smoothed_ema_update(
         state,
-        codebooks.code_counts(jnp.array(codes), 5),
-        codebooks.code_sums(jnp.array(points), jnp.array(codes), 5),
+        statistics.code_counts(jnp.array(codes), 5),
+        statistics.code_sums(jnp.array(points), jnp.array(codes), 5),
         0.99,
       )
       size = 0.99 * size + 0.01 * np.bincount(codes, minlength=5)

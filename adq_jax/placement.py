@@ -1,0 +1,181 @@
+"""Codewords that are placed upon encodings: the first ones, and dead ones.
+
+Shapes: T points, N codewords, D their width.  A mask `[T]` is 1 for a real
+point and 0 for padding; `axis_name` names the mapped axis (of `jax.pmap`, say)
+over whose devices a batch is spread, `shard_axis` the one over which the
+codebook is cut (see `adq_jax.sharding`): a device then has N / n of its rows,
+and the same comes out as for the whole.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from adq_jax import masks
+from adq_jax import sharding
+from adq_jax.codebook import Codebook
+from adq_jax.parts import map_parts
+from adq_jax.parts import sum_parts
+from adq_jax.statistics import points_at_once
+
+_PLACEMENT_NOISE = 0.01  # in standard deviations of the encodings
+
+
+def initialize_from_data(
+  key: jax.Array,
+  codebook: Codebook,
+  points: jax.Array,
+  *,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+  shard_axis: str | None = None,
+) -> Codebook:
+  """Makes codewords of a codebook that has none yet from the global batch.
+
+  See `revive_dead_codes` for how they are placed and for the arguments.  A
+  batch without a real point leaves the codebook waiting for the next one.
+  """
+  is_first = ~codebook.initialized
+  placed, is_placed = _place(
+    key,
+    codebook,
+    jnp.broadcast_to(is_first, codebook.cluster_size.shape),
+    points,
+    mask,
+    axis_name,
+    shard_axis,
+  )
+  return placed.replace(initialized=codebook.initialized | is_placed)
+
+
+def revive_dead_codes(
+  key: jax.Array,
+  codebook: Codebook,
+  points: jax.Array,
+  threshold: float,
+  *,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+  shard_axis: str | None = None,
+) -> Codebook:
+  """Places codewords that are hardly chosen upon encodings of the batch.
+
+  A codeword whose cluster_size is below `threshold` times the mean becomes an
+  encoding drawn from the whole global batch, no encoding twice before all are
+  used once, plus noise of 1% of the encodings' standard deviation: equal
+  codewords would never part.  Its cluster_size becomes the mean and its
+  embedding_sum matches, so that the next update does not undo it.
+
+  Args:
+    key: a PRNG key, the same on every device.
+    codebook: the state before.
+    points: this device's encodings, float32 `[T, D]`.
+    threshold: a share of the mean cluster_size.
+    mask: 1 for a real point, `[T]`.
+    axis_name: the mapped axis over which the batch is spread.
+    shard_axis: the one over which the codebook is cut.
+  """
+  size = codebook.cluster_size
+  is_dead = size < threshold * sharding.mean(size, shard_axis)
+  revived, _ = _place(
+    key, codebook, is_dead, points, mask, axis_name, shard_axis
+  )
+  return revived
+
+
+def _place(
+  key: jax.Array,
+  codebook: Codebook,
+  where: jax.Array,
+  points: jax.Array,
+  mask: jax.Array | None,
+  axis_name: str | None,
+  shard_axis: str | None,
+) -> tuple[Codebook, jax.Array]:
+  """Places the codewords `where` is true; also returns whether it could."""
+  is_real = masks.as_bool(mask, points.shape[:1])
+  size = points_at_once(points.shape[1])
+  is_real &= map_parts(masks.finite_rows, points, size)
+
+  def place(codebook: Codebook) -> tuple[Codebook, jax.Array]:
+    batch, is_drawn = sharding.gather((points, is_real), axis_name)
+    if not len(batch):
+      return codebook, jnp.array(False)
+    rows = sharding.rows_of_shard(len(where), shard_axis)
+    drawn = _draw(key, batch, is_drawn, rows)
+    can_place = is_drawn.any()
+    chosen = where & can_place
+    size = sharding.mean(codebook.cluster_size, shard_axis)
+    return (
+      codebook.replace(
+        embedding=jnp.where(chosen[:, None], drawn, codebook.embedding),
+        cluster_size=jnp.where(chosen, size, codebook.cluster_size),
+        embedding_sum=jnp.where(
+          chosen[:, None], size * drawn, codebook.embedding_sum
+        ),
+      ),
+      can_place,
+    )
+
+  # Most steps place nothing, and then need not gather.  All devices must agree
+  # on it; they do where they hold the same codebook.
+  is_any = where.any()
+  if shard_axis is not None:
+    is_any = jax.lax.pmax(is_any.astype(jnp.int32), shard_axis) > 0
+  return jax.lax.cond(
+    is_any,
+    place,
+    lambda codebook: (codebook, jnp.array(False)),
+    codebook,
+  )
+
+
+def _draw(
+  key: jax.Array, points: jax.Array, is_real: jax.Array, rows: jax.Array
+) -> jax.Array:
+  """Draws real points in random order, over and over, and adds the noise.
+
+  Args:
+    key: a PRNG key.
+    points: `[T, D]`.
+    is_real: bool `[T]`.
+    rows: the codewords to draw for, int32 `[...]`.  What each gets does not
+      depend on the others.
+  """
+  order_key, noise_key = jax.random.split(key)
+  num_real = jnp.maximum(is_real.sum(dtype=jnp.int32), 1)
+  rank = jax.random.uniform(order_key, is_real.shape, jnp.float32)
+  order = jnp.argsort(jnp.where(is_real, rank, jnp.inf))
+  drawn = points[order[rows % num_real]]
+  std = _standard_deviation(points, is_real, num_real.astype(jnp.float32))
+  noise = jax.vmap(
+    lambda row: jax.random.normal(
+      jax.random.fold_in(noise_key, row), drawn.shape[1:], jnp.float32
+    )
+  )(rows)
+  scale = jax.lax.reduce_precision(_PLACEMENT_NOISE * std, 8, 7)
+  return drawn + scale[None] * jax.lax.reduce_precision(noise, 8, 15)
+
+
+def _standard_deviation(
+  points: jax.Array, is_real: jax.Array, num_real: jax.Array
+) -> jax.Array:
+  """That of the real points `[T, D]`, `[D]`, rounded alike everywhere."""
+
+  def mean_of(function) -> jax.Array:
+    total = sum_parts(
+      lambda part: sharding.add_up(masks.keep(function(part[0]), part[1])),
+      (points, is_real),
+      points_at_once(points.shape[1]),
+    )
+    return total / num_real
+
+  mean = mean_of(lambda points: points)
+
+  def squared_deviations(points: jax.Array) -> jax.Array:
+    # Products of 12 and 12 bits, or 8 and 16, are exact.  Whether a compiler
+    # rounds before it adds makes no difference then, and so no number of
+    # devices.
+    deviations = jax.lax.reduce_precision(points - mean[None], 8, 11)
+    return jnp.square(deviations)
+
+  return jnp.sqrt(mean_of(squared_deviations))

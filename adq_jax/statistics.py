@@ -1,0 +1,166 @@
+"""What a codebook learns from: which points chose which codeword.
+
+Shapes: T points, N codewords, D their width.  `axis_name` names the mapped axis
+over whose devices a batch is spread.
+"""
+
+import functools
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import checks
+from adq_jax import masks
+from adq_jax.parts import sum_parts
+
+_PART_NUMBERS = 2**24  # of the points whose statistics are made in one go
+
+
+@flax.struct.dataclass
+class Statistics:
+  """What one codebook learns from: sums over the points of a step.
+
+  Those of several batches are added up with `jax.tree.map(jnp.add, a, b)`.
+
+  Attributes:
+    counts: how many points chose each codeword, float32 `[N]`.
+    sums: the sums of those points, float32 `[N, D]`; None where the codewords
+      are parameters.
+  """
+
+  counts: jax.Array
+  sums: jax.Array | None
+
+
+def to_indices(codes: jax.Array, codebook_size: int) -> jax.Array:
+  """Returns codes of any integer dtype as int32; N where out of range.
+
+  A narrow dtype may not have N, and a wide one more than int32 has: so the
+  range is checked in the dtype that the codes come in.
+
+  Args:
+    codes: integers `[...]`.
+    codebook_size: N.
+  """
+  xp = np if isinstance(codes, np.ndarray) else jnp
+  if xp is jnp and jnp.iinfo(codes.dtype).bits < 32:
+    codes = codes.astype(jnp.int32)
+  last = min(codebook_size - 1, int(jnp.iinfo(codes.dtype).max))
+  in_range = (codes >= 0) & (codes <= last)
+  indices = xp.where(in_range, codes, 0).astype(np.int32)
+  return jnp.where(in_range, indices, jnp.int32(codebook_size))
+
+
+def code_counts(
+  codes: jax.Array,
+  codebook_size: int,
+  *,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Returns how many points chose each codeword, float32 `[N]`.
+
+  Args:
+    codes: integers `[...]`, in [0, N); others count nowhere.
+    codebook_size: N.
+    mask: 1 for a real point, 0 for padding, `[...]`.
+    axis_name: the mapped axis to sum over.
+
+  Raises:
+    ValueError: if the codes are no integers, the mask has another shape or
+      other values, or there is no such axis.
+  """
+  checks.check_integer("codes", codes)
+  checks.check_axis("axis_name", axis_name)
+  if mask is not None:
+    checks.check_mask("mask", mask, codes.shape, "one for each code")
+  is_real = masks.as_bool(mask, codes.shape)
+
+  def count(part) -> jax.Array:
+    codes, is_real = part
+    # As integers: a float32 that counts by ones stops at 2^24.
+    return jax.ops.segment_sum(
+      is_real.astype(jnp.int32), to_indices(codes, codebook_size), codebook_size
+    )
+
+  counts = sum_parts(
+    count, (codes.reshape(-1), is_real.reshape(-1)), points_at_once(1)
+  )
+  if axis_name is not None:
+    counts = jax.lax.psum(counts, axis_name)
+  return counts.astype(jnp.float32)
+
+
+def code_sums(
+  points: jax.Array,
+  codes: jax.Array,
+  codebook_size: int,
+  *,
+  mask: jax.Array | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Returns the sum of the points that chose each codeword, float32 `[N, D]`.
+
+  Args:
+    points: float32 `[T, D]`.
+    codes: int32 `[T]`, in [0, N]; N counts nowhere.
+    codebook_size: N.
+    mask: 1 for a real point, `[T]`; points that are not finite count nowhere
+      either.
+    axis_name: the mapped axis to sum over.
+  """
+  is_real = masks.as_bool(mask, codes.shape)
+
+  def sums_of(part) -> jax.Array:
+    points, codes, is_real = part
+    is_real &= masks.finite_rows(points)
+    return _sums(masks.keep(points, is_real), codes, codebook_size)
+
+  size = points_at_once(points.shape[1])
+  sums = sum_parts(sums_of, (points, codes, is_real), size)
+  return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+
+def points_at_once(dim: int) -> int:
+  """Returns how many points of a width have their statistics made together."""
+  return max(_PART_NUMBERS // max(dim, 1), 1)
+
+
+@functools.partial(jax.jit, static_argnums=2)  # traced once for a shape
+def _sums(points: jax.Array, codes: jax.Array, codebook_size: int) -> jax.Array:
+  # On a GPU a scatter adds in whatever order it comes to.
+  return jax.lax.platform_dependent(
+    points,
+    codes,
+    cuda=functools.partial(_sorted_sums, codebook_size=codebook_size),
+    default=functools.partial(_scattered_sums, codebook_size=codebook_size),
+  )
+
+
+def _scattered_sums(
+  points: jax.Array, codes: jax.Array, codebook_size: int
+) -> jax.Array:
+  return jax.ops.segment_sum(points, codes, codebook_size)
+
+
+def _sorted_sums(
+  points: jax.Array, codes: jax.Array, codebook_size: int
+) -> jax.Array:
+  """The same, in an order that depends on the codes alone."""
+  order = jnp.argsort(codes)
+  codes, points = codes[order], points[order]
+  begins = jnp.diff(codes, prepend=jnp.int32(-1)) > 0
+
+  def add(left, right):
+    sums, _ = left
+    values, begins = right
+    total = jnp.where(begins[..., None], values, sums + values)
+    return total, left[1] | begins
+
+  sums, _ = jax.lax.associative_scan(add, (points, begins))
+  ends = jnp.diff(codes, append=jnp.int32(codebook_size)) > 0
+  at = jnp.where(ends, codes, codebook_size)
+  result = jnp.zeros((codebook_size, points.shape[1]), points.dtype)
+  return result.at[at].set(sums, mode="drop")

@@ -1,0 +1,146 @@
+from unittest import mock
+
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import codebook as codebooks
+from adq_jax import placement
+from adq_jax import statistics
+
+
+def make_codebook(codebook_size=6, embedding_dim=3, initialized=True):
+  return codebooks.init_codebook(
+    jax.random.key(0), codebook_size, embedding_dim, initialized=initialized
+  )
+
+
+class PlacementTest(parameterized.TestCase):
+  def test_initialization_draws_encodings_without_repeats(self):
+    points = 10.0 * jax.random.normal(jax.random.key(1), (8, 3))
+    state = placement.initialize_from_data(
+      jax.random.key(2), make_codebook(initialized=False), points
+    )
+    distances = jnp.linalg.norm(state.embedding[:, None] - points, axis=-1)
+    self.assertLess(distances.min(axis=1).max(), 2.0)  # noise: 1% of about 10
+    self.assertGreater(distances.min(axis=1).min(), 0.0)
+    self.assertLen(set(np.asarray(distances.argmin(axis=1)).tolist()), 6)
+    chex.assert_trees_all_equal(state.cluster_size, jnp.ones(6))
+    chex.assert_trees_all_equal(state.embedding_sum, state.embedding)
+    self.assertTrue(state.initialized)
+
+  def test_no_two_codewords_are_equal_where_they_outnumber_the_points(self):
+    points = jax.random.normal(jax.random.key(1), (5, 2))
+    state = placement.initialize_from_data(
+      jax.random.key(2), make_codebook(50, 2, initialized=False), points
+    )
+    self.assertLen(np.unique(np.asarray(state.embedding), axis=0), 50)
+    distances = jnp.linalg.norm(state.embedding[:, None] - points, axis=-1)
+    uses = np.bincount(np.asarray(distances.argmin(axis=1)), minlength=5)
+    chex.assert_trees_all_equal(uses, np.full(5, 10))
+
+  def test_noise_is_one_percent_of_the_standard_deviation(self):
+    points = jnp.tile(jnp.array([[0.0, 0.0], [2.0, 200.0]]), (50, 1))
+    state = placement.initialize_from_data(
+      jax.random.key(0), make_codebook(5000, 2, initialized=False), points
+    )
+    nearest = jnp.where(state.embedding[:, :1] > 1, points[1], points[0])
+    noise = np.asarray(state.embedding - nearest).std(axis=0)
+    chex.assert_trees_all_close(noise, np.array([0.01, 1.0]), rtol=0.05)
+
+  def test_happens_once(self):
+    points = jax.random.normal(jax.random.key(1), (8, 3))
+    state = make_codebook(initialized=True)
+    after = placement.initialize_from_data(jax.random.key(2), state, points)
+    chex.assert_trees_all_equal(after, state)
+
+  def test_padding_is_never_drawn_and_an_empty_batch_waits(self):
+    points = jnp.ones((8, 3)).at[4:].set(jnp.nan)
+    mask = jnp.array([1.0] * 4 + [0.0] * 4)
+    state = make_codebook(initialized=False)
+    key = jax.random.key(2)
+    waiting = placement.initialize_from_data(key, state, points, mask=0 * mask)
+    chex.assert_trees_all_equal(waiting, state)
+    none = placement.initialize_from_data(key, state, points[:0])
+    chex.assert_trees_all_equal(none, state)
+    placed = placement.initialize_from_data(key, state, points, mask=mask)
+    chex.assert_trees_all_equal(placed.embedding, jnp.ones((6, 3)))
+    self.assertTrue(placed.initialized)
+
+  def test_revival_resets_embedding_count_and_sum_together(self):
+    state = make_codebook().replace(
+      cluster_size=jnp.array([4.0, 0.01, 1.0, 0.0, 0.99, 0.0])
+    )
+    points = 100.0 + jax.random.normal(jax.random.key(1), (8, 3))
+    revived = placement.revive_dead_codes(
+      jax.random.key(2), state, points, threshold=0.1
+    )
+    dead, alive = np.array([1, 3, 5]), np.array([0, 2, 4])
+    for field in ("embedding", "cluster_size", "embedding_sum"):
+      chex.assert_trees_all_equal(
+        getattr(revived, field)[alive], getattr(state, field)[alive]
+      )
+    self.assertTrue((revived.embedding[dead] > 90).all())
+    chex.assert_trees_all_close(revived.cluster_size[dead], jnp.ones(3))
+    chex.assert_trees_all_close(
+      revived.embedding_sum[dead],
+      revived.embedding[dead] * revived.cluster_size[dead][:, None],
+    )
+
+  def test_a_revived_codeword_survives_the_next_update(self):
+    state = make_codebook().replace(
+      cluster_size=jnp.array([9.0, 9, 9, 9, 9, 0])
+    )
+    points = 100.0 + jax.random.normal(jax.random.key(1), (8, 3))
+    state = placement.revive_dead_codes(jax.random.key(2), state, points, 0.1)
+    placed = state.embedding[5]
+    counts = jnp.zeros(6).at[5].set(1)
+    sums = jnp.zeros((6, 3)).at[5].set(placed)
+    after = codebooks.ema_update(state, counts, sums, 0.99)
+    chex.assert_trees_all_close(after.embedding[5], placed, rtol=1e-6)
+
+  def test_nothing_is_dead_at_threshold_zero(self):
+    state = make_codebook().replace(cluster_size=jnp.zeros(6))
+    points = jnp.ones((8, 3))
+    after = placement.revive_dead_codes(jax.random.key(0), state, points, 0.0)
+    chex.assert_trees_all_equal(after, state)
+
+
+class PartsTest(parameterized.TestCase):
+  """Many points are taken part by part; parts of 16 numbers stand for them."""
+
+  @parameterized.parameters("initialize", "revive")
+  def test_placing(self, what):
+    points = jax.random.normal(jax.random.key(1), (37, 3)).at[3].set(np.nan)
+    mask = jnp.ones(37).at[10:20].set(0)
+
+    def place():
+      state = make_codebook(initialized=what == "revive")
+      key = jax.random.key(2)
+      if what == "revive":
+        return placement.revive_dead_codes(key, state, points, 2.0, mask=mask)
+      return placement.initialize_from_data(key, state, points, mask=mask)
+
+    expected = place()
+    with mock.patch.object(statistics, "_PART_NUMBERS", 16):
+      found = place()
+    chex.assert_tree_all_finite(found)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+
+  @parameterized.parameters((512, 128), (65_536, 1))
+  def test_memory_beside_the_arguments_is_at_most_a_gibibyte(self, size, dim):
+    num_points = 2**22
+    points = jax.ShapeDtypeStruct((num_points, dim), jnp.float32)
+    mask = jax.ShapeDtypeStruct((num_points,), jnp.bool_)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(
+      lambda key: codebooks.init_codebook(key, size, dim), key
+    )
+
+    def place(key, state, points, mask):
+      return placement.revive_dead_codes(key, state, points, 0.5, mask=mask)
+
+    compiled = jax.jit(place).lower(key, state, points, mask).compile()
+    self.assertLess(compiled.memory_analysis().temp_size_in_bytes, 2**30)
