@@ -23,6 +23,7 @@ from adq_jax import VQVAE
 from experiments import augment
 from experiments import checkpoint
 from experiments import settings
+from experiments import signals
 from experiments import tokens
 from experiments import workdir as workdirs
 from experiments.checkpoints import load_state
@@ -297,7 +298,8 @@ def _replacing(
     ) from error
   finally:
     if directory:
-      shutil.rmtree(directory, ignore_errors=True)
+      with signals.postponed():
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _check_absent(output: pathlib.Path) -> None:

@@ -13,6 +13,7 @@ import pathlib
 from absl import app
 from absl import flags
 
+from experiments import command
 from experiments import errors
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "DIR, of all the runs.")
@@ -21,7 +22,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "DIR, of all the runs.")
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
-  draw(pathlib.Path(_WORKDIR.value))
+  draw(command.path_of(_WORKDIR))
 
 
 def draw(root: pathlib.Path) -> None:
@@ -99,4 +100,4 @@ def draw(root: pathlib.Path) -> None:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["workdir"])
-  errors.run(main)
+  command.run(main)

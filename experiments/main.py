@@ -10,6 +10,7 @@ from absl import flags
 from absl import logging
 import ml_collections
 
+from experiments import command
 from experiments import config_file
 from experiments import errors
 
@@ -99,20 +100,21 @@ def main(argv: list[str]) -> None:
 
 
 def _paths() -> tuple[pathlib.Path, pathlib.Path]:
-  for flag in (_INPUT, _OUTPUT):
-    if not flag.value:
+  paths = tuple(command.path_of(flag) for flag in (_INPUT, _OUTPUT))
+  for flag, path in zip((_INPUT, _OUTPUT), paths, strict=True):
+    if path is None:
       raise errors.UserError(
         f"--{flag.name} is missing; --mode={_MODE.value} needs --input and"
         " --output"
       )
-  return pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
+  return paths
 
 
 def _config_and_workdir() -> tuple[ml_collections.ConfigDict, pathlib.Path]:
   """What the flags name: one of them tells the other."""
   from experiments import workdir as workdirs
 
-  workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value)
+  workdir = command.path_of(_WORKDIR)
   config = config_file.from_flags()
   if config is not None:
     default = pathlib.Path(f"runs/{config.name}_{config.variant}")
@@ -126,4 +128,4 @@ def _config_and_workdir() -> tuple[ml_collections.ConfigDict, pathlib.Path]:
 
 
 if __name__ == "__main__":
-  errors.run(main, config_file.parse_flags)
+  command.run(main, config_file.parse_flags)

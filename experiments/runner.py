@@ -131,7 +131,7 @@ def _train(cell: Cell, changes: Sequence[str]) -> bool:
     subprocess.Popen(
       command, stdout=output, stderr=subprocess.STDOUT
     ) as process,
-    signals.stop_request(on_term=process.terminate) as stop,
+    signals.stop_request(on_signal=process.terminate) as stop,
   ):
     lines = _follow(written, process)
   if stop.name is not None:

@@ -1,31 +1,58 @@
-"""Being asked to stop: SIGTERM, as schedulers send it, and Ctrl-C."""
+"""Being asked to stop: SIGTERM, as schedulers send it, SIGHUP, and Ctrl-C."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import os
 import signal
-import sys
 import threading
+
+from experiments import streams
+
+_UNREAD = "the end of what reads its output"
+
+
+class Interrupt(KeyboardInterrupt):
+  """A signal that asks the process to end.
+
+  Attributes:
+    name: of the signal.
+  """
+
+  def __init__(self, number: int):
+    super().__init__()
+    self.name = signal.Signals(number).name
 
 
 class StopRequest:
   """Whether the process was asked to stop.
 
   Attributes:
-    name: of the signal that asked for it; None as long as none did.
+    signal: the name of the signal that asked for it; None as long as none did.
     at_once: whether that is to interrupt what is being done, as a second
-      Ctrl-C always does: a KeyboardInterrupt is raised.
+      Ctrl-C always does: an Interrupt is raised.
   """
 
-  name: str | None = None
+  signal: str | None = None
   at_once: bool = False
+
+  def __init__(self, or_unread: bool = False):
+    self._or_unread = or_unread
+
+  @property
+  def name(self) -> str | None:
+    """What asked to stop; None as long as nothing did."""
+    if self.signal is None and self._or_unread and streams.is_unread():
+      return _UNREAD
+    return self.signal
 
 
 @contextlib.contextmanager
 def stop_request(
   promise: str = "",
-  on_term: Callable[[], None] = lambda: None,
+  on_signal: Callable[[], None] = lambda: None,
+  *,
+  or_unread: bool = False,
 ) -> Iterator[StopRequest]:
   """Lets the code inside finish what it does when it is asked to stop.
 
@@ -34,30 +61,85 @@ def stop_request(
 
   Args:
     promise: what to say when it is, after the signal's name.
-    on_term: is called at SIGTERM, which only this process gets; Ctrl-C reaches
-      the processes that it has started too.
+    on_signal: is called at each signal, which may be for this process alone.
+    or_unread: whether to stop also when nobody reads the output any more.
   """
-  request = StopRequest()
+  request = StopRequest(or_unread)
+  has_raised = False
 
   def ask(number: int, frame: object) -> None:
+    nonlocal has_raised
     del frame
-    is_first = request.name is None
-    request.name = signal.Signals(number).name
-    if number == signal.SIGTERM:
-      on_term()
-    if request.at_once or (number == signal.SIGINT and not is_first):
-      raise KeyboardInterrupt
+    is_first = request.signal is None
+    is_ctrl_c = number == signal.SIGINT
+    request.signal = signal.Signals(number).name
+    on_signal()
+    # A closed terminal or a scheduler may send several signals in a row; only
+    # the first may interrupt, lest the others interrupt the cleaning up.
+    if (request.at_once and not has_raised) or (is_ctrl_c and not is_first):
+      has_raised = True
+      raise Interrupt(number)
     if is_first and promise:
-      # Not print, which may be what is interrupted.
-      os.write(sys.__stderr__.fileno(), f"{request.name}: {promise}\n".encode())
+      streams.write_error(f"{request.signal}: {promise}\n")
 
-  if threading.current_thread() is not threading.main_thread():
+  with _handled(ask):
     yield request
-    return
-  handled = (signal.SIGTERM, signal.SIGINT)
-  before = {number: signal.signal(number, ask) for number in handled}
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[None]:
+  """Has a signal raise an Interrupt, so that the code inside cleans up.
+
+  Of several signals the first does, and every Ctrl-C.
+  """
+  has_raised = False
+
+  def interrupt(number: int, frame: object) -> None:
+    nonlocal has_raised
+    del frame
+    if not has_raised or number == signal.SIGINT:
+      has_raised = True
+      raise Interrupt(number)
+
+  with _handled(interrupt):
+    yield
+
+
+@contextlib.contextmanager
+def postponed() -> Iterator[None]:
+  """Lets the code inside end before a signal is heeded: for cleaning up."""
+  arrived = []
   try:
-    yield request
+    with _handled(lambda number, frame: arrived.append(number)):
+      yield
   finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
+    if arrived:
+      os.kill(os.getpid(), arrived[0])
+
+
+def ignore() -> None:
+  """Ignores all these signals from here on: the process is ending already."""
+  for number in _asking():
+    signal.signal(number, signal.SIG_IGN)
+
+
+def _asking() -> list[int]:
+  """The signals that ask to stop; SIGHUP not where nohup has it ignored."""
+  numbers = [signal.SIGTERM, signal.SIGINT]
+  if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    numbers.append(signal.SIGHUP)
+  return numbers
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
+  """Handles the signals in the code inside, and as before after it."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = {number: signal.signal(number, handler) for number in _asking()}
+  try:
+    yield
+  finally:
+    for number, previous in before.items():
+      signal.signal(number, previous)

@@ -8,11 +8,11 @@ what another living process trains is left to it.
 """
 
 from collections.abc import Sequence
-import pathlib
 
 from absl import app
 from absl import flags
 
+from experiments import command
 from experiments import errors
 
 _DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
   from experiments import rendering
   from experiments import runner
 
-  root, dataset = pathlib.Path(_WORKDIR.value), _DATASET.value
+  root, dataset = command.path_of(_WORKDIR), _DATASET.value
   tables = [int(table) for table in _TABLES.value]
   needed = [variant for table in tables for variant in contents.VARIANTS[table]]
   variants = dict.fromkeys([*needed, *_VARIANTS.value])
@@ -78,4 +78,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["dataset", "table", "workdir"])
-  errors.run(main)
+  command.run(main)
