@@ -6,10 +6,12 @@ lists the exit codes.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import os
 import pathlib
 import sys
 import tempfile
+import threading
 import traceback
 
 from absl import app
@@ -23,18 +25,25 @@ from experiments.errors import StoppedError
 from experiments.errors import UserError
 
 
-def run(main: Callable[[list[str]], None]) -> None:
+def run(
+  main: Callable[[list[str]], None],
+  flags_parser: Callable[
+    [Sequence[str]], list[str]
+  ] = app.parse_flags_with_usage,
+) -> None:
   """Runs a program with absl, and exits.
 
   Args:
     main: is given the arguments that are no flags.  A signal raises an
       Interrupt in it, unless it asks for something else (see `signals`).
+    flags_parser: as absl's.
   """
   streams.make_safe()
   logging.get_absl_handler().python_handler.setStream(sys.stderr)
+  sys.unraisablehook = _drop_of_threads
   try:
     with signals.interrupting():
-      app.run(main)
+      app.run(main, flags_parser=flags_parser)
     code = 0
   except SystemExit as end:
     code = end.code
@@ -43,6 +52,15 @@ def run(main: Callable[[list[str]], None]) -> None:
   # Signals that come later must not change how the command ends.
   signals.ignore()
   sys.exit(code)
+
+
+def _drop_of_threads(unraisable: object) -> None:
+  """Drops what a library's own threads could not raise anywhere.
+
+  Where it matters, the library raises it also in the thread that waits.
+  """
+  if threading.current_thread() is threading.main_thread():
+    sys.__unraisablehook__(unraisable)
 
 
 def _say_why(error: BaseException) -> int:

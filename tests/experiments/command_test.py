@@ -72,6 +72,7 @@ def descriptors(argv):
 
 command.run(globals()[sys.argv.pop(1)])
 """
+_NOHUP = ("bash", "-c", "trap '' HUP; exec \"$@\"", "bash")
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -80,7 +81,7 @@ class EndingTest(parameterized.TestCase):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir())
 
-  def start(self, name, *arguments, **options):
+  def start(self, name, *arguments, prefix=(), **options):
     options = {
       "stdout": subprocess.PIPE,
       "stderr": subprocess.PIPE,
@@ -89,7 +90,7 @@ class EndingTest(parameterized.TestCase):
     # Writes at once: what stays in a buffer hides a broken pipe.
     environment = {**os.environ, "TMPDIR": str(self.root)}
     return subprocess.Popen(
-      [sys.executable, "-c", _PROGRAM, str(self.root), name, *arguments],
+      [*prefix, sys.executable, "-c", _PROGRAM, self.root, name, *arguments],
       cwd=_ROOT,
       env=environment,
       text=True,
@@ -125,10 +126,7 @@ class EndingTest(parameterized.TestCase):
     self.assertEqual(list(self.root.iterdir()), [])
 
   def test_nohup_keeps_its_meaning(self):
-    process = self.start(
-      "clean_up",
-      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    )
+    process = self.start("clean_up", prefix=_NOHUP)
     process.stdout.readline()
     process.send_signal(signal.SIGHUP)
     time.sleep(0.2)
@@ -208,11 +206,11 @@ class EndingTest(parameterized.TestCase):
     terminal, theirs = pty.openpty()
     process = self.start(
       "unread",
+      prefix=_NOHUP,
       stdin=theirs,
       stdout=theirs,
       stderr=theirs,
       start_new_session=True,
-      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
     os.close(theirs)
     os.read(terminal, 6)
