@@ -9,14 +9,16 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
 import ml_collections
 import numpy as np
 
+from experiments import errors
 from experiments import logging
-from experiments import report
+from experiments import summary as summary_lib
 from experiments import workdir as workdirs
 from experiments.configs import datasets
 from experiments.configs.datasets import default_config
@@ -63,8 +65,13 @@ class Cell:
 
   @property
   def summary(self) -> dict[str, Any] | None:
-    """summary.json, None before the run has ended."""
-    return report.read_summary(self.workdir)
+    """summary.json, None before the run has ended, or if it is of no use.
+
+    Without a config nobody knows what the figures are of.
+    """
+    if self.config_problem():
+      return None
+    return summary_lib.read_summary(self.workdir)
 
   @property
   def config(self) -> ml_collections.ConfigDict:
@@ -74,6 +81,10 @@ class Cell:
   def metrics(self) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl."""
     return logging.read_metrics(self.workdir)
+
+  def log_problems(self) -> list[str]:
+    """What is left out of metrics.jsonl, and why."""
+    return logging.read_log(self.workdir).problems
 
   @property
   def steps(self) -> int:
@@ -85,12 +96,41 @@ class Cell:
     """Returns what `logging.read_series` does."""
     return logging.read_series(self.workdir, split, name)
 
+  def config_problem(self) -> str:
+    """Returns why nothing can be made of the run, "" if something can."""
+    if not workdirs.is_begun(self.workdir):
+      return ""
+    try:
+      default_config(self.dataset, self.variant)
+      workdirs.read_config(self.workdir)
+    except UserError as error:
+      return errors.one_line(error)
+    return ""
+
+  def problem(self) -> str:
+    """Returns why the run is left out, or not taken as finished; "" if not."""
+    return self.config_problem() or summary_lib.read(self.workdir).problem
+
+  def failed(self) -> str:
+    """Returns why the run failed, "" if it did not."""
+    try:
+      text = self.failure.read_text(errors="replace")
+    except FileNotFoundError:
+      return ""
+    except OSError as error:
+      return f"the reason cannot be read ({errors.one_line(error)})"
+    return " ".join(text.split()) or "without a reason"
+
   def status(self) -> str:
     """Returns how far the run is, in a few words."""
     if self.summary:
       return "finished"
-    if self.failure.exists():
-      return f"failed: {self.failure.read_text().strip()}"
+    failed = self.failed()
+    if failed:
+      return f"failed: {failed}"
+    problem = self.problem()
+    if problem:
+      return f"cannot be used: {problem}"
     if not self.metrics:
       return "not run"
     return f"at step {self.steps} of {self.config.num_steps}"
@@ -117,12 +157,19 @@ def find_cells(root: pathlib.Path, dataset: str) -> list[Cell]:
   return found
 
 
+def check_root(root: pathlib.Path) -> None:
+  """Raises a UserError if DIR is there, but no directory."""
+  if os.path.lexists(root) and not root.is_dir():
+    raise UserError(f"--workdir is {root}, which is no directory")
+
+
 def find_datasets(root: pathlib.Path) -> list[str]:
   """Returns the data sets of which DIR has cells.
 
   Raises:
     UserError: if there are none.
   """
+  check_root(root)
   found = [name for name in datasets.GET_CONFIG if find_cells(root, name)]
   if not found:
     raise UserError(

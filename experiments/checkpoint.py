@@ -19,9 +19,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from adq_jax import split_codebook
+from experiments import files
 from experiments import workdir as workdirs
 from experiments.errors import one_line
+from experiments.errors import UserError
 from experiments.state import TrainState
+from experiments.workdir import steps_of
 
 # Fields of a config that decide what codes mean, beside the arrays.
 _DECIDING = ("dtype", "model", "quantizer")
@@ -29,6 +32,10 @@ _DECIDING = ("dtype", "model", "quantizer")
 
 class DamagedError(Exception):
   """A checkpoint is not what was saved; the message says how."""
+
+
+class ForeignError(DamagedError):
+  """A checkpoint is of another run; the message says of which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +46,13 @@ class Checkpoint:
     state: of the host, NumPy arrays.
     seconds: that the run had trained for.
     mse: of the validation split; None where it was not evaluated.
+    run_id: the identity of the run; "" if it has none.
   """
 
   state: TrainState
   seconds: float
   mse: float | None
+  run_id: str = ""
 
   def to_args(self) -> ocp.args.Composite:
     """Returns what Orbax is to save."""
@@ -54,16 +63,12 @@ class Checkpoint:
       "shards": shards_of(self.state),
       "arrays": _hashes(self.state),
     }
+    if self.run_id:
+      known[workdirs.RUN_ID] = self.run_id
     return ocp.args.Composite(
       state=ocp.args.StandardSave(self.state),
       meta=ocp.args.JsonSave({**known, "sha256": _json_hash(known)}),
     )
-
-
-def steps_of(workdir: pathlib.Path) -> list[int]:
-  """Returns the steps of all checkpoints of a run, ascending, whole or not."""
-  names = [path.name for path in (workdir / workdirs.CHECKPOINTS).glob("*")]
-  return sorted(int(name) for name in names if name.isdecimal())
 
 
 def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
@@ -76,7 +81,8 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
       codebook whole.
 
   Raises:
-    DamagedError: if it is not what was saved, or of another run.
+    DamagedError: if it is not what was saved; a ForeignError if it is of
+      another run.
   """
   directory = _path(workdir, step).absolute()
   try:
@@ -92,6 +98,7 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
     digest = known.pop("sha256")
     if digest != _json_hash(known) or known["step"] != step:
       raise DamagedError("its description is not as it was saved")
+    _check_own(workdir, known)
     template = with_shards(template, known.get("shards"))
     with ocp.StandardCheckpointer(multiprocessing_options=alone) as reader:
       state = reader.restore(directory / "state", template)
@@ -101,7 +108,10 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
     # The hash is no signature: somebody may have made another description.
     mse = known["mse"]
     return Checkpoint(
-      state, float(known["seconds"]), None if mse is None else float(mse)
+      state,
+      float(known["seconds"]),
+      None if mse is None else float(mse),
+      known.get(workdirs.RUN_ID, ""),
     )
   except DamagedError:
     raise
@@ -109,29 +119,85 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
     raise DamagedError(f"it cannot be read ({one_line(error)})") from error
 
 
-def read_all(
-  workdir: pathlib.Path, template: TrainState
-) -> tuple[dict[int, Checkpoint], dict[int, str]]:
-  """Returns the whole checkpoints, and what is wrong with the others."""
-  whole, damaged = {}, {}
+@dataclasses.dataclass
+class Found:
+  """The checkpoints of a directory, by step.
+
+  Attributes:
+    whole: those that are what was saved.
+    damaged: what is wrong with others.
+    foreign: of which run those are that are not the directory's.
+  """
+
+  whole: dict[int, Checkpoint]
+  damaged: dict[int, str]
+  foreign: dict[int, str]
+
+
+def read_all(workdir: pathlib.Path, template: TrainState) -> Found:
+  """Reads every checkpoint that there is.
+
+  Those that vanish meanwhile, because the run goes on and keeps others, are
+  left out.
+  """
+  found = Found({}, {}, {})
+  while steps := steps_of(workdir):
+    for step in steps:
+      read_into(found, workdir, step, template)
+    if found.whole or found.damaged or found.foreign:
+      break  # else all of them were removed while they were read
+  return found
+
+
+def read_into(
+  found: Found, workdir: pathlib.Path, step: int, template: TrainState
+) -> None:
+  """Reads a checkpoint, unless it vanishes meanwhile, into what was found."""
+  try:
+    found.whole[step] = read(workdir, step, template)
+  except ForeignError as error:
+    found.foreign[step] = str(error)
+  except DamagedError as error:
+    if os.path.lexists(_path(workdir, step)):
+      found.damaged[step] = str(error)
+
+
+def check_own(workdir: pathlib.Path) -> None:
+  """Raises a UserError if a checkpoint is of another run, however damaged.
+
+  Only what says of which run it is is read.
+  """
+  foreign = {}
   for step in steps_of(workdir):
     try:
-      whole[step] = read(workdir, step, template)
-    except DamagedError as error:
-      damaged[step] = str(error)
-  return whole, damaged
+      known = files.read_json(_path(workdir, step) / "meta" / "metadata")
+      _check_own(workdir, known)
+    except ForeignError as error:
+      foreign[step] = str(error)
+    except (AttributeError, OSError, files.UnreadableError):
+      pass  # `read` tells what is wrong with it
+  refuse_foreign(workdir, foreign)
 
 
-def move_aside(workdir: pathlib.Path, step: int) -> pathlib.Path:
-  """Moves a checkpoint to where neither the run nor Orbax looks."""
-  place = workdir / "damaged" / str(step)
-  count = 1
-  while place.exists():
-    count += 1
-    place = place.with_name(f"{step}_{count}")
-  place.parent.mkdir(exist_ok=True)
-  os.rename(_path(workdir, step), place)
-  return place
+def refuse_foreign(workdir: pathlib.Path, foreign: Mapping[int, str]) -> None:
+  """Raises a UserError that names checkpoints of other runs, if there are any.
+
+  Steps of two runs in one directory would get in each other's way.
+  """
+  if foreign:
+    named = "; ".join(
+      f"{_path(workdir, step)}: {which}" for step, which in foreign.items()
+    )
+    raise UserError(
+      f"{workdir} holds checkpoints that are not its own ({named}); move them"
+      " away, and give the same command again"
+    )
+
+
+def _check_own(workdir: pathlib.Path, known: Mapping[str, Any]) -> None:
+  found = known.get(workdirs.RUN_ID)
+  if not workdirs.is_own(found, workdirs.identity(workdir)):
+    raise ForeignError(f"it is of another run, {found}")
 
 
 def shards_of(state: TrainState) -> int | None:

@@ -1,7 +1,7 @@
 """The checkpoints of a run, and the trained model back from them."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence
+import logging
 import pathlib
 import shutil
 from typing import Any
@@ -36,7 +36,12 @@ class Checkpoints:
   The best has the lowest validation mean squared error.
   """
 
-  def __init__(self, workdir: pathlib.Path, template: TrainState):
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    template: TrainState,
+    steady_path: pathlib.Path | None = None,
+  ):
     """Opens a run's checkpoints, in the process that trains it.
 
     Damaged ones are named, and moved to `damaged/` in `workdir`.
@@ -44,14 +49,18 @@ class Checkpoints:
     Args:
       workdir: of the run.
       template: what `make_template` gives.
+      steady_path: of the same directory, where to save; see `workdir.Claim`.
 
     Raises:
-      UserError: if there are checkpoints, but no whole one.
+      UserError: if there are checkpoints, but no whole one, or one of another
+        run, which is left as it is.
     """
     self._workdir = workdir
+    self._steady_path = steady_path or workdir
     # All processes go on from the same bits, whatever each would have read.
     found = hosts.from_main(lambda: _find(workdir, template))
     self._mse = {int(step): mse for step, mse in found["mse"].items()}
+    self._run_id = found["run_id"]
     self.latest = None
     if self._mse:
       step = max(self._mse)
@@ -61,7 +70,7 @@ class Checkpoints:
         state, found["seconds"], self._mse[step]
       )
     self._manager = ocp.CheckpointManager(
-      (workdir / workdirs.CHECKPOINTS).absolute(),
+      (self._steady_path / workdirs.CHECKPOINTS).absolute(),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=self,
         todelete_subdir=_TRASH,
@@ -85,7 +94,9 @@ class Checkpoints:
     self.wait()
     self._empty_trash()
     # Copies: the next step may write where the background still reads.
-    saved = checkpoint.Checkpoint(jax.tree.map(np.array, state), seconds, mse)
+    saved = checkpoint.Checkpoint(
+      jax.tree.map(np.array, state), seconds, mse, self._run_id
+    )
     step = int(saved.state.step)
     self._mse[step] = mse
     try:
@@ -126,13 +137,15 @@ class Checkpoints:
 
   def _empty_trash(self) -> None:
     if hosts.is_main():
-      trash = self._workdir / workdirs.CHECKPOINTS / _TRASH
+      trash = self._steady_path / workdirs.CHECKPOINTS / _TRASH
       shutil.rmtree(trash, ignore_errors=True)
 
   def _not_saved(self, error: Exception) -> UserError:
     steps = checkpoint.steps_of(self._workdir)
+    # Orbax names the other path.
+    why = one_line(error).replace(str(self._steady_path), str(self._workdir))
     return UserError(
-      f"cannot save a checkpoint in {self._workdir} ({one_line(error)}); there"
+      f"cannot save a checkpoint in {self._workdir} ({why}); there"
       f" are those of steps {steps}: put that right, and go on with the same"
       " command"
     )
@@ -197,17 +210,19 @@ def read_state(
     raise UserError(
       f"{workdir} has no checkpoint of step {step}; it has those of {steps}"
     )
-  damaged = {}
+  found = checkpoint.Found({}, {}, {})
   for candidate in reversed(steps) if step is None else [step]:
-    try:
-      state = checkpoint.read(workdir, candidate, template).state
-    except checkpoint.DamagedError as error:
-      damaged[candidate] = str(error)
-      continue
-    for bad, why in damaged.items():
-      print(f"Checkpoint {bad} of {workdir} is damaged, {why}: left out")
-    return state
-  raise _nothing_whole(workdir, damaged)
+    checkpoint.read_into(found, workdir, candidate, template)
+    if candidate in found.whole:
+      for bad, why in found.damaged.items():
+        print(f"Checkpoint {bad} of {workdir} is damaged, {why}: left out")
+      for other, which in found.foreign.items():
+        print(f"Checkpoint {other} of {workdir} is left out: {which}")
+      return found.whole[candidate].state
+  if not found.damaged and not found.foreign:
+    # The run goes on, and has replaced them meanwhile.
+    return read_state(config, workdir, step)
+  raise _nothing_whole(workdir, found)
 
 
 def verify_run(
@@ -219,21 +234,23 @@ def verify_run(
     UserError: if there is none, or one is damaged.
   """
   workdir = pathlib.Path(workdir)
-  steps = checkpoint.steps_of(workdir)
-  if not steps:
+  if not checkpoint.steps_of(workdir):
     raise UserError(f"{workdir} has no checkpoint yet; train first")
-  template = _described(config, workdir)
-  whole, damaged = checkpoint.read_all(workdir, template)
-  for step in steps:
-    if step in whole:
-      leaves = len(jax.tree.leaves(whole[step].state))
+  found = checkpoint.read_all(workdir, _described(config, workdir))
+  for step in sorted(found.whole | found.damaged | found.foreign):
+    if step in found.whole:
+      leaves = len(jax.tree.leaves(found.whole[step].state))
       print(f"checkpoint {step}: whole, {leaves} arrays")
+    elif step in found.damaged:
+      print(f"checkpoint {step}: damaged, {found.damaged[step]}")
     else:
-      print(f"checkpoint {step}: damaged, {damaged[step]}")
-  if damaged:
+      print(f"checkpoint {step}: left out, {found.foreign[step]}")
+  checkpoint.refuse_foreign(workdir, found.foreign)
+  if found.damaged:
     raise UserError(
-      f"{len(damaged)} of {len(steps)} checkpoints of {workdir} are damaged;"
-      " training leaves them out and goes on from the latest whole one"
+      f"{len(found.damaged)} of {len(found.damaged) + len(found.whole)}"
+      f" checkpoints of {workdir} are damaged; training leaves them out and"
+      " goes on from the latest whole one"
     )
 
 
@@ -262,13 +279,19 @@ def _find(workdir: pathlib.Path, template: TrainState) -> dict[str, Any]:
 
   Each one's mse; of the latest the state, its number of shards, and seconds.
   """
-  whole, damaged = checkpoint.read_all(workdir, template)
-  if damaged and not whole:
-    raise _nothing_whole(workdir, damaged)
-  for step, why in damaged.items():
-    place = checkpoint.move_aside(workdir, step)
+  there = checkpoint.read_all(workdir, template)
+  checkpoint.refuse_foreign(workdir, there.foreign)
+  whole = there.whole
+  if there.damaged and not whole:
+    raise _nothing_whole(workdir, there)
+  for step, why in there.damaged.items():
+    path = workdir / workdirs.CHECKPOINTS / str(step)
+    place = workdirs.move_aside(workdir, path)
     print(f"Checkpoint {step} of {workdir} is damaged, {why}: now {place}")
-  found = {"mse": {str(step): saved.mse for step, saved in whole.items()}}
+  found = {
+    "mse": {str(step): saved.mse for step, saved in whole.items()},
+    "run_id": workdirs.identity(workdir),
+  }
   if whole:
     latest = whole[max(whole)]
     found["state"] = flax.serialization.to_state_dict(latest.state)
@@ -277,11 +300,21 @@ def _find(workdir: pathlib.Path, template: TrainState) -> dict[str, Any]:
   return found
 
 
-def _nothing_whole(
-  workdir: pathlib.Path, damaged: Mapping[int, str]
-) -> UserError:
-  reasons = "; ".join(f"{step}: {why}" for step, why in damaged.items())
+def _nothing_whole(workdir: pathlib.Path, found: checkpoint.Found) -> UserError:
+  wrong = found.damaged | found.foreign
+  reasons = "; ".join(f"{step}: {why}" for step, why in wrong.items())
   return UserError(
     f"no checkpoint of {workdir} is whole ({reasons}); bring one back from a"
     " copy, or start anew in another directory with --workdir=DIR"
   )
+
+
+def _is_not_orbaxs(record: logging.LogRecord) -> bool:
+  """Whether a log's record is from elsewhere than Orbax.
+
+  What it logs it also raises, and here that becomes one line.
+  """
+  return "orbax" not in pathlib.Path(record.pathname).parts
+
+
+logging.getLogger("absl").addFilter(_is_not_orbaxs)

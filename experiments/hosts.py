@@ -49,6 +49,8 @@ def initialize(
 ) -> None:
   """Joins the processes of a run, before anything else asks JAX for devices.
 
+  Then there are devices, or a UserError says that there are none.
+
   Without arguments it does what the environment says: a TPU pod, Slurm's
   `srun`, Open MPI's `mpirun`, or nothing of the kind.
 
@@ -62,6 +64,34 @@ def initialize(
   Raises:
     UserError: if the arguments do not belong together, or nobody answers.
   """
+  _join(coordinator_address, num_processes, process_id, heartbeat_seconds)
+  check_platform()
+
+
+def check_platform() -> None:
+  """Raises a UserError if JAX has no device of the platform that is asked for.
+
+  Of what goes wrong it names the variable that asks for it, JAX_PLATFORMS.
+  """
+  try:
+    jax.devices()
+  except jax.errors.JaxRuntimeError:
+    raise  # of processes that do not find each other
+  except RuntimeError as error:
+    wanted = jax.config.jax_platforms
+    raise UserError(
+      f"JAX_PLATFORMS is {wanted!r}, but JAX has no device of that kind"
+      f" ({one_line(error)}); unset it, or install JAX for that device"
+    ) from error
+
+
+def _join(
+  coordinator_address: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+  heartbeat_seconds: int,
+) -> None:
+  """Does what `initialize` says."""
   given = {
     "coordinator_address": coordinator_address,
     "num_processes": num_processes,

@@ -18,6 +18,8 @@ from experiments import style
 from experiments.cells import Cell
 from experiments.cells import Runs
 from experiments.configs.variants import fixed_structure
+from experiments.errors import one_line
+from experiments.errors import UserError
 
 _FINAL = 0.1  # share of training whose mean is a final gradient gap
 _SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does
@@ -125,7 +127,11 @@ _COMPARED = (0, 1, 5)  # blue, yellow and red, as in the paper
 def reconstructions(runs: Runs) -> plt.Figure:
   """Figure 5: originals and reconstructions, as the run has drawn them."""
   cell = cells_lib.ended(runs)["adaptive"][0]
-  picture = matplotlib.image.imread(cell.workdir / "reconstructions.png")
+  path = cell.workdir / "reconstructions.png"
+  try:
+    picture = matplotlib.image.imread(path)
+  except (OSError, SyntaxError, ValueError) as error:
+    raise UserError(f"{path} cannot be read ({one_line(error)})") from error
   height, width = picture.shape[:2]
   figure = plt.figure(figsize=(9, 9 * height / width))
   ax = figure.add_axes((0, 0, 1, 1))

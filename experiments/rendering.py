@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments import cells as cells_lib
 from experiments import contents
+from experiments import files
 from experiments import paper
 from experiments.cells import Cell
 from experiments.cells import Statistic
@@ -27,7 +28,7 @@ class Row:
     paper: the paper's number; None where it has none.
     cells: the runs that have ended, one for each seed.
     status: of the others, in a few words; "" where there are none.
-    has_failed: whether some of the others have failed.
+    has_failed: whether some of the others have failed, or cannot be used.
   """
 
   name: str
@@ -100,7 +101,7 @@ def make_rows(
         paper=paper.number(table, dataset, variant),
         cells=tuple(cell for cell in cells if cell.summary),
         status="; ".join(f"seed {c.seed} {c.status()}" for c in others),
-        has_failed=any(cell.failure.exists() for cell in others),
+        has_failed=any(cell.failed() or cell.problem() for cell in others),
       )
     )
   return _best_and_adaptive(rows) if table == 2 else rows
@@ -145,7 +146,11 @@ _COLUMNS = (
 def write(
   root: pathlib.Path, dataset: str, table: int, rows: Sequence[Row]
 ) -> list[pathlib.Path]:
-  """Writes DIR/DATASET/tableN.md, .csv and .tex; returns their paths."""
+  """Writes DIR/DATASET/tableN.md, .csv and .tex; returns their paths.
+
+  Raises:
+    UserError: if one of them cannot be written.
+  """
   stem = root / dataset / f"table{table}"
   texts = {
     ".md": markdown(dataset, table, rows),
@@ -155,8 +160,9 @@ def write(
   paths = []
   for suffix, text in texts.items():
     path = stem.with_suffix(suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    with files.writing(path):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      files.write_text(path, text)
     paths.append(path)
   return paths
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments import augment
 from experiments import data
+from experiments import files
 from experiments import hosts
 from experiments import pictures
 from experiments import settings
@@ -22,6 +23,7 @@ from experiments.checkpoints import read_state
 from experiments.data.split import Split
 from experiments.devices import AXIS
 from experiments.devices import choose_devices
+from experiments.errors import UserError
 from experiments.evaluate import baselines
 from experiments.evaluate import crop_centre
 from experiments.evaluate import describe
@@ -30,19 +32,14 @@ from experiments.evaluate import Evaluation
 from experiments.evaluate import Evaluator
 from experiments.state import to_devices
 from experiments.state import TrainState
+from experiments.summary import write_summary
 
 _SHOWN = 16  # images in reconstructions.png
 
 
-def read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """Returns summary.json of a run, None where it has none yet."""
-  path = workdir / workdirs.SUMMARY
-  return json.loads(path.read_text()) if path.exists() else None
-
-
 def finish(
   config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
+  claim: workdirs.Claim,
   state: TrainState,
   evaluator: Evaluator,
   splits: Mapping[str, Split],
@@ -53,7 +50,7 @@ def finish(
 
   Args:
     config: of the run.
-    workdir: of the run.
+    claim: of its directory.
     state: at its last step, replicated.
     evaluator: of its model.
     splits: "train" and "validation".
@@ -70,12 +67,14 @@ def finish(
     "commit": _commit(),
     **run,
     **evaluate_fully(config, evaluator, state, splits, validation),
+    **workdirs.known_identity(claim.workdir),
   }
-  draw_pictures(config, workdir, evaluator, state, splits["validation"])
+  claim.check()
+  draw_pictures(config, claim.workdir, evaluator, state, splits["validation"])
   if hosts.is_main():
     # Last of all: it says that the run is finished.
-    workdirs.write_json(workdir / workdirs.SUMMARY, summary)
-    print(outcome(workdir, summary))
+    write_summary(claim.workdir, summary)
+    print(outcome(claim.workdir, summary))
   return summary
 
 
@@ -123,12 +122,26 @@ def evaluate_run(
   state = to_devices(state, devices)
   with hosts.main_first("data"):
     splits = data.load(config)
-  figures = {"steps": step, **evaluate_fully(config, evaluator, state, splits)}
-  if hosts.is_main():
-    workdirs.write_json(workdir / "evaluation.json", figures)
+  figures = {
+    "steps": step,
+    **evaluate_fully(config, evaluator, state, splits),
+    **workdirs.known_identity(workdir),
+  }
   print(one_line(step, figures))
-  print(f"figures: {workdir / 'evaluation.json'}")
+  if hosts.is_main():
+    _keep_evaluation(workdir / workdirs.EVALUATION, figures)
   return figures
+
+
+def _keep_evaluation(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
+  """Writes evaluation.json; where that cannot be, shows what it would hold."""
+  try:
+    with files.writing(path):
+      workdirs.write_json(path, figures)
+  except UserError:
+    print(json.dumps(figures, indent=2))
+    raise
+  print(f"figures: {path}")
 
 
 def evaluate_fully(

@@ -14,12 +14,13 @@ import ml_collections
 from experiments import cells as cells_lib
 from experiments import errors
 from experiments import fields
-from experiments import report
+from experiments import hosts
 from experiments import settings
 from experiments import signals
 from experiments import timing
 from experiments import workdir as workdirs
 from experiments.cells import Cell
+from experiments.summary import read_summary
 
 _PATIENCE = 5.0  # seconds between two looks at what others train
 _LAST_LINES = 20  # of a run's output, in which to look for why it failed
@@ -72,7 +73,9 @@ def check_begun(configs: Mapping[Cell, ml_collections.ConfigDict]) -> None:
   Nor is a run extended, whose schedules would then be those of neither length.
   """
   for cell, config in configs.items():
-    differing = cell.metrics and cells_lib.differences(cell, config)
+    if not workdirs.is_begun(cell.workdir) or cell.config_problem():
+      continue  # the run itself tells what is wrong with its config
+    differing = cells_lib.differences(cell, config)
     if differing:
       raise errors.UserError(
         f"{cell} has been begun with another config, differing in"
@@ -83,7 +86,7 @@ def check_begun(configs: Mapping[Cell, ml_collections.ConfigDict]) -> None:
 
 def is_done(cell: Cell, config: ml_collections.ConfigDict) -> bool:
   """Returns whether a run has made its last step."""
-  summary = report.read_summary(cell.workdir)
+  summary = read_summary(cell.workdir)
   return bool(summary) and summary["steps"] >= config.num_steps
 
 
@@ -103,7 +106,10 @@ def train(
       is_free = not workdirs.is_claimed(cell.workdir)
       if is_free and not is_done(cell, configs[cell]):
         print(f"run {ended + 1} of {len(configs)}: {cell}, {cell.status()}")
-        is_free = _train(cell, changes)
+        try:
+          is_free = _train(cell, changes)
+        except OSError as error:
+          print(f"{cell} cannot be run ({errors.one_line(error)})")
       if is_free:
         ended += 1
       else:
@@ -127,7 +133,7 @@ def _train(cell: Cell, changes: Sequence[str]) -> bool:
   # To a file, and not to this process: it goes on if this one is killed.
   with (
     open(cell.output, "a") as output,
-    open(cell.output) as written,
+    open(cell.output, encoding="utf-8", errors="replace") as written,
     subprocess.Popen(
       command, stdout=output, stderr=subprocess.STDOUT
     ) as process,
@@ -171,6 +177,7 @@ def _reason(lines: Sequence[str], code: int) -> str:
 
 def describe_plan(configs: Mapping[Cell, ml_collections.ConfigDict]) -> str:
   """Returns what `train` would do, and for how long by steps measured here."""
+  hosts.check_platform()
   lines, seconds_per_step, total, missing = [], {}, 0.0, 0
   for cell, config in configs.items():
     if is_done(cell, config):

@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 from matplotlib.transforms import Bbox
 import numpy as np
 
+from experiments import files
+
 # Okabe and Ito's colours, which the colour-blind tell apart.
 COLORS = (
   "#0072B2",
@@ -79,12 +81,15 @@ def label_points(
 
 def save(figure: plt.Figure, path: pathlib.Path, *suffixes: str) -> None:
   """Writes a figure to `path`, with each of the suffixes, and closes it."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  for suffix in suffixes or (path.suffix,):
-    # Without a date: the same figure, the same file.
-    metadata = {"Date": None} if suffix == ".svg" else None
-    figure.savefig(path.with_suffix(suffix), dpi=150, metadata=metadata)
-  plt.close(figure)
+  try:
+    for suffix in suffixes or (path.suffix,):
+      # Without a date: the same figure, the same file.
+      metadata = {"Date": None} if suffix == ".svg" else None
+      kind = suffix.removeprefix(".")
+      with files.replacing(path.with_suffix(suffix)) as temporary:
+        figure.savefig(temporary, dpi=150, metadata=metadata, format=kind)
+  finally:
+    plt.close(figure)
 
 
 matplotlib.use("Agg")  # files only, also where there is a display

@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
   from experiments import runner
 
   root, dataset = command.path_of(_WORKDIR), _DATASET.value
+  cells_lib.check_root(root)
   tables = [int(table) for table in _TABLES.value]
   needed = [variant for table in tables for variant in contents.VARIANTS[table]]
   variants = dict.fromkeys([*needed, *_VARIANTS.value])
@@ -64,16 +65,22 @@ def main(argv: Sequence[str]) -> None:
     if not runner.is_done(cell, config)
   }
   runner.train(missing, _SET.value)
+  problems = []
   for table in tables:
     rows = rendering.make_rows(root, dataset, table, seeds)
     print(rendering.markdown(dataset, table, rows))
-    for path in rendering.write(root, dataset, table, rows):
-      print(path)
+    try:
+      for path in rendering.write(root, dataset, table, rows):
+        print(path)
+    except errors.UserError as error:
+      problems.append(str(error))
   left = [f"{cell} {cell.status()}" for cell in cells if not cell.summary]
   if left:
-    raise errors.UserError(
+    problems.append(
       f"{len(left)} of {len(cells)} runs have not ended: {'; '.join(left)}"
     )
+  if problems:
+    raise errors.UserError("; ".join(problems))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from clu import parameter_overview
 import jax
 import ml_collections
 
+from experiments import checkpoint
 from experiments import data
 from experiments import hosts
 from experiments import report
 from experiments import settings
 from experiments import signals
+from experiments import summary as summary_lib
 from experiments import workdir as workdirs
 from experiments.checkpoints import Checkpoints
 from experiments.checkpoints import make_template
@@ -37,6 +39,7 @@ from experiments.state import to_host
 from experiments.step import make_gradient_gap
 from experiments.step import make_replica_check
 from experiments.step import make_train_step
+from experiments.summary import read_summary
 
 
 def train_and_evaluate(
@@ -60,7 +63,7 @@ def train_and_evaluate(
   settings.check(config)
   # Before the claim, which writes the config.
   workdirs.check_same_run(workdir, config)
-  finished = report.read_summary(workdir)
+  finished = read_summary(workdir)
   if finished and finished["steps"] >= config.num_steps:
     print(
       f"{workdir} holds a finished run of {finished['steps']} steps;"
@@ -68,38 +71,61 @@ def train_and_evaluate(
       " directory with --workdir=DIR"
     )
     return finished
-  if finished and not (workdir / workdirs.CHECKPOINTS).exists():
-    raise UserError(
-      f"{workdir} holds a finished run of {finished['steps']} steps without"
-      f" its checkpoints, from which to go on to {config.num_steps}; name"
-      " another directory with --workdir=DIR"
-    )
+  _check_goes_on(workdir, config)
   with (
     signals.stop_request(
-      "stopping after this step, and saving it; another Ctrl-C stops at once"
+      "stopping after this step, and saving it; another Ctrl-C stops at once",
+      or_unread=True,
     ) as stop,
-    _claim(workdir, config),
+    _claim(workdir, config) as claim,
   ):
     stop.at_once = True  # but between steps, where something may be lost
     try:
-      return _train(config, workdir, stop)
+      hosts.from_main(lambda: checkpoint.check_own(workdir))
+      return _train(config, workdir, stop, claim)
     except KeyboardInterrupt as interrupt:
       raise StoppedError(
         f"at once, by {stop.name}; what {workdir} holds stands: go on with the"
         " same command"
       ) from interrupt
-    except OSError as error:
+    except (OSError, UserError) as error:
+      claim.check()  # what else went wrong may only follow from that
+      if isinstance(error, UserError):
+        raise
       raise UserError(
         f"the run in {workdir} cannot go on ({one_line(error)}); put that"
         " right, and go on with the same command"
       ) from error
 
 
+def _check_goes_on(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> None:
+  """Refuses what cannot go on, and says of what goes on what is to be said."""
+  found = summary_lib.read(workdir)
+  has_ended = found.figures or (found.problem and not found.is_foreign)
+  if has_ended and not workdirs.steps_of(workdir):
+    known = f" of {found.figures['steps']} steps" if found.figures else ""
+    why = f" ({found.problem})" if found.problem else ""
+    raise UserError(
+      f"{workdir} holds a finished run{known} without its checkpoints, from"
+      f" which to go on to {config.num_steps}{why}; name another directory"
+      " with --workdir=DIR"
+    )
+  if found.problem:
+    print(f"{found.problem}: left out")
+  for change in workdirs.rounding_changes(workdir, config):
+    print(
+      f"Changed on this resume: config.{change}; steps from here on are the"
+      " same within rounding, not to the bit"
+    )
+
+
 def _claim(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
-) -> contextlib.AbstractContextManager[None]:
+) -> contextlib.AbstractContextManager[workdirs.Claim]:
   if not hosts.is_main():
-    return contextlib.nullcontext()
+    return contextlib.nullcontext(workdirs.Claim(workdir))
   return workdirs.claim(workdir, config)
 
 
@@ -107,6 +133,7 @@ def _train(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   stop: signals.StopRequest,
+  claim: workdirs.Claim,
 ) -> dict[str, Any]:
   devices = choose_devices(config.batch_size, settings.sharded_size(config))
   everywhere = of_all_processes(devices)
@@ -115,7 +142,11 @@ def _train(
   settings.check_batch(config, len(splits["train"]))
   model = settings.create_model(config, axis_name=AXIS)
   template = make_template(config, model)
-  checkpoints = Checkpoints(workdir, template)
+  # Of several processes all must go by the same path.
+  is_alone = jax.process_count() == 1
+  checkpoints = Checkpoints(
+    workdir, template, claim.steady_path if is_alone else None
+  )
   seconds, step = 0.0, 0
   if checkpoints.latest is not None:
     saved, seconds = checkpoints.latest.state, checkpoints.latest.seconds
@@ -165,6 +196,7 @@ def _train(
       if gap_is_due and config.gradient_gap == "mean_absolute":
         gap_step, gap = step + count, gradient_gap(state, next_batches[-1])
       if gap_is_due:
+        claim.check()
         log.write(gap_step, "train", {"gradient_gap": unreplicate(gap)})
       if config.check_replicas:
         check_replicas(state)
@@ -185,29 +217,37 @@ def _train(
       if to_log or jax.process_count() == 1:
         is_stopping = hosts.any_process(stop.name is not None)
       to_save |= is_stopping
-      if to_log or to_evaluate or to_save:
-        guard.check(metrics)
-        unchecked = None
+      if not (to_log or to_evaluate or to_save):
+        continue
+      guard.check(metrics)
+      unchecked = None
+      claim.check()
       if to_log:
         values = jax.device_get(unreplicate(metrics))
         del values["step"]
         values["num_nonfinite"] = values.pop("is_nonfinite").sum()
-        speed = progress.report(step, float(values["loss"]))
+        speed = progress.measure(step)
         log.write(step, "train", {**values, **speed})
-      if not (to_evaluate or to_save):
-        continue
+      figures = None
       with progress.pause():
-        figures = None
         if to_evaluate:
           result = evaluator.evaluate(state.variables, splits["validation"])
           figures = describe(config, result, splits["validation"])
           log.write(step, "validation", report.loggable(figures))
+        if to_evaluate or to_save:
+          claim.check()
+          checkpoints.save(
+            to_host(state, config.quantizer.shard_codebook),
+            time.perf_counter() - started,
+            figures and figures["mse"],
+          )
+        # All is saved before something is said, whatever that may lead to.
+        if to_log:
+          progress.report(
+            step, float(values["loss"]), speed["steps_per_second"]
+          )
+        if to_evaluate:
           progress.say(report.one_line(step, figures))
-        checkpoints.save(
-          to_host(state, config.quantizer.shard_codebook),
-          time.perf_counter() - started,
-          figures and figures["mse"],
-        )
     checkpoints.wait()
     if is_stopping:
       raise StoppedError(
@@ -224,8 +264,6 @@ def _train(
     "seconds": round(time.perf_counter() - started, 1),
     "devices": f"{len(everywhere)} x {devices[0].device_kind}",
   }
-  summary = report.finish(
-    config, workdir, state, evaluator, splits, result, run
-  )
+  summary = report.finish(config, claim, state, evaluator, splits, result, run)
   hosts.barrier("finished")  # Or those that draw no pictures would be missed.
   return summary

@@ -4,6 +4,8 @@ import os
 import pathlib
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 from unittest import mock
 
@@ -151,6 +153,75 @@ class CheckpointsTest(parameterized.TestCase):
     os.rename(directory / "6", directory / "7")
     self.assertRegex(verify(self.root)[0], "checkpoint 7: damaged, its desc")
 
+  def copy_in_one_of_another_run(self, step):
+    other = self.root.with_name("other")
+    run(other, num_steps=step, seed=1)
+    source = other / workdirs.CHECKPOINTS / str(step)
+    place = self.root / workdirs.CHECKPOINTS / str(step)
+    shutil.copytree(source, place)
+    return place
+
+  def test_a_checkpoint_of_another_run_is_named_and_left_alone(self):
+    place = self.copy_in_one_of_another_run(8)
+    content = {path: path.read_bytes() for path in files(self.root, 8)}
+    with self.subTest("training refuses it"):
+      with self.assertRaisesRegex(
+        UserError, f"{place}: it is of another run, [0-9a-f]{{32}}.*move them"
+      ):
+        run(self.root, num_steps=10)
+    with self.subTest("others step around it"):
+      state, told = load(self.root)
+      self.assertEqual(int(state.step), 6)
+      self.assertRegex(told, "Checkpoint 8 of .* left out: it is of another")
+      with self.assertRaisesRegex(UserError, "8: it is of another run"):
+        checkpoints.load_model(self.root, step=8)
+      told, error = verify(self.root)
+      self.assertRegex(told, "checkpoint 6: whole.*\ncheckpoint 8: left out")
+      self.assertIn(str(place), error)
+    with self.subTest("even where it is damaged"):
+      path = arrays(self.root, 8)
+      flip(path, path.stat().st_size // 2)
+      content[path] = path.read_bytes()
+      with self.assertRaisesRegex(UserError, "of another run"):
+        run(self.root, num_steps=10)
+    self.assertEqual(
+      {path: path.read_bytes() for path in files(self.root, 8)}, content
+    )
+    self.assertFalse((self.root / "damaged").exists())
+    shutil.rmtree(place)
+    self.assertIn("at step 6", run(self.root, num_steps=8))
+
+  def test_a_run_that_has_only_checkpoints_of_another(self):
+    self.copy_in_one_of_another_run(8)
+    for step in (4, 6, 2):
+      shutil.rmtree(
+        self.root / workdirs.CHECKPOINTS / str(step), ignore_errors=True
+      )
+    with self.assertRaisesRegex(UserError, "no checkpoint .*another run"):
+      load(self.root)
+
+  def test_checkpoints_that_vanish_while_they_are_read_are_no_damage(self):
+    read = checkpoint.read
+
+    def read_late(root, step, like):
+      if step == 4:
+        shutil.rmtree(root / workdirs.CHECKPOINTS / "4")
+      return read(root, step, like)
+
+    with mock.patch.object(checkpoint, "read", read_late):
+      told, error = verify(self.root)
+    self.assertIsNone(error)
+    self.assertRegex(told, r"^(checkpoint [26]: whole, \d+ arrays\n)+$")
+
+  @parameterized.parameters(verify, load)
+  def test_all_of_them_are_replaced_while_they_are_read(self, look):
+    place = self.root / workdirs.CHECKPOINTS
+    shutil.rmtree(place / "4")
+    lists = iter([[4], [4], [6], [6]])
+    with mock.patch.object(checkpoint, "steps_of", lambda _: next(lists)):
+      told = look(self.root)
+    self.assertNotIn("damaged", str(told))
+
   @pytest.mark.slow
   def test_no_damage_is_ever_restored(self):
     rng = np.random.default_rng(0)
@@ -194,6 +265,39 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertEqual(checkpoint.steps_of(self.root), before)
     self.assertIsNone(verify(self.root)[1])
     self.assertIn("at step 6", run(self.root, num_steps=8))
+
+  def test_a_full_disk_is_told_in_one_line(self):
+    (self.root / "summary.json").unlink()
+    program = f"""
+import pathlib, resource
+from experiments import command
+from tests.experiments import tiny
+def main(argv):
+  from experiments import train
+  resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+  config = tiny.config("fixed_32x4", **{_FIELDS | {"num_steps": 10}})
+  train.train_and_evaluate(config, {str(self.root)!r})
+command.run(main)
+"""
+    result = subprocess.run(
+      [sys.executable, "-c", program],
+      cwd=pathlib.Path(__file__).parents[2],
+      env={**os.environ, "NPROC": "16"},
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+    self.assertEqual(result.returncode, 2, result.stderr)
+    self.assertRegex(result.stderr, "^error: cannot save a checkpoint.*\n$")
+
+  def test_a_file_where_the_checkpoints_should_be(self):
+    shutil.rmtree(self.root / workdirs.CHECKPOINTS)
+    (self.root / workdirs.CHECKPOINTS).write_text("")
+    (self.root / "summary.json").unlink()
+    for look in (run, load):
+      with self.assertRaisesRegex(UserError, "checkpoint"):
+        look(self.root)
+    self.assertRegex(verify(self.root)[1], "no checkpoint")
 
   def test_a_directory_that_cannot_be_written(self):
     (self.root / "summary.json").unlink()

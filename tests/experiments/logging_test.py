@@ -1,4 +1,8 @@
+import contextlib
+import io
+import json
 import pathlib
+import re
 import time
 from unittest import mock
 
@@ -6,6 +10,7 @@ from absl.testing import parameterized
 import numpy as np
 
 from experiments import logging
+from experiments import workdir
 
 
 class MetricLogTest(parameterized.TestCase):
@@ -31,6 +36,100 @@ class MetricLogTest(parameterized.TestCase):
       ],
     )
 
+  def test_damaged_lines_are_named_and_the_others_kept(self):
+    root = pathlib.Path(self.create_tempdir())
+    path = root / "metrics.jsonl"
+    whole = [
+      json.dumps({"step": step, "split": "train", "values": {"loss": 1.0}})
+      for step in range(1, 5)
+    ]
+    damaged = [
+      b"{",
+      b"\xff\xfe",
+      b"7",
+      b"null",
+      b'{"step": 2}',
+      b'{"step": "2", "split": "train", "values": {}}',
+      b'{"step": 2, "split": "train", "values": {"loss": "low"}}',
+      b'{"step": 2, "split": "train", "values": [1]}',
+      b"[" * 100_000,
+      b"\0\0\0",
+    ]
+    one, two, three, four = (line.encode() for line in whole)
+    content = b"\n".join([one, *damaged, two, b"{{", three, four, b"cut sho"])
+    path.write_bytes(content)
+    expected = [json.loads(line) for line in whole]
+    self.assertEqual(logging.read_metrics(root), expected)
+    problems = logging.read_log(root).problems
+    for text in (
+      "lines 2, 10 to 11, 13: damaged (not JSON), left out",
+      "line 3: damaged (not UTF-8)",
+      "lines 4 to 5: damaged (not a JSON object)",
+      "lines 6 to 9: damaged (not a step, a split and values)",
+    ):
+      self.assertRegex("\n".join(problems), re.escape(text))
+    steps, losses = logging.read_series(root, "train", "loss")
+    np.testing.assert_array_equal(steps, [1, 2, 3, 4])
+    self.assertEqual(losses.tolist(), [1.0] * 4)
+
+    with self.subTest("a resume loses nothing"):
+      output = io.StringIO()
+      with contextlib.redirect_stdout(output):
+        logging.MetricLog(root, 3).close()
+      self.assertEqual(logging.read_metrics(root), expected[:3])
+      self.assertEmpty(logging.read_log(root).problems)
+      kept = root / "damaged" / "metrics.jsonl"
+      self.assertEqual(kept.read_bytes(), content)
+      self.assertIn(str(kept), output.getvalue())
+      self.assertEqual(output.getvalue().count("\n"), 1)
+
+    with self.subTest("where nothing is damaged there is no copy"):
+      logging.MetricLog(root, 3).close()
+      self.assertLen(list((root / "damaged").iterdir()), 1)
+
+  def test_lines_of_another_run_are_named_and_left_out(self):
+    roots = [pathlib.Path(self.create_tempdir()) for _ in range(2)]
+    for root, run_id in zip(roots, ("a" * 32, "b" * 32), strict=True):
+      workdir.write_json(root / "config.json", {"run_id": run_id})
+      log = logging.MetricLog(root, 0)
+      log.write(1, "train", {"loss": 1.0})
+      log.close()
+    ours, theirs = (root / "metrics.jsonl" for root in roots)
+    old = {"step": 2, "split": "train", "values": {"loss": 2.0}}
+    content = ours.read_bytes() + theirs.read_bytes()
+    ours.write_bytes(content + json.dumps(old).encode() + b"\n")
+    log = logging.read_log(roots[0])
+    self.assertEqual([line["step"] for line in log.lines], [1, 2])
+    self.assertNotIn("run_id", log.lines[0])
+    (problem,) = log.problems
+    self.assertRegex(problem, "line 2: of another run, b{32}, left out")
+    with contextlib.redirect_stdout(io.StringIO()):
+      logging.MetricLog(roots[0], 2).close()
+    self.assertLen(logging.read_metrics(roots[0]), 2)
+    self.assertIn(
+      theirs.read_bytes(),
+      (roots[0] / "damaged" / "metrics.jsonl").read_bytes(),
+    )
+
+  def test_a_log_that_cannot_be_read(self):
+    root = pathlib.Path(self.create_tempdir())
+    (root / "metrics.jsonl").mkdir()
+    self.assertEmpty(logging.read_metrics(root))
+    self.assertRegex(
+      logging.read_log(root).problems[0], "metrics.jsonl cannot be read"
+    )
+
+  def test_values_of_another_shape_are_left_out(self):
+    root = pathlib.Path(self.create_tempdir())
+    log = logging.MetricLog(root, 0)
+    for step, value in ((1, 1.0), (2, np.ones(2)), (3, np.ones(3) * np.nan)):
+      log.write(step, "train", {"v": value})
+    log.write(4, "train", {"v": np.zeros(3)})
+    log.close()
+    steps, values = logging.read_series(root, "train", "v")
+    self.assertEqual(steps.tolist(), [3, 4])
+    self.assertEqual(values.shape, (2, 3))
+
 
 class ProgressTest(parameterized.TestCase):
   def test_speed_leaves_pauses_out(self):
@@ -42,12 +141,12 @@ class ProgressTest(parameterized.TestCase):
         now[0] += 1000
       now[0] += 3
       self.assertEqual(
-        progress.report(20, 0.5), {"steps_per_second": 2.0, "data_wait": 0.0}
+        progress.measure(20), {"steps_per_second": 2.0, "data_wait": 0.0}
       )
       with progress.waiting():
         now[0] += 1
       now[0] += 4
       self.assertEqual(
-        progress.report(25, 0.5), {"steps_per_second": 1.0, "data_wait": 0.2}
+        progress.measure(25), {"steps_per_second": 1.0, "data_wait": 0.2}
       )
     progress.close()

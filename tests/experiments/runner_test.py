@@ -113,8 +113,11 @@ class TrainTest(parameterized.TestCase):
       rf"mnist/cnn/seed_0 has been begun .* in {name} \({there} there, .*--set",
     ):
       runner.check_begun(self.cells("fixed_512x128", "cnn", "adaptive"))
-    # Nothing of it stays in the way if it never came to a step.
+    # Its summary tells too; nothing stays in the way of a run without a step.
     (cell.workdir / workdirs.METRICS).unlink()
+    with self.assertRaisesRegex(UserError, "has been begun"):
+      runner.check_begun(self.cells("fixed_512x128", "cnn"))
+    (cell.workdir / workdirs.SUMMARY).unlink()
     runner.check_begun(self.cells("fixed_512x128", "cnn"))
 
   def test_a_run_from_before_there_was_a_field(self):

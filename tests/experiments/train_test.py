@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 from unittest import mock
 
@@ -13,15 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from experiments import checkpoint
 from experiments import data
 from experiments import devices
 from experiments import logging
 from experiments import report
 from experiments import settings
 from experiments import step as step_lib
+from experiments import streams
+from experiments import summary as summary_lib
 from experiments import train
+from experiments.checkpoints import Checkpoints
 from experiments.checkpoints import load_model
 from experiments.checkpoints import load_state
+from experiments.checkpoints import make_template
 from experiments.errors import StoppedError
 from experiments.errors import UserError
 from experiments.state import create_state
@@ -40,6 +46,11 @@ def run(root, **fields):
   with contextlib.redirect_stdout(output):
     summary = train.train_and_evaluate(tiny.config(variant, **fields), root)
   return summary, output.getvalue()
+
+
+def template():
+  config = tiny.config()
+  return make_template(config, settings.create_model(config))
 
 
 def final_state(root, **fields):
@@ -170,7 +181,7 @@ class TrainTest(parameterized.TestCase):
       tiny.logged(self.root / "killed"), tiny.logged(self.root / "whole")
     )
 
-  @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
+  @parameterized.parameters(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
   def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(self, number):
     run(self.root / "whole")
     write = logging.MetricLog.write
@@ -195,6 +206,153 @@ class TrainTest(parameterized.TestCase):
     )
     self.assertEqual(
       tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
+    )
+
+  @parameterized.parameters(True, False)
+  def test_output_that_nobody_reads_stops_it(self, asks_too):
+    run(self.root / "whole")
+    reading, writing = os.pipe()
+    write = logging.MetricLog.write
+
+    def leave(log, step, split, values):
+      write(log, step, split, values)
+      if step == 3 and split == "train" and "loss" in values:
+        os.close(reading)
+        if asks_too:  # Ctrl-C reaches `tee` as well
+          os.kill(os.getpid(), signal.SIGINT)
+
+    with (
+      mock.patch.object(logging.MetricLog, "write", leave),
+      contextlib.redirect_stdout(streams.tolerant(writing)),
+      self.assertRaisesRegex(StoppedError, "by .* after step 4 of 6, saved"),
+    ):
+      train.train_and_evaluate(tiny.config(), self.root / "stopped")
+    os.close(writing)
+    _, output = run(self.root / "stopped")
+    self.assertIn("at step 4", output)
+    self.assertEqual(
+      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
+    )
+
+  def test_what_is_said_is_said_after_it_was_saved(self):
+    say = logging.Progress.say
+
+    def fail(progress, text):
+      if "step 4  validation" in text:
+        raise ValueError("I/O operation on closed file")
+      say(progress, text)
+
+    with mock.patch.object(logging.Progress, "say", fail):
+      with self.assertRaisesRegex(ValueError, "closed file"):
+        run(self.root / "run")
+    _, output = run(self.root / "run")
+    self.assertIn("at step 4", output)
+
+  @parameterized.parameters("moved", "removed", "replaced")
+  def test_its_directory_goes_away(self, how):
+    root, write = self.root / "run", logging.MetricLog.write
+
+    def lose(log, step, split, values):
+      write(log, step, split, values)
+      if step == 3 and "loss" in values:
+        root.rename(self.root / "moved")
+        if how == "removed":
+          shutil.rmtree(self.root / "moved", ignore_errors=True)
+        if how == "replaced":
+          root.mkdir()
+
+    with mock.patch.object(logging.MetricLog, "write", lose):
+      with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
+        run(root)
+    if how == "replaced":
+      self.assertEmpty(list(root.iterdir()))
+      root.rmdir()
+    self.assertFalse(root.exists())
+    if how != "removed":
+      (self.root / "moved").rename(root)
+      self.assertEqual(run(root)[0]["steps"], 6)
+
+  def test_its_directory_goes_away_after_the_last_step(self):
+    root, evaluate = self.root / "run", report.evaluate_fully
+
+    def lose(*arguments):
+      root.rename(self.root / "moved")
+      return evaluate(*arguments)
+
+    with mock.patch.object(report, "evaluate_fully", lose):
+      with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
+        run(root)
+    self.assertFalse(root.exists())
+
+  @parameterized.parameters("damaged", "directory", "foreign")
+  def test_a_summary_that_is_none(self, kind):
+    root = self.root / "run"
+    summary, _ = run(root)
+    path = root / "summary.json"
+    content = json.dumps(summary | {"run_id": "b" * 32, "steps": 60})
+    if kind == "directory":
+      path.unlink()
+      path.mkdir()
+    else:
+      path.write_text(content if kind == "foreign" else content[:100])
+    again, output = run(root)
+    self.assertRegex(output, rf"{path} is .*: left out\n")
+    self.assertIn("at step 6", output)
+    self.assertEqual(again["mse"], summary["mse"])
+    self.assertTrue((root / "damaged" / "summary.json").exists())
+
+    with self.subTest("without its checkpoints the log is not cut"):
+      path.write_text("{")
+      (root / "checkpoints").rename(root / "elsewhere")
+      before = (root / "metrics.jsonl").read_bytes()
+      with self.assertRaisesRegex(UserError, "without its checkpoints.*damag"):
+        run(root)
+      self.assertEqual((root / "metrics.jsonl").read_bytes(), before)
+
+  def test_a_run_has_an_identity_in_all_that_it_writes(self):
+    root = self.root / "run"
+    summary, _ = run(root)
+    config = json.loads((root / "config.json").read_text())
+    run_id = config["run_id"]
+    self.assertRegex(run_id, "^[0-9a-f]{32}$")
+    self.assertEqual(summary["run_id"], run_id)
+    for line in (root / "metrics.jsonl").read_text().splitlines():
+      self.assertEqual(json.loads(line)["run_id"], run_id)
+    for path in (root / "checkpoints").glob("*/meta/metadata"):
+      self.assertEqual(json.loads(path.read_text())["run_id"], run_id)
+    with contextlib.redirect_stdout(io.StringIO()):
+      figures = report.evaluate_run(tiny.config(), root)
+    self.assertEqual(figures["run_id"], run_id)
+
+    with self.subTest("a run from before goes on, and is given one"):
+      state = checkpoint.read(root, 6, template()).state
+      del config["run_id"]
+      (root / "config.json").write_text(json.dumps(config))
+      lines = (root / "metrics.jsonl").read_text()
+      old = lines.replace(f', "run_id": "{run_id}"', "")
+      (root / "metrics.jsonl").write_text(old)
+      del summary["run_id"]
+      (root / "summary.json").write_text(json.dumps(summary))
+      shutil.rmtree(root / "checkpoints")
+      saved = Checkpoints(root, template())
+      saved.save(state, 1.0, None)
+      saved.close()
+      before = tiny.logged(root)
+      self.assertEqual(run(root)[0], summary)
+      _, output = run(root, num_steps=8)
+      self.assertIn("at step 6", output)
+      self.assertNotIn("left out", output)
+      self.assertEqual(tiny.logged(root)[: len(before)], before)
+      config = json.loads((root / "config.json").read_text())
+      self.assertRegex(config["run_id"], "^[0-9a-f]{32}$")
+
+  def test_steps_started_together_from_here_on_are_announced(self):
+    _, output = run(self.root / "run", num_steps=2)
+    self.assertNotIn("rounding", output)
+    fields = {"steps_per_call": 2, "log_every": 2}
+    _, output = run(self.root / "run", **fields)
+    self.assertRegex(
+      output, "config.steps_per_call .1 there, 2 wanted.*within rounding"
     )
 
   def test_a_second_ctrl_c_stops_at_once(self):
@@ -236,7 +394,7 @@ class TrainTest(parameterized.TestCase):
     self.assertEqual(
       tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
     )
-    whole = report.read_summary(self.root / "whole")
+    whole = summary_lib.read_summary(self.root / "whole")
     for name in ("mse", "rate_coded", "drawn", "codebooks"):
       self.assertEqual(summary[name], whole[name])
 

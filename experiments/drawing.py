@@ -1,0 +1,149 @@
+"""Draws what the runs in a directory are enough for."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+from experiments import cells as cells_lib
+from experiments import contents
+from experiments import files
+from experiments import page
+from experiments import plots
+from experiments import rendering
+from experiments import style
+from experiments.cells import Cell
+from experiments.errors import one_line
+from experiments.errors import UserError
+
+
+def draw(root: pathlib.Path) -> None:
+  """Makes every table and figure that the runs in DIR are enough for.
+
+  Raises:
+    UserError: if there are no runs; after all else, if runs that belong
+      together differ, whose tables and figures are then left out, or if files
+      cannot be read or written.
+  """
+  found = cells_lib.find_datasets(root)
+  work = _Drawing(root)
+  datasets, tables = {}, {}
+  for dataset in found:
+    cells = work.sift(cells_lib.find_cells(root, dataset))
+    tables[dataset] = work.make_tables(dataset)
+    try:
+      cells_lib.check_alike(cells)
+    except UserError as error:
+      work.problems.append(f"no figures of {dataset}: {error}")
+      continue
+    datasets[dataset] = _by_variant(cells)
+    for plot in plots.PLOTS:
+      is_sixth = plot.name == "figure3" and _is_grey(dataset)
+      name = "figure6" if is_sixth else plot.name
+      lacks = plot.lacks(datasets[dataset])
+      if lacks:
+        print(f"{name} of {dataset}: left out, {lacks}")
+      else:
+        work.save(dataset, f"{name}_{dataset}", plot.draw, datasets[dataset])
+  some = {d: runs for d, runs in datasets.items() if plots.fixed(runs)}
+  if some:
+    work.save("", "figure7", plots.gradient_gaps, some)
+    work.save("", "figure9", plots.comparison, some)
+  grey = {dataset: runs for dataset, runs in some.items() if _is_grey(dataset)}
+  if grey:
+    work.save("", "figure8", plots.gaps_without_start, grey)
+  path = root / "report.html"
+  problems = list(dict.fromkeys(work.problems))
+  notes = [*problems, *work.notes]
+  try:
+    with files.writing(path):
+      files.write_text(path, page.make(root, tables, work.drawn, notes))
+    print(path)
+  except UserError as error:
+    problems.append(str(error))
+  if problems:
+    raise UserError("; ".join(problems))
+
+
+class _Drawing:
+  """What has been drawn, and what could not be.
+
+  Attributes:
+    drawn: names of the figures, by data set.
+    problems: what is left out, and why.
+    notes: what is left out of what was drawn.
+  """
+
+  def __init__(self, root: pathlib.Path):
+    self._root = root
+    self.drawn: dict[str, list[str]] = {}
+    self.problems: list[str] = []
+    self.notes: list[str] = []
+
+  def sift(self, cells: Sequence[Cell]) -> list[Cell]:
+    """Returns the runs that can be used, and takes down what is wrong."""
+    usable = []
+    for cell in cells:
+      problem = cell.problem()
+      if problem:
+        self.problems.append(f"{cell}: {problem}")
+      if not cell.config_problem():
+        usable.append(cell)
+        for note in cell.log_problems():
+          self.notes.append(note)
+          print(note)
+    return usable
+
+  def make_tables(self, dataset: str) -> list[str]:
+    """Writes the tables of a data set, and returns them in Markdown."""
+    tables, shown = [], set()
+    for table in contents.TITLES:
+      try:
+        rows = rendering.make_rows(self._root, dataset, table, seeds=(0,))
+      except UserError as error:
+        self.problems.append(f"no table {table} of {dataset}: {error}")
+        continue
+      told = {row.variant for row in rows if row.cells or row.has_failed}
+      # One that only repeats rows of those before says nothing.
+      if told - shown:
+        tables.append(rendering.markdown(dataset, table, rows))
+        try:
+          rendering.write(self._root, dataset, table, rows)
+        except UserError as error:
+          self.problems.append(str(error))
+      shown |= told
+    return tables
+
+  def save(
+    self, dataset: str, name: str, draw: Callable[[Any], Any], runs: Any
+  ) -> None:
+    """Draws a figure of runs, and writes it."""
+    try:
+      figure = draw(runs)
+    except (LookupError, UserError, ValueError) as error:
+      # Lines of a log, say, that are whole but do not fit together.
+      self.problems.append(f"no {name}: {one_line(error)}")
+      return
+    place = self._root / "figures"
+    try:
+      with files.writing(place):
+        place.mkdir(exist_ok=True)
+        style.save(figure, place / name, ".svg", ".png")
+    except UserError as error:
+      self.problems.append(str(error))
+      return
+    self.drawn.setdefault(dataset, []).append(name)
+    print(place / f"{name}.svg")
+
+
+def _by_variant(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+  """The runs that have begun, those first that have ended."""
+  runs = {}
+  for cell in sorted(cells, key=lambda cell: (not cell.summary, cell.seed)):
+    if cell.steps:
+      runs.setdefault(cell.variant, []).append(cell)
+  return runs
+
+
+def _is_grey(dataset: str) -> bool:
+  return cells_lib.default_config(dataset, "adaptive").data.channels == 1

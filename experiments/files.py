@@ -1,0 +1,77 @@
+"""Files that are written whole or not at all, and read with clear errors."""
+
+from collections.abc import Iterator
+import contextlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from experiments.errors import one_line
+from experiments.errors import UserError
+
+
+class UnreadableError(UserError):
+  """A file is damaged, or cannot be read; the message names it."""
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary name to what becomes `path` when the code inside ends.
+
+  Where it does not end well, nothing is left of it.
+  """
+  temporary = temporary_name(path)
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      temporary.unlink()
+    raise
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Has a UserError name the path where the code inside cannot write it."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(f"{path} cannot be written ({one_line(error)})") from error
+
+
+def temporary_name(path: pathlib.Path) -> pathlib.Path:
+  """Returns what a file is called until it is whole."""
+  return path.with_name(path.name + ".tmp")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file whole or not at all."""
+  with replacing(path) as temporary:
+    temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a JSON file whole or not at all."""
+  write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Returns what a JSON file holds.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    UnreadableError: if it is no file, cannot be read, or is damaged.
+  """
+  try:
+    if path.exists() and not path.is_file():  # a pipe would never end
+      raise UnreadableError(f"{path} is no file; move it away")
+    return json.loads(path.read_bytes())
+  except FileNotFoundError:
+    raise
+  except OSError as error:
+    raise UnreadableError(
+      f"{path} cannot be read ({one_line(error)})"
+    ) from error
+  except (RecursionError, ValueError) as error:
+    raise UnreadableError(f"{path} is damaged ({one_line(error)})") from error

@@ -1,0 +1,86 @@
+"""summary.json: the figures of a finished run."""
+
+import dataclasses
+import numbers
+import pathlib
+from typing import Any
+
+from experiments import files
+from experiments import workdir as workdirs
+
+# What tables and figures take from it, beside what they can do without.
+_NUMBERS = ("recon_loss_sum", "psnr", "rate_nominal", "usage")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What was found in the place of a run's summary.json.
+
+  Attributes:
+    figures: what it holds; None where there is none that can be used.
+    problem: why it cannot be used, "" if it can or there is none.
+    is_foreign: whether that is because it is of another run.
+  """
+
+  figures: dict[str, Any] | None
+  problem: str = ""
+  is_foreign: bool = False
+
+
+def read(workdir: pathlib.Path) -> Summary:
+  """Returns what there is of a run's summary.json."""
+  path = workdir / workdirs.SUMMARY
+  try:
+    figures = files.read_json(path)
+  except FileNotFoundError:
+    return Summary(None)
+  except files.UnreadableError as error:
+    return Summary(None, str(error))
+  lacks = _lacks(figures)
+  if lacks:
+    return Summary(None, f"{path} is damaged ({lacks})")
+  found = figures.get(workdirs.RUN_ID)
+  if not workdirs.is_own(found, workdirs.identity(workdir)):
+    return Summary(None, f"{path} is of another run, {found}", True)
+  return Summary(figures)
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
+  """Returns summary.json of a run, None where it has none that can be used."""
+  return read(workdir).figures
+
+
+def write_summary(workdir: pathlib.Path, figures: dict[str, Any]) -> None:
+  """Writes summary.json; one that is not the run's own is moved aside."""
+  path = workdir / workdirs.SUMMARY
+  problem = read(workdir).problem
+  if problem:
+    print(f"{problem}: now {workdirs.move_aside(workdir, path)}")
+  workdirs.write_json(path, figures)
+
+
+def _lacks(summary: Any) -> str:
+  """What a summary lacks to be one, "" if nothing."""
+  if not isinstance(summary, dict):
+    return "it is no JSON object"
+  if type(summary.get("steps")) is not int:
+    return "steps is no integer"
+  for name in _NUMBERS:
+    if not isinstance(summary.get(name), numbers.Real):
+      return f"{name} is no number"
+  books = summary.get("codebooks")
+  if not isinstance(books, list) or not all(
+    isinstance(book, dict) and isinstance(book.get("usage"), numbers.Real)
+    for book in books
+  ):
+    return "codebooks is no list of figures"
+  for name in ("drawn", "not_drawn"):
+    other = summary.get(name)
+    if other is not None and not (
+      isinstance(other, dict)
+      and isinstance(other.get("recon_loss_sum"), numbers.Real)
+    ):
+      return f"{name} has no loss"
+  if not isinstance(summary.get("rate_coded"), numbers.Real | None):
+    return "rate_coded is no number"
+  return ""
