@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import pathlib
 from typing import Any
 
+import matplotlib.pyplot as plt
+
 from experiments import cells as cells_lib
 from experiments import contents
 from experiments import files
@@ -118,19 +120,17 @@ class _Drawing:
     self, dataset: str, name: str, draw: Callable[[Any], Any], runs: Any
   ) -> None:
     """Draws a figure of runs, and writes it."""
-    try:
-      figure = draw(runs)
-    except (LookupError, UserError, ValueError) as error:
-      # Lines of a log, say, that are whole but do not fit together.
-      self.problems.append(f"no {name}: {one_line(error)}")
-      return
     place = self._root / "figures"
     try:
       with files.writing(place):
         place.mkdir(exist_ok=True)
-        style.save(figure, place / name, ".svg", ".png")
-    except UserError as error:
-      self.problems.append(str(error))
+        style.save(draw(runs), place / name, ".svg", ".png")
+    except (LookupError, UserError, ValueError) as error:
+      # Lines of a log, say, that are whole but do not fit together.
+      is_told = isinstance(error, UserError)
+      text = str(error) if is_told else f"no {name}: {one_line(error)}"
+      self.problems.append(text)
+      plt.close("all")  # what was begun
       return
     self.drawn.setdefault(dataset, []).append(name)
     print(place / f"{name}.svg")

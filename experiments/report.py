@@ -69,11 +69,13 @@ def finish(
     **evaluate_fully(config, evaluator, state, splits, validation),
     **workdirs.known_identity(claim.workdir),
   }
-  claim.check()
-  draw_pictures(config, claim.workdir, evaluator, state, splits["validation"])
-  if hosts.is_main():
-    # Last of all: it says that the run is finished.
-    write_summary(claim.workdir, summary)
+  try:
+    claim.check()
+    draw_pictures(config, claim.workdir, evaluator, state, splits["validation"])
+    if hosts.is_main():
+      # Last of all: it says that the run is finished.
+      write_summary(claim.workdir, summary)
+  finally:  # also where it cannot be saved
     print(outcome(claim.workdir, summary))
   return summary
 

@@ -20,7 +20,6 @@ from experiments import signals
 from experiments import timing
 from experiments import workdir as workdirs
 from experiments.cells import Cell
-from experiments.summary import read_summary
 
 _PATIENCE = 5.0  # seconds between two looks at what others train
 _LAST_LINES = 20  # of a run's output, in which to look for why it failed
@@ -86,7 +85,7 @@ def check_begun(configs: Mapping[Cell, ml_collections.ConfigDict]) -> None:
 
 def is_done(cell: Cell, config: ml_collections.ConfigDict) -> bool:
   """Returns whether a run has made its last step."""
-  summary = read_summary(cell.workdir)
+  summary = cell.summary
   return bool(summary) and summary["steps"] >= config.num_steps
 
 

@@ -12,7 +12,12 @@ import numpy as np
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
 
-_README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+_ROOT = pathlib.Path(__file__).parents[1]
+_README = (_ROOT / "README.md").read_text()
+_PAGES = {
+  str(path.relative_to(_ROOT)): path.read_text()
+  for path in (_ROOT / "README.md", *sorted(_ROOT.glob("docs/*.md")))
+}
 
 
 def _example(with_text: str) -> str:
@@ -54,17 +59,25 @@ class ReadmeTest(parameterized.TestCase):
       codes.reshape(-1), nearest_codes(z.reshape(-1, 8), codebook)
     )
 
-  def test_files_named_exist(self):
-    root = pathlib.Path(__file__).parents[1]
-    for name in re.findall(r"\]\(((?:docs|results)/[^)]*)\)", _README):
-      self.assertTrue((root / name).exists(), name)
-    for name in re.findall(r"`(experiments/[^`]*\.py)`", _README):
-      self.assertTrue((root / name).exists(), name)
+  @parameterized.parameters(*_PAGES)
+  def test_files_named_exist(self, page):
+    text, here = _PAGES[page], (_ROOT / page).parent
+    for name in re.findall(r"\]\((?!https?:|#)([^)#]*)", text):
+      self.assertTrue((here / name).exists(), name)
+    for name in re.findall(r"`((?:experiments|docs)/[^` ]*\.(?:py|md))`", text):
+      self.assertTrue((_ROOT / name).exists(), name)
 
-  def test_tests_named_exist(self):
+  @parameterized.parameters(*_PAGES)
+  def test_tests_named_exist(self, page):
     tests = pathlib.Path(__file__).parent
-    named = re.findall(r"`(\w+_test\.py)::(\w+)`", _README)
-    self.assertNotEmpty(named)
+    named = re.findall(r"`(\w+_test\.py)::(\w+)`", _PAGES[page])
     for file, test in named:
       texts = [path.read_text() for path in tests.rglob(file)]
       self.assertIn(f"def {test}(", "".join(texts), file)
+
+  def test_what_survives_is_shown_by_tests(self):
+    table = _PAGES["docs/robustness.md"].split("## What follows")[1]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    self.assertGreater(len(rows), 20)
+    for row in rows:
+      self.assertRegex(row, r"`\w+_test\.py::\w+` \|$")

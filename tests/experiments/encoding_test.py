@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import tempfile
 from unittest import mock
 
@@ -21,6 +22,7 @@ from experiments import checkpoints
 from experiments import encoding
 from experiments import evaluate
 from experiments import settings
+from experiments import signals
 from experiments import tokens
 from experiments import workdir as workdirs
 from experiments.data import folder as folders
@@ -377,6 +379,34 @@ class RefusedTest(Case):
       with self.assertRaises(KeyboardInterrupt):
         self.said(encoding.encode, self.folder, self.file)
     self.assertCountEqual(self.root.iterdir(), [self.folder, self.run_dir])
+
+  @parameterized.product(
+    number=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
+    mode=["encode", "decode"],
+  )
+  def test_a_signal_leaves_nothing_behind(self, number, mode):
+    self.config = make_run(self.run_dir, ONE)
+    make_images(self.folder)
+    arguments = (self.folder, self.file)
+    if mode == "decode":
+      self.said(encoding.encode, *arguments)
+      arguments = (self.file, self.output)
+    before = sorted(self.root.rglob("*"))
+    mapped = encoding._Mapped.__call__
+
+    def ask(*batch):
+      self.assertNotEqual(sorted(self.root.rglob("*")), before)
+      os.kill(os.getpid(), number)
+      return mapped(*batch)
+
+    with (
+      mock.patch.object(encoding._Mapped, "__call__", ask),
+      self.assertRaises(signals.Interrupt) as raised,
+      signals.interrupting(),
+    ):
+      self.said(getattr(encoding, mode), *arguments)
+    self.assertEqual(raised.exception.name, number.name)
+    self.assertEqual(sorted(self.root.rglob("*")), before)
 
   def test_a_file_of_another_model(self):
     make_images(self.folder)

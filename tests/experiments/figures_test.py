@@ -3,6 +3,7 @@ import io
 import json
 import pathlib
 import re
+import shutil
 from unittest import mock
 
 from absl.testing import parameterized
@@ -107,6 +108,122 @@ class FiguresTest(parameterized.TestCase):
     names = {path.stem for path in (self.root / "figures").iterdir()}
     self.assertIn("figure2_cifar10", names)
     self.assertNotIn("figure2_mnist", names)
+
+  def refused(self):
+    """Draws, and returns what was said and the line at the end."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+      with self.assertRaises(UserError) as raised:
+        figures.draw(self.root)
+    self.assertNotIn("\n", str(raised.exception))
+    return output.getvalue(), str(raised.exception)
+
+  @parameterized.parameters(
+    ("summary.json", "damaged"),
+    ("summary.json", "directory"),
+    ("config.json", "damaged"),
+    ("config.json", "directory"),
+    ("config.json", "missing"),
+    ("metrics.jsonl", "directory"),
+    ("reconstructions.png", "damaged"),
+    ("reconstructions.png", "missing"),
+  )
+  def test_a_file_of_a_run_that_cannot_be_used(self, name, how):
+    fake_runs.make_table_1(self.root, "mnist")
+    cell = fake_runs.make(self.root, "mnist", "adaptive")
+    path = cell.workdir / name
+    path.unlink()
+    if how == "directory":
+      path.mkdir()
+    elif how == "damaged":
+      path.write_text("{")
+    if name == "metrics.jsonl":
+      said = self.draw()  # its figures are there
+    else:
+      said, error = self.refused()
+      self.assertIn(name, error)
+    if name != "reconstructions.png":
+      self.assertIn(name, (self.root / "report.html").read_text())
+    for other in ("figure2_mnist", "loss_against_size_mnist", "figure9"):
+      self.assertIn(f"{other}.svg", said)
+    self.assertIn("Table 1", (self.root / "report.html").read_text())
+
+  def test_a_damaged_line_of_a_log_is_named_and_the_rest_drawn(self):
+    cell = fake_runs.make(self.root, "mnist", "fixed_512x128")
+    path = cell.workdir / "metrics.jsonl"
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + b"\xff\n" + b"".join(others))
+    said = self.draw()
+    self.assertEqual(said.count("line 2: damaged (not UTF-8), left out\n"), 1)
+    self.assertIn("line 2: damaged", (self.root / "report.html").read_text())
+    self.assertIn("figure2_mnist.svg", said)
+
+  def test_strange_directories_and_files_among_runs(self):
+    fake_runs.make_table_1(self.root, "mnist")
+    cell = fake_runs.make(self.root, "mnist", "adaptive")
+    (cell.workdir / "seed_0").mkdir()
+    cell.workdir.with_suffix(".log").mkdir()
+    (self.root / "cifar10").touch()
+    (self.root / "mnist" / "notes").mkdir()
+    (self.root / "mnist" / "empty" / "seed_0").mkdir(parents=True)
+    (self.root / "mnist" / "cnn").mkdir()
+    (self.root / "mnist" / "cnn" / "seed_0").touch()
+    self.draw()
+    shutil.copytree(cell.workdir, self.root / "mnist" / "backup" / "seed_0")
+    said, error = self.refused()
+    self.assertIn("mnist/backup/seed_0: unknown variant 'backup'", error)
+    for name in ("figure2_mnist", "figure6_mnist", "usage_mnist"):
+      self.assertIn(f"{name}.svg", said)
+
+  @parameterized.parameters(b"\xff\xfe no", b"", "directory")
+  def test_whatever_says_why_a_run_failed(self, content):
+    fake_runs.make_table_1(self.root, "mnist")
+    cell = fake_runs.make(self.root, "mnist", "adaptive", is_finished=False)
+    if content == "directory":
+      cell.failure.mkdir()
+    else:
+      cell.failure.write_bytes(content)
+    self.draw()
+    page = (self.root / "report.html").read_text()
+    self.assertRegex(page, "failed: (.* no|without a reason|.*cannot be read)")
+
+  @parameterized.parameters(
+    ("figures", "file"),
+    ("report.html", "directory"),
+    ("mnist/table1.md", "directory"),
+    ("mnist/table1.tex", "directory"),
+    ("figures/figure2_mnist.png", "directory"),
+  )
+  def test_a_place_that_cannot_be_written(self, name, kind):
+    fake_runs.make_table_1(self.root, "mnist")
+    path = self.root / name
+    path.parent.mkdir(exist_ok=True)
+    if kind == "file":
+      path.touch()
+    else:
+      (path / "mine").mkdir(parents=True)
+    said, error = self.refused()
+    self.assertEqual(error.count("cannot be written"), 1, error)
+    self.assertIn(name.split("/")[0], error)
+    if name != "figures":
+      self.assertIn("usage_mnist.svg", said)
+    if name != "report.html":
+      self.assertIn("report.html", said)
+    self.assertEmpty(list(self.root.rglob("*.tmp")))
+
+  def test_a_file_instead_of_a_directory_of_runs(self):
+    (self.root / "file").touch()
+    with self.assertRaisesRegex(UserError, "file, which is no directory"):
+      figures.draw(self.root / "file")
+
+  def test_lines_that_do_not_fit_together(self):
+    fake_runs.make_table_1(self.root, "mnist")
+    cell = fake_runs.make(self.root, "mnist", "adaptive")
+    path = cell.workdir / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"selection"', '"choice"'))
+    said, error = self.refused()
+    self.assertIn("no figure6_mnist: ", error)
+    self.assertIn("usage_mnist.svg", said)
 
   def test_a_structure_looks_alike_whichever_others_there_are(self):
     for dataset, variants in (

@@ -124,6 +124,20 @@ class EnvironmentTest(parameterized.TestCase):
       initialize({}, "node1:1234", 2, process_id)
 
 
+class PlatformTest(parameterized.TestCase):
+  @parameterized.parameters(
+    RuntimeError("Unable to initialize backend 'cuda':\n no plugin"),
+    AssertionError(),
+  )
+  def test_a_platform_that_there_is_not(self, failure):
+    with mock.patch.object(jax, "devices", side_effect=failure):
+      with self.assertRaisesRegex(
+        UserError,
+        "^JAX_PLATFORMS is 'cpu', but JAX has no .*; unset it",
+      ):
+        initialize({})
+
+
 class SeveralProcessesTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run_main(*arguments, variant="", name="photo_patches"):
+def run_main(*arguments, variant="", name="photo_patches", **environment):
   config = f"experiments/configs/{name}.py{variant}"
   return subprocess.run(
     [
@@ -20,6 +21,7 @@ def run_main(*arguments, variant="", name="photo_patches"):
       *arguments,
     ],
     cwd=_ROOT,
+    env={**os.environ, **environment},
     capture_output=True,
     text=True,
     timeout=300,
@@ -71,6 +73,13 @@ class MainTest(parameterized.TestCase):
     result = run_main("--mode=evaluate", f"--workdir={root}")
     self.assertEqual(result.returncode, 2)
     self.assertRegex(result.stderr, "^error: .* has no checkpoint yet")
+
+  def test_a_platform_that_jax_lacks(self):
+    root = pathlib.Path(self.create_tempdir()) / "run"
+    result = run_main(f"--workdir={root}", JAX_PLATFORMS="cuda")
+    self.assertEqual(result.returncode, 2)
+    self.assertRegex(result.stderr, "^error: JAX_PLATFORMS is 'cuda', .*\n$")
+    self.assertFalse(root.exists())
 
   @parameterized.parameters("encode", "decode")
   def test_what_encoding_needs(self, mode):

@@ -4,6 +4,7 @@ import pathlib
 from unittest import mock
 
 from absl.testing import parameterized
+import jax
 
 from experiments import runner
 from experiments import timing
@@ -145,6 +146,32 @@ class TrainTest(parameterized.TestCase):
     )
     self.assertRegex(cell.status(), r"failed: .*nothing.*\(exit code 2\)")
     self.assertIn("error: ", cell.output.read_text())
+
+  @parameterized.parameters("failure", "output")
+  def test_a_cell_that_cannot_be_run_stops_no_other(self, name):
+    stuck, fine = configs = self.cells("fixed_512x128", "fixed_1024x64")
+    path = getattr(stuck, name)
+    (path / "mine").mkdir(parents=True)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+      runner.train(configs, ("num_steps=0",))  # which each run refuses
+    self.assertRegex(output.getvalue(), f"{stuck} cannot be run .*{path.name}")
+    self.assertIn("num_steps is 0", fine.status())
+    self.assertTrue((path / "mine").exists())
+
+  @parameterized.parameters("config.json", "summary.json")
+  def test_a_damaged_run_is_left_to_say_so_itself(self, name):
+    cell = fake_runs.make(self.root, "mnist", "fixed_512x128")
+    (cell.workdir / name).write_text("{")
+    configs = self.cells("fixed_512x128", "fixed_1024x64")
+    runner.check_begun(configs)
+    self.assertFalse(runner.is_done(cell, configs[cell]) and cell.summary)
+    self.assertRegex(cell.status(), f"cannot be used: .*{name} is damaged")
+
+  def test_a_plan_needs_the_platform_that_is_asked_for(self):
+    failure = RuntimeError("Unable to initialize backend 'cuda'")
+    with mock.patch.object(jax, "devices", side_effect=failure):
+      with self.assertRaisesRegex(UserError, "JAX_PLATFORMS is"):
+        runner.describe_plan(self.cells("cnn"))
 
   def test_plan(self):
     fake_runs.make(self.root, "mnist", "fixed_512x128")

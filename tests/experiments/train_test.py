@@ -284,6 +284,17 @@ class TrainTest(parameterized.TestCase):
         run(root)
     self.assertFalse(root.exists())
 
+  def test_figures_that_cannot_be_saved_are_shown(self):
+    output = io.StringIO()
+    failure = OSError(28, "No space left on device")
+    with (
+      contextlib.redirect_stdout(output),
+      mock.patch.object(report, "write_summary", side_effect=failure),
+      self.assertRaisesRegex(UserError, "run .*cannot go on.*No space left"),
+    ):
+      train.train_and_evaluate(tiny.config(), self.root / "run")
+    self.assertRegex(output.getvalue(), "validation psnr .* dB")
+
   @parameterized.parameters("damaged", "directory", "foreign")
   def test_a_summary_that_is_none(self, kind):
     root = self.root / "run"

@@ -1,0 +1,52 @@
+import contextlib
+import io
+import json
+import pathlib
+from unittest import mock
+
+from absl.testing import parameterized
+
+from experiments import report
+from experiments import workdir as workdirs
+from experiments.errors import UserError
+from tests.experiments import encoding_test
+
+
+class EvaluateTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir()) / "run"
+    fields = encoding_test.ONE | {"rate_examples": 0, "batch_size": 240}
+    self.config = encoding_test.make_run(self.root, fields)
+    self.path = self.root / workdirs.EVALUATION
+
+  def evaluate(self):
+    output = io.StringIO()
+    error = None
+    with contextlib.redirect_stdout(output):
+      try:
+        report.evaluate_run(self.config, self.root)
+      except UserError as raised:
+        error = str(raised)
+    return output.getvalue(), error
+
+  @parameterized.parameters("read-only", "directory")
+  def test_what_cannot_be_saved_is_shown(self, kind):
+    said, error = self.evaluate()
+    self.assertIsNone(error)
+    saved = json.loads(self.path.read_text())
+    self.path.unlink()
+    if kind == "directory":
+      self.path.mkdir()
+    else:
+      failure = OSError(30, "Read-only file system")
+      self.enter_context(
+        mock.patch.object(workdirs, "write_json", side_effect=failure)
+      )
+    before = sorted(self.root.rglob("*"))
+    said, error = self.evaluate()
+    self.assertRegex(error, f"^{self.path} cannot be written")
+    first, shown = said.split("\n", 1)
+    self.assertRegex(first, "step 0  validation: mse .* psnr ")
+    self.assertEqual(json.loads(shown), saved)
+    self.assertEqual(sorted(self.root.rglob("*")), before)
