@@ -139,11 +139,27 @@ def _keep_evaluation(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
   """Writes evaluation.json; where that cannot be, shows what it would hold."""
   try:
     with files.writing(path):
+      problem = _problem_of_evaluation(path)
+      if problem:
+        print(f"{problem}: now {workdirs.move_aside(path.parent, path)}")
       workdirs.write_json(path, figures)
   except UserError:
     print(json.dumps(figures, indent=2))
     raise
   print(f"figures: {path}")
+
+
+def _problem_of_evaluation(path: pathlib.Path) -> str:
+  """Returns why evaluation.json is not the run's own, "" if it is or is new."""
+  try:
+    found = files.read_json(path)
+  except FileNotFoundError:
+    return ""
+  except files.UnreadableError as error:
+    return str(error)
+  run_id = found.get(workdirs.RUN_ID) if isinstance(found, dict) else None
+  is_own = workdirs.is_own(run_id, workdirs.identity(path.parent))
+  return "" if is_own else f"{path} is of another run, {run_id}"
 
 
 def evaluate_fully(

@@ -30,23 +30,34 @@ class EvaluateTest(parameterized.TestCase):
         error = str(raised)
     return output.getvalue(), error
 
-  @parameterized.parameters("read-only", "directory")
-  def test_what_cannot_be_saved_is_shown(self, kind):
+  def test_what_cannot_be_saved_is_shown(self):
     said, error = self.evaluate()
     self.assertIsNone(error)
     saved = json.loads(self.path.read_text())
-    self.path.unlink()
-    if kind == "directory":
-      self.path.mkdir()
-    else:
-      failure = OSError(30, "Read-only file system")
-      self.enter_context(
-        mock.patch.object(workdirs, "write_json", side_effect=failure)
-      )
     before = sorted(self.root.rglob("*"))
-    said, error = self.evaluate()
+    failure = OSError(30, "Read-only file system")
+    with mock.patch.object(workdirs, "write_json", side_effect=failure):
+      said, error = self.evaluate()
     self.assertRegex(error, f"^{self.path} cannot be written")
     first, shown = said.split("\n", 1)
     self.assertRegex(first, "step 0  validation: mse .* psnr ")
     self.assertEqual(json.loads(shown), saved)
     self.assertEqual(sorted(self.root.rglob("*")), before)
+
+  @parameterized.parameters("directory", "damaged", "foreign")
+  def test_what_is_not_its_own_is_moved_aside(self, kind):
+    content = {"damaged": "{", "foreign": '{"run_id": "b"}'}
+    if kind == "directory":
+      self.path.mkdir()
+    else:
+      self.path.write_text(content[kind])
+    said, error = self.evaluate()
+    self.assertIsNone(error)
+    kept = self.root / "damaged" / self.path.name
+    self.assertIn(f"{self.path} is ", said)
+    self.assertIn(f"now {kept}\n", said)
+    if kind == "directory":
+      self.assertTrue(kept.is_dir())
+    else:
+      self.assertEqual(kept.read_text(), content[kind])
+    self.assertEqual(json.loads(self.path.read_text())["steps"], 0)
