@@ -24,7 +24,7 @@ _SORTED_FROM = 4096  # codewords of width 1; below, the scan is as fast
 _CELLS_FROM = {2: 2**15, 3: 2**16, 4: 2**18}  # codewords, by their width
 _CELLS_POINTS = 256  # fewer points are faster scanned
 _SCREENED_FROM = 4  # the width from which products leave little doubt
-_PART_NUMBERS = 2**27  # that a search may hold at once, beside its arguments
+_PART_NUMBERS = 2**28  # that a search may hold at once, beside its arguments
 _SCAN_NUMBERS = 2048  # that a scan holds for a point, beside a few of its width
 
 
@@ -194,11 +194,15 @@ def _search_pallas(points: jax.Array, codewords: jax.Array) -> jax.Array:
   )
 
 
+def _search_cells(points: jax.Array, cells: nearest_cells.Cells) -> jax.Array:
+  return nearest_cells.search(points, cells)
+
+
 _ANYWHERE: dict[str, _Search] = {
   "dense": _in_parts(nearest_scan.search_dense),
   "blocked": _in_parts(nearest_scan.search_blocked),
   "screened": _in_parts(nearest_scan.search_screened),
-  "cells": _in_parts(nearest_cells.search, nearest_cells.build),
+  "cells": _in_parts(_search_cells, nearest_cells.build),
   "pallas": _in_parts(_search_pallas),
   "sorted": _in_parts(nearest_sorted.search_unsorted),
 }
@@ -243,6 +247,6 @@ _WIDTHS = {
   "sorted": range(1, 2),
 }
 _INDEX_SEARCHES = {
-  nearest_cells.Cells: jax.jit(_in_parts(nearest_cells.search)),
+  nearest_cells.Cells: jax.jit(_in_parts(_search_cells)),
   nearest_sorted.SortedCodes: jax.jit(_in_parts(nearest_sorted.search)),
 }

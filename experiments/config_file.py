@@ -47,7 +47,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     argv = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
   except flags.Error:
     pass  # absl raises it again below
-  return app.parse_flags_with_usage(_with_one_flag(argv))
+  try:
+    return app.parse_flags_with_usage(_with_one_flag(argv))
+  except ValueError as error:  # absl's of --noFLAG=VALUE
+    raise UserError(one_line(error)) from error
 
 
 def _with_one_flag(argv: Sequence[str]) -> list[str]:
@@ -64,6 +67,11 @@ def _with_one_flag(argv: Sequence[str]) -> list[str]:
     match = _CHANGE.fullmatch(argument)
     if match:
       no, name, value = match.groups()
+      if no and value is not None:
+        raise UserError(
+          f"{argument} has a value, which --noconfig.{name} cannot have; leave"
+          f" it out, or give --config.{name}{value}"
+        )
       if value is None:
         value = "=false" if no else "=true"
         if rest and (rest[0][:1] != "-" or _NUMBER.match(rest[0])):

@@ -95,41 +95,70 @@ def encode(
     ),
     state.variables,
   )
-  chosen = np.zeros(len(structures))
-  sent, size, left_out = np.zeros(len(structures)), 0, []
   with (
     _replacing(output) as temporary,
     open(temporary, "x+b") as file,
     _progress("Encoding", batches.num_images) as progress,
   ):
-    writer = tokens.Writer(file, header)
+    tally = _Tally(tokens.Writer(file, header), [n for n, _ in structures])
+    left_out = []
     for number, (names, images, bad) in enumerate(pipeline.iterate(batches)):
       if bad and not skip_bad:
         raise batches.refusal(bad, number + 1)
       left_out += bad
+      if names:
+        tally.write(names, *mapped(images))
       progress.update(len(names) + len(bad))
-      if not names:
-        continue
-      book, index, is_sent = mapped(images)
-      indices = tuple(
-        index[..., i][is_sent[..., i]] for i in range(len(structures))
-      )
-      size += writer.write(tokens.Chunk(names, book, indices))
-      chosen += np.bincount(book.reshape(-1), minlength=len(structures))
-      sent += [len(index) for index in indices]
-    if not writer.num_images:
+    if not tally.writer.num_images:
       raise batches.refusal(left_out, len(batches))
-    writer.finish()
+    tally.writer.finish()
   batches.say_left_out(left_out)
   num_bad = len(batches.bad) + len(left_out)
-  promised = float(nominal_rate(chosen, [n for n, _ in structures], sent))
   print(
-    f"{walk.printable(output)}: {writer.num_images} images,"
+    f"{walk.printable(output)}: {tally.writer.num_images} images,"
     f"{f' {num_bad} files left out,' * (num_bad > 0)}"
-    f" {chosen.sum():.0f} positions,"
-    f" {8 * size / chosen.sum():.3f} bits/position (nominal rate"
-    f" {promised:.3f}), {output.stat().st_size} bytes"
+    f" {tally.text()}, {output.stat().st_size} bytes"
   )
+
+
+class _Tally:
+  """Writes codes, and adds up what they take.
+
+  Attributes:
+    writer: of the token file.
+  """
+
+  def __init__(self, writer: tokens.Writer, sizes: list[int]):
+    """Writes to `writer`, of codebooks of these sizes."""
+    self.writer = writer
+    self._sizes = sizes
+    self._chosen = np.zeros(len(self._sizes))
+    self._sent = np.zeros(len(self._sizes))
+    self._bytes = 0
+
+  def write(
+    self,
+    names: tuple[str, ...],
+    book: np.ndarray,
+    index: np.ndarray,
+    is_sent: np.ndarray,
+  ) -> None:
+    """Writes the codes of some images; the arrays are those of `sent_codes`."""
+    indices = tuple(
+      index[..., i][is_sent[..., i]] for i in range(len(self._sizes))
+    )
+    self._bytes += self.writer.write(tokens.Chunk(names, book, indices))
+    self._chosen += np.bincount(book.reshape(-1), minlength=len(self._sizes))
+    self._sent += [len(index) for index in indices]
+
+  def text(self) -> str:
+    """Returns the number of positions, and the bits that they take."""
+    positions = self._chosen.sum()
+    promised = float(nominal_rate(self._chosen, self._sizes, self._sent))
+    return (
+      f"{positions:.0f} positions, {8 * self._bytes / positions:.3f}"
+      f" bits/position (nominal rate {promised:.3f})"
+    )
 
 
 def decode(

@@ -339,6 +339,8 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     values = dict(files.read_json(path))
     values.pop(RUN_ID, None)  # no field of a config
     return fields_lib.complete(values)
+  except files.UnreadableError:
+    raise  # it names the path
   except UserError as error:
     raise UserError(f"in {path}, {error}") from error
   except FileNotFoundError as error:

@@ -126,6 +126,9 @@ class VectorQuantizer(nn.Module):
       )
       for name in names
     }
+    if self._shard_axis is not None:
+      shard = self.state["embedding"].value
+      sharding.check_shard(shard, self.codebook_size, self._shard_axis)
     codebooks.check_state(
       {name: variable.value for name, variable in self.state.items()},
       self.codebook_size,
@@ -148,9 +151,9 @@ class VectorQuantizer(nn.Module):
         `"codebook"`, the same on all devices, is needed for
         `codebook_init="data"` and for `revive_below` above 0.
       mask: 1 for a real point and 0 for padding, `[...]`, of any dtype.
-        Padding may hold anything: it is quantized as zeros, counts in no
-        statistic, loss or metric, and no gradient comes from it or goes to it.
-        A point that is not finite counts in as little; its code is 0.
+        Padding may hold anything: its code is 0, it counts in no statistic,
+        loss or metric, and no gradient comes from it or goes to it.  So it is
+        with a point that is not finite, whatever the mask.
 
     Returns:
       Quantized, with int32 `codes` `[...]`.  Its `loss` and
@@ -178,7 +181,7 @@ class VectorQuantizer(nn.Module):
     is_real = is_unmasked & is_finite
     if updates:
       self._begin_update(points, is_real)
-    codes, quantized = self._search(points, is_unmasked & ~is_finite)
+    codes, quantized = self._search(points, is_real)
     error = base.mean_square(
       points, jax.lax.stop_gradient(quantized), is_real, axis_name
     )
@@ -250,7 +253,7 @@ class VectorQuantizer(nn.Module):
     """Returns the codes of z `[..., C]`, int32 `[...]`."""
     self._check_z(z, None)
     points, is_finite = self._to_points(z)
-    codes, _ = self._search(points, ~is_finite)
+    codes, _ = self._search(points, is_finite)
     return codes.reshape(z.shape[:-1])
 
   def search_space(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -261,7 +264,7 @@ class VectorQuantizer(nn.Module):
     """
     self._check_z(z, None)
     points, is_finite = self._to_points(z)
-    return _with_nan(points, ~is_finite), self._codewords()
+    return _with_nan(points, is_finite), self._codewords()
 
   def decode(self, codes: jax.Array) -> jax.Array:
     """Returns the values float32 `[..., C]` of codes `[...]`, any integers.
@@ -317,27 +320,24 @@ class VectorQuantizer(nn.Module):
   def _codewords(self) -> jax.Array:
     if self.update == "gradient":
       return self.embedding.astype(jnp.float32)
-    codewords = self.state["embedding"].value.astype(jnp.float32)
-    if self._shard_axis is not None:
-      sharding.check_shard(codewords, self.codebook_size, self._shard_axis)
-    return codewords
+    return self.state["embedding"].value.astype(jnp.float32)
 
   def _search(
-    self, points: jax.Array, is_lost: jax.Array
+    self, points: jax.Array, is_real: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
     """The codes `[T]` of points, and their codewords `[T, D]`.
 
-    Those of the lost, bool `[T]`, are 0.
+    The code is 0 where a point is not real, bool `[T]`.
     """
     codewords = self._codewords()
-    points = _with_nan(points, is_lost)
     if self._shard_axis is not None:
+      points = _with_nan(points, is_real)
       return sharding.nearest_codes(points, codewords, self._shard_axis)
     if self.shard_codebook:
       # While it is made, it may be too large for a search.
       codes = jnp.zeros(len(points), jnp.int32)
     else:
-      codes = nearest_codes(points, codewords)
+      codes = jnp.where(is_real, nearest_codes(points, codewords), 0)
     return codes, jnp.take(codewords, codes, axis=0)
 
   def _codebook(self) -> codebooks.Codebook:
@@ -405,9 +405,10 @@ class VectorQuantizer(nn.Module):
     points = jax.lax.stop_gradient(points)
     if shard_axis is not None:
       size, axis_name = len(self._codewords()), None
-      points, codes, is_real = sharding.gather(
-        (points, codes, is_real), shard_axis
-      )
+      # The search has gathered the same points.
+      points = _with_nan(points, is_real)
+      points, codes = sharding.gather((points, codes), shard_axis)
+      is_real = masks.finite_rows(points)
       codes = sharding.codes_in_shard(codes, size, shard_axis)
     common = {"mask": is_real, "axis_name": axis_name}
     counts = code_counts(codes, size, **common)
@@ -490,6 +491,6 @@ class VectorQuantizer(nn.Module):
       )
 
 
-def _with_nan(points: jax.Array, is_lost: jax.Array) -> jax.Array:
+def _with_nan(points: jax.Array, is_real: jax.Array) -> jax.Array:
   """Points `[T, D]` for a search, which gives those with NaN the code 0."""
-  return jnp.where(is_lost[:, None], jnp.nan, jax.lax.stop_gradient(points))
+  return jnp.where(is_real[:, None], jax.lax.stop_gradient(points), jnp.nan)

@@ -11,7 +11,7 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   """Returns the paper's settings.
 
   Args:
-    name: of the data set, a key of `experiments.data.LOADERS`.
+    name: of the data set, a key of `datasets.GET_CONFIG`.
   """
   config = ml_collections.ConfigDict()
   config.name = name

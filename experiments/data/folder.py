@@ -54,7 +54,6 @@ class Batches(grain.sources.RandomAccessDataSource):
     self._factor = factor
     self._channels = channels
     self._crop = crop
-    self._crop_helps = False
     found = walk.find(folder)
     self.bad = list(found.bad)
     sizes = {}
@@ -122,7 +121,7 @@ class Batches(grain.sources.RandomAccessDataSource):
     if len(bad) > _NAMED:
       listed += f" and {len(bad) - _NAMED} others"
     remedy = "put them right or take them away"
-    if self._crop_helps:
+    if any(one.has_other_sides for one in bad):
       remedy += f", have sides cut to multiples of {self._factor} with --crop"
     if self.num_images + len(self.bad) > len(bad):
       remedy += ", or leave them out with --skip_bad"
@@ -162,8 +161,7 @@ class Batches(grain.sources.RandomAccessDataSource):
     if min(height, width) == 0:
       raise ValueError(f"{pixels}, where a side must have {self._factor}")
     if not self._crop and (height, width) != size:
-      self._crop_helps = True
-      raise ValueError(
+      raise _SidesError(
         f"{pixels}, sides that are no multiples of {self._factor}"
       )
     return height, width
@@ -174,9 +172,17 @@ def decoded_name(name: str) -> str:
   return str(pathlib.PurePosixPath(name).with_suffix(".png"))
 
 
+class _SidesError(ValueError):
+  """The sides of an image would fit if its edges were cut."""
+
+
 def _bad(name: str, error: ValueError) -> Bad:
   is_known = isinstance(error, images.DecodingError)
-  return Bad(name, error.reason if is_known else str(error))
+  return Bad(
+    name,
+    error.reason if is_known else str(error),
+    has_other_sides=isinstance(error, _SidesError),
+  )
 
 
 def _clashes(names: Iterable[str]) -> list[Bad]:

@@ -20,10 +20,12 @@ class Bad:
   Attributes:
     name: its path in the folder.
     reason: why not, to be said of it.
+    has_other_sides: whether it could be encoded if its edges were cut.
   """
 
   name: str
   reason: str
+  has_other_sides: bool = False
 
   def __str__(self) -> str:
     return f"{printable(self.name)} ({self.reason})"

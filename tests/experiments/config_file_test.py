@@ -43,6 +43,15 @@ class FlagsTest(parameterized.TestCase):
       config_file._with_one_flag(given.split()), expected.split()
     )
 
+  @parameterized.parameters(
+    ("--noconfig.seed=3", "--noconfig.seed=3 has a value.*or give --config.s"),
+    ("--noconfig.check_replicas=true", "has a value"),
+    ("--nologtostderr=3", "logtostderr"),
+  )
+  def test_a_no_with_a_value(self, argument, message):
+    with self.assertRaisesRegex(UserError, message):
+      config_file.parse_flags(["main", argument])
+
   def from_flags(self, config, *changes):
     with flagsaver.flagsaver(
       (config_file._FILE, config), (config_file._CHANGES, list(changes))

@@ -40,7 +40,10 @@ class MicroBatchesTest(parameterized.TestCase):
       some = result.statistics
       total = jax.tree.map(jnp.add, total, some) if total else some
     found = update(quantizer, variables, total)
-    chex.assert_trees_all_close(found, expected["codebook"], rtol=1e-5)
+    # Codewords far out are sums that nearly cancel.
+    chex.assert_trees_all_close(
+      found, expected["codebook"], rtol=1e-4, atol=1e-5
+    )
     # An update in the middle would have made another codebook.
     _, middle = step(variables, z[:1])
     _, other = step(middle, z[1:])
