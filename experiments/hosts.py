@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import faulthandler
+import logging
 import os
 import subprocess
 import sys
@@ -73,17 +74,39 @@ def check_platform() -> None:
 
   Of what goes wrong it names the variable that asks for it, JAX_PLATFORMS.
   """
+  reasons = []
   try:
-    jax.devices()
+    with _keeping(reasons):
+      jax.devices()
   except jax.errors.JaxRuntimeError:
     raise  # of processes that do not find each other
   # JAX asserts that it has some where it skips all that are asked for.
   except (AssertionError, RuntimeError) as error:
     wanted = jax.config.jax_platforms
+    why = "; ".join(reasons) or one_line(error)
     raise UserError(
       f"JAX_PLATFORMS is {wanted!r}, but JAX has no device of that kind"
-      f" ({one_line(error)}); unset it, or install JAX for that device"
+      f" ({why}); unset it, or install JAX for that device"
     ) from error
+  for reason in reasons:
+    print(f"warning: JAX goes without a device: {reason}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _keeping(reasons: list[str]) -> Iterator[None]:
+  """Collects why plugins of JAX fail, which it would log with a traceback."""
+
+  def keep(record: logging.LogRecord) -> bool:
+    if record.exc_info:
+      reasons.append(one_line(record.exc_info[1]))
+    return not record.exc_info
+
+  logger = logging.getLogger("jax._src.xla_bridge")
+  logger.addFilter(keep)
+  try:
+    yield
+  finally:
+    logger.removeFilter(keep)
 
 
 def _join(

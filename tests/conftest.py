@@ -26,8 +26,19 @@ jax.config.update(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+_MOST_MAPS = 30_000  # after which compiled programs are forgotten
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
   """Compiled programs take memory maps, of which Linux allows 65,530."""
   yield
   jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def forget_programs_of_a_long_module():
+  yield
+  with open("/proc/self/maps") as maps:
+    if sum(1 for _ in maps) > _MOST_MAPS:
+      jax.clear_caches()

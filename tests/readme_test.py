@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
@@ -31,6 +32,7 @@ def _example(with_text: str) -> str:
 
 
 class ReadmeTest(parameterized.TestCase):
+  @pytest.mark.slow
   def test_the_quantizer_example_runs(self):
     names = {}
     exec(_example("AdaptiveQuantizer("), names)

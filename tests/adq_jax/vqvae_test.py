@@ -3,6 +3,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
@@ -84,8 +85,9 @@ class VQVAETest(parameterized.TestCase):
   def test_a_mask_leaves_padding_out(self):
     model, variables, images = make()
     mask = jnp.array([1.0, 1.0, 1.0, 0.0])
-    expected = model.apply(variables, images[:3])
-    result = model.apply(variables, images.at[3].set(jnp.nan), mask=mask)
+    apply = jax.jit(model.apply)
+    expected = apply(variables, images[:3])
+    result = apply(variables, images.at[3].set(jnp.nan), mask=mask)
     chex.assert_trees_all_close(
       (result.mse, result.loss, result.quantized.metrics),
       (expected.mse, expected.loss, expected.quantized.metrics),
@@ -98,6 +100,7 @@ class VQVAETest(parameterized.TestCase):
     self.assertTrue(jnp.isnan(result.loss))
     self.assertTrue((result.quantized.codes.index[0] == 0).all())
 
+  @pytest.mark.slow
   def test_training_reaches_every_parameter(self):
     model, variables, images = make()
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adq_jax import codebook as codebooks
 from adq_jax import placement
 from experiments import devices as device_lib
 from experiments import logging
@@ -83,6 +84,7 @@ class DevicesTest(parameterized.TestCase):
       for name in names:
         np.testing.assert_allclose(a[name], b[name], rtol=_RTOL)
 
+  @pytest.mark.slow
   def test_a_checkpoint_of_eight_devices_goes_on_with_one(self):
     run(self.root / "one", 1, "fixed_16x4")
     run(self.root / "moved", 8, "fixed_16x4", stop_after=3)
@@ -132,7 +134,7 @@ class DevicesTest(parameterized.TestCase):
 
 class ReplicaCheckTest(parameterized.TestCase):
   def state(self):
-    codebook = placement.init_codebook(jax.random.key(0), 4, 2)
+    codebook = codebooks.init_codebook(jax.random.key(0), 4, 2)
     params = {
       "bias": jnp.array([0.0, jnp.nan]),
       "half": jnp.ones(3, "bfloat16"),

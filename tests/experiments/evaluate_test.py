@@ -1,6 +1,7 @@
 from absl.testing import parameterized
 import jax
 import numpy as np
+import pytest
 
 from experiments import data
 from experiments import evaluate
@@ -76,6 +77,7 @@ class DescribeTest(parameterized.TestCase):
 
 
 class EvaluatorTest(parameterized.TestCase):
+  @pytest.mark.slow
   def test_every_image_counts_once_for_any_batch_and_device_count(self):
     results = []
     for batch_size, num_devices in ((7, 1), (16, 8), (64, 4)):

@@ -1,4 +1,7 @@
+import contextlib
 import faulthandler
+import io
+import logging
 import os
 from unittest import mock
 
@@ -136,6 +139,37 @@ class PlatformTest(parameterized.TestCase):
         "^JAX_PLATFORMS is 'cpu', but JAX has no .*; unset it",
       ):
         initialize({})
+
+  @parameterized.parameters(True, False)
+  def test_a_plugin_that_fails_is_told_of_in_a_line(self, is_asked_for):
+    logger = logging.getLogger("jax._src.xla_bridge")
+
+    def find_devices():
+      try:
+        raise RuntimeError("Unable to load\ncuDNN")
+      except RuntimeError:
+        logger.exception("Jax plugin configuration error")
+      if is_asked_for:
+        raise AssertionError
+
+    errors = io.StringIO()
+    with (
+      mock.patch.object(jax, "devices", find_devices),
+      self.assertNoLogs(logger),
+      contextlib.redirect_stderr(errors),
+    ):
+      if is_asked_for:
+        with self.assertRaisesRegex(
+          UserError, r"\(Unable to load cuDNN\); unset"
+        ):
+          initialize({})
+      else:
+        initialize({})
+    if not is_asked_for:
+      self.assertEqual(
+        errors.getvalue(),
+        "warning: JAX goes without a device: Unable to load cuDNN\n",
+      )
 
 
 class SeveralProcessesTest(parameterized.TestCase):

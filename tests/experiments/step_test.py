@@ -6,6 +6,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments import data
 from experiments import logging
@@ -38,6 +39,7 @@ def gaps(root):
 
 class GradientGapTest(parameterized.TestCase):
   @parameterized.product(num_devices=(1, 8), variant=("adaptive", "fixed_16x4"))
+  @pytest.mark.slow
   def test_is_that_of_the_step_to_come(self, num_devices, variant):
     config = tiny.config(variant)
     config.data.random_flip = False
@@ -89,6 +91,7 @@ class GradientGapTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(values).all())
 
   @parameterized.parameters(("norm", 0), ("mean_absolute", 1))
+  @pytest.mark.slow
   def test_the_authors_code_measures_it_after_the_update(self, kind, updates):
     root = pathlib.Path(self.create_tempdir())
     fields = {"gradient_gap_every": 2, "gradient_gap": kind, "num_steps": 1}

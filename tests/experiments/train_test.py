@@ -1,10 +1,8 @@
 import contextlib
 import io
 import json
-import os
 import pathlib
 import shutil
-import signal
 from unittest import mock
 
 from absl.testing import parameterized
@@ -13,22 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
+import pytest
 
 from experiments import checkpoint
-from experiments import data
 from experiments import devices
 from experiments import logging
 from experiments import report
 from experiments import settings
 from experiments import step as step_lib
-from experiments import streams
-from experiments import summary as summary_lib
 from experiments import train
 from experiments.checkpoints import Checkpoints
 from experiments.checkpoints import load_model
 from experiments.checkpoints import load_state
 from experiments.checkpoints import make_template
-from experiments.errors import StoppedError
 from experiments.errors import UserError
 from experiments.state import create_state
 from experiments.step import make_train_step
@@ -181,145 +176,6 @@ class TrainTest(parameterized.TestCase):
       tiny.logged(self.root / "killed"), tiny.logged(self.root / "whole")
     )
 
-  @parameterized.parameters(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-  def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(self, number):
-    run(self.root / "whole")
-    write = logging.MetricLog.write
-
-    def ask(log, step, split, values):
-      write(log, step, split, values)
-      if step == 3:
-        os.kill(os.getpid(), number)
-
-    handler = signal.getsignal(number)
-    with mock.patch.object(logging.MetricLog, "write", ask):
-      with self.assertRaisesRegex(
-        StoppedError, f"by {number.name} after step 4 of 6, saved"
-      ) as raised:
-        run(self.root / "stopped")
-    self.assertEqual(raised.exception.exit_code, 75)
-    self.assertEqual(signal.getsignal(number), handler)
-    _, output = run(self.root / "stopped")
-    self.assertIn("at step 4", output)
-    chex.assert_trees_all_equal(
-      final_state(self.root / "stopped"), final_state(self.root / "whole")
-    )
-    self.assertEqual(
-      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
-    )
-
-  @parameterized.parameters(True, False)
-  def test_output_that_nobody_reads_stops_it(self, asks_too):
-    run(self.root / "whole")
-    reading, writing = os.pipe()
-    write = logging.MetricLog.write
-
-    def leave(log, step, split, values):
-      write(log, step, split, values)
-      if step == 3 and split == "train" and "loss" in values:
-        os.close(reading)
-        if asks_too:  # Ctrl-C reaches `tee` as well
-          os.kill(os.getpid(), signal.SIGINT)
-
-    with (
-      mock.patch.object(logging.MetricLog, "write", leave),
-      contextlib.redirect_stdout(streams.tolerant(writing)),
-      self.assertRaisesRegex(StoppedError, "by .* after step 4 of 6, saved"),
-    ):
-      train.train_and_evaluate(tiny.config(), self.root / "stopped")
-    os.close(writing)
-    _, output = run(self.root / "stopped")
-    self.assertIn("at step 4", output)
-    self.assertEqual(
-      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
-    )
-
-  def test_what_is_said_is_said_after_it_was_saved(self):
-    say = logging.Progress.say
-
-    def fail(progress, text):
-      if "step 4  validation" in text:
-        raise ValueError("I/O operation on closed file")
-      say(progress, text)
-
-    with mock.patch.object(logging.Progress, "say", fail):
-      with self.assertRaisesRegex(ValueError, "closed file"):
-        run(self.root / "run")
-    _, output = run(self.root / "run")
-    self.assertIn("at step 4", output)
-
-  @parameterized.parameters("moved", "removed", "replaced")
-  def test_its_directory_goes_away(self, how):
-    root, write = self.root / "run", logging.MetricLog.write
-
-    def lose(log, step, split, values):
-      write(log, step, split, values)
-      if step == 3 and "loss" in values:
-        root.rename(self.root / "moved")
-        if how == "removed":
-          shutil.rmtree(self.root / "moved", ignore_errors=True)
-        if how == "replaced":
-          root.mkdir()
-
-    with mock.patch.object(logging.MetricLog, "write", lose):
-      with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
-        run(root)
-    if how == "replaced":
-      self.assertEmpty(list(root.iterdir()))
-      root.rmdir()
-    self.assertFalse(root.exists())
-    if how != "removed":
-      (self.root / "moved").rename(root)
-      self.assertEqual(run(root)[0]["steps"], 6)
-
-  def test_its_directory_goes_away_after_the_last_step(self):
-    root, evaluate = self.root / "run", report.evaluate_fully
-
-    def lose(*arguments):
-      root.rename(self.root / "moved")
-      return evaluate(*arguments)
-
-    with mock.patch.object(report, "evaluate_fully", lose):
-      with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
-        run(root)
-    self.assertFalse(root.exists())
-
-  def test_figures_that_cannot_be_saved_are_shown(self):
-    output = io.StringIO()
-    failure = OSError(28, "No space left on device")
-    with (
-      contextlib.redirect_stdout(output),
-      mock.patch.object(report, "write_summary", side_effect=failure),
-      self.assertRaisesRegex(UserError, "run .*cannot go on.*No space left"),
-    ):
-      train.train_and_evaluate(tiny.config(), self.root / "run")
-    self.assertRegex(output.getvalue(), "validation psnr .* dB")
-
-  @parameterized.parameters("damaged", "directory", "foreign")
-  def test_a_summary_that_is_none(self, kind):
-    root = self.root / "run"
-    summary, _ = run(root)
-    path = root / "summary.json"
-    content = json.dumps(summary | {"run_id": "b" * 32, "steps": 60})
-    if kind == "directory":
-      path.unlink()
-      path.mkdir()
-    else:
-      path.write_text(content if kind == "foreign" else content[:100])
-    again, output = run(root)
-    self.assertRegex(output, rf"{path} is .*: left out\n")
-    self.assertIn("at step 6", output)
-    self.assertEqual(again["mse"], summary["mse"])
-    self.assertTrue((root / "damaged" / "summary.json").exists())
-
-    with self.subTest("without its checkpoints the log is not cut"):
-      path.write_text("{")
-      (root / "checkpoints").rename(root / "elsewhere")
-      before = (root / "metrics.jsonl").read_bytes()
-      with self.assertRaisesRegex(UserError, "without its checkpoints.*damag"):
-        run(root)
-      self.assertEqual((root / "metrics.jsonl").read_bytes(), before)
-
   def test_a_run_has_an_identity_in_all_that_it_writes(self):
     root = self.root / "run"
     summary, _ = run(root)
@@ -366,64 +222,7 @@ class TrainTest(parameterized.TestCase):
       output, "config.steps_per_call .1 there, 2 wanted.*within rounding"
     )
 
-  def test_a_second_ctrl_c_stops_at_once(self):
-    run(self.root / "whole")
-    write = logging.MetricLog.write
-
-    def ask_twice(log, step, split, values):
-      write(log, step, split, values)
-      if step == 3:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with mock.patch.object(logging.MetricLog, "write", ask_twice):
-      with self.assertRaisesRegex(StoppedError, "at once, by SIGINT; .*go on"):
-        run(self.root / "stopped")
-    _, output = run(self.root / "stopped")
-    self.assertIn("at step 2", output)
-    self.assertEqual(
-      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
-    )
-
-  def test_asked_to_stop_before_the_first_step_and_after_the_last(self):
-    run(self.root / "whole")
-
-    def ask(*args):
-      os.kill(os.getpid(), signal.SIGTERM)
-      self.fail("still here")
-
-    for module, name in ((data, "load"), (report, "finish")):
-      with mock.patch.object(module, name, ask):
-        with self.assertRaisesRegex(
-          StoppedError,
-          "at once, by SIGTERM; .*stopped holds stands: go on with",
-        ) as raised:
-          run(self.root / "stopped")
-        self.assertEqual(raised.exception.exit_code, 75)
-    summary, output = run(self.root / "stopped")
-    self.assertIn("at step 6", output)
-    self.assertEqual(
-      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
-    )
-    whole = summary_lib.read_summary(self.root / "whole")
-    for name in ("mse", "rate_coded", "drawn", "codebooks"):
-      self.assertEqual(summary[name], whole[name])
-
-  def test_asked_to_stop_in_the_last_step(self):
-    write = logging.MetricLog.write
-
-    def ask(log, step, split, values):
-      write(log, step, split, values)
-      if step == 5:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with mock.patch.object(logging.MetricLog, "write", ask):
-      with self.assertRaisesRegex(StoppedError, "after step 6 of 6, saved"):
-        run(self.root / "run")
-    self.assertFalse((self.root / "run" / "summary.json").exists())
-    summary, _ = run(self.root / "run")
-    self.assertEqual(summary["steps"], 6)
-
+  @pytest.mark.slow
   def test_updates_that_are_not_finite_may_be_skipped(self):
     make_preparation = step_lib._make_preparation
 
@@ -448,7 +247,9 @@ class TrainTest(parameterized.TestCase):
         UserError, "2 updates in succession.*skipped, 1;"
       ):
         run(self.root / "limited", max_skipped=1, **fields)
-    told = r"mse, quantizer_loss, gradient_norm, loss not finite at step {} .*"
+    # Points that are not finite count in no loss of the quantizer.
+    told = r"mse, gradient_norm, loss not finite at step {} .*"
+    self.assertIn("256 points not finite up to step 3", output)
     self.assertRegex(output, told.format(3) + "skipped")
     self.assertRegex(output, told.format(4) + "skipped")
     self.assertRegex(together, told.format(3) + "2 updates skipped")
@@ -466,6 +267,7 @@ class TrainTest(parameterized.TestCase):
       atol=1e-5,
     )
 
+  @pytest.mark.slow
   def test_one_device_and_eight_learn_alike(self):
     fields = {"quantizer.codebook_init": "data", "quantizer.revive_below": 0.2}
     run(self.root / "eight", **fields)
@@ -480,6 +282,7 @@ class TrainTest(parameterized.TestCase):
     for a, b in zip(one, eight, strict=True):
       np.testing.assert_allclose(a["mse"], b["mse"], rtol=1e-3)
 
+  @pytest.mark.slow
   def test_steps_started_together_are_the_same_steps(self):
     run(self.root / "one", checkpoint_every=4)
     fields = {"steps_per_call": 2, "log_every": 2, "checkpoint_every": 4}
@@ -504,6 +307,7 @@ class TrainTest(parameterized.TestCase):
       config = tiny.shrunk(
         sources.config("mnist", self.root),
         **{"data.memory_budget_gib": budget, "data.image_size": 24},
+        batch_size=4,
       )
       with (
         sources.shrunk("mnist"),
@@ -529,6 +333,7 @@ class TrainTest(parameterized.TestCase):
     state, _ = step(state, next(batches))
     self.assertEqual(int(devices.unreplicate(state.step)), 3)
 
+  @pytest.mark.slow
   def test_a_fixed_codebook(self):
     summary, output = run(
       self.root / "run", variant="fixed_32x4", dtype="bfloat16", batch_size=12

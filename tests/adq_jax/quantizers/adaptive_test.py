@@ -5,6 +5,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from adq_jax import AdaptiveCodes
 from adq_jax import AdaptiveQuantizer
@@ -226,6 +227,7 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
     for name in ("quantization_error", "perplexity", "usage"):
       chex.assert_shape(result.metrics[name], (3,))
 
+  @pytest.mark.slow
   def test_noise_belongs_to_the_example(self):
     quantizer, variables, z = make((6, 4, 4))
     book = drawn(quantizer, variables, z).codes.book
