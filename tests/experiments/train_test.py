@@ -355,6 +355,7 @@ class TrainTest(parameterized.TestCase):
         run(self.root / "run")
     # In steps that the host starts together, it is the same one.
     fields = {"steps_per_call": 6, "log_every": 6, "eval_every": 6}
+    fields["variant"] = "fixed_16x4"
     with mock.patch.object(settings, "learning_rate", explode):
       with self.assertRaisesRegex(UserError, "not finite at step 4 "):
         run(self.root / "together", checkpoint_every=6, **fields)
