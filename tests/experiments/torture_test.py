@@ -78,7 +78,7 @@ class TortureTest(parameterized.TestCase):
       self.assertIn(process.returncode, (-signal.SIGKILL, 75, -15), output)
       if process.returncode == 75:
         self.assertRegex(
-          output, r"\nstopped: .*SIGTERM.* go on with the same command\n$"
+          output, r"(^|\n)stopped: .*SIGTERM.* go on with the same command\n$"
         )
       self.assertNotIn("damaged", output)
       lines = logging.read_metrics(workdir)

@@ -32,8 +32,8 @@ def run(root, **fields):
   return summary, output.getvalue()
 
 
-def config(**fields):
-  return tiny.config("fixed_16x4", **fields)
+def config(variant="fixed_16x4", **fields):
+  return tiny.config(variant, **fields)
 
 
 def final_state(root, **fields):
@@ -205,7 +205,7 @@ class EndingsTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_asked_to_stop_before_the_first_step_and_after_the_last(self):
-    run(self.root / "whole")
+    run(self.root / "whole", variant="adaptive")
 
     def ask(*args):
       os.kill(os.getpid(), signal.SIGTERM)
@@ -217,9 +217,9 @@ class EndingsTest(parameterized.TestCase):
           StoppedError,
           "at once, by SIGTERM; .*stopped holds stands: go on with",
         ) as raised:
-          run(self.root / "stopped")
+          run(self.root / "stopped", variant="adaptive")
         self.assertEqual(raised.exception.exit_code, 75)
-    summary, output = run(self.root / "stopped")
+    summary, output = run(self.root / "stopped", variant="adaptive")
     self.assertIn("at step 6", output)
     self.assertEqual(
       tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
