@@ -235,15 +235,6 @@ def barrier(name: str) -> None:
     ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=_A_DAY)
 
 
-def settled(arrays: Any) -> Any:
-  """Returns arrays, in several processes when they are computed.
-
-  For what the next program does not depend on: collectives of two programs that
-  run at once may meet in one order here and in another there.
-  """
-  return jax.block_until_ready(arrays) if jax.process_count() > 1 else arrays
-
-
 def any_process(flag: bool) -> bool:
   """Returns whether the flag is true in any process; all must ask."""
   if jax.process_count() == 1:

@@ -191,12 +191,10 @@ def _train(
       gap_every = config.gradient_gap_every
       gap_is_due = gap_every > 0 and step % gap_every == 0
       if gap_is_due and config.gradient_gap == "norm":
-        gap_step = step + 1
-        gap = hosts.settled(gradient_gap(state, next_batches[0]))
+        gap_step, gap = step + 1, gradient_gap(state, next_batches[0])
       state, metrics = train_step(state, *next_batches)
       if gap_is_due and config.gradient_gap == "mean_absolute":
-        gap_step = step + count
-        gap = hosts.settled(gradient_gap(state, next_batches[-1]))
+        gap_step, gap = step + count, gradient_gap(state, next_batches[-1])
       if gap_is_due:
         claim.check()
         log.write(gap_step, "train", {"gradient_gap": unreplicate(gap)})
