@@ -97,10 +97,12 @@ def _place(
   is_real &= map_parts(masks.finite_rows, points, size)
 
   def place(codebook: Codebook) -> tuple[Codebook, jax.Array]:
-    # Together: two gathers at once may meet in another order elsewhere.
-    seen = jnp.where(is_real[:, None], points, jnp.nan)
-    batch = sharding.gather(seen, axis_name)
-    is_drawn = masks.finite_rows(batch)
+    batch, is_drawn = points, is_real
+    if axis_name is not None:
+      # Together: of two gathers at once, another process may begin the other.
+      seen = jnp.where(is_real[:, None], points, jnp.nan)
+      batch = sharding.gather(seen, axis_name)
+      is_drawn = masks.finite_rows(batch)
     if not len(batch):
       return codebook, jnp.array(False)
     rows = sharding.rows_of_shard(len(where), shard_axis)
