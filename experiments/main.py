@@ -70,6 +70,7 @@ def main(argv: list[str]) -> None:
   config, workdir = _config_and_workdir()
   # Imported late, so that a wrong flag or field is told at once.
   from experiments import checkpoints
+  from experiments import compilation
   from experiments import encoding
   from experiments import hosts
   from experiments import report
@@ -81,6 +82,7 @@ def main(argv: list[str]) -> None:
     _PROCESS_ID.value,
     _HEARTBEAT.value,
   )
+  compilation.keep_none_that_may_go_wrong()
   if _MODE.value in ("encode", "decode"):
     paths = _paths()
     if _MODE.value == "encode":

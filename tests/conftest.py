@@ -14,6 +14,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 from absl import flags  # noqa: E402
 import chex  # noqa: E402
 import jax  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 import pytest  # noqa: E402
 
 chex.set_n_cpu_devices(8)
@@ -42,3 +43,13 @@ def forget_programs_of_a_long_module():
   with open("/proc/self/maps") as maps:
     if sum(1 for _ in maps) > _MOST_MAPS:
       jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def without_kept_programs():
+  """For collectives that do not depend on each other; see `compilation`."""
+  jax.config.update("jax_enable_compilation_cache", False)
+  compilation_cache.reset_cache()
+  yield
+  jax.config.update("jax_enable_compilation_cache", True)
+  compilation_cache.reset_cache()

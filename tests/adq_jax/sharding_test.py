@@ -5,6 +5,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
@@ -12,6 +13,7 @@ from adq_jax import sharding
 from adq_jax import split_codebook
 from adq_jax import VectorQuantizer
 
+pytestmark = pytest.mark.usefixtures("without_kept_programs")
 NUM_DEVICES = 8
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
 

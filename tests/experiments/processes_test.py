@@ -59,7 +59,7 @@ def final_state(workdir):
 class _Processes:
   """Of one run, all of them or but one."""
 
-  def __init__(self, root, workdir, count, **fields):
+  def __init__(self, workdir, count, **fields):
     self.workdir = workdir
     with socket.socket() as some:
       some.bind(("127.0.0.1", 0))
@@ -68,8 +68,6 @@ class _Processes:
     environment = {
       **os.environ,
       "JAX_NUM_CPU_DEVICES": str(8 // count),
-      "JAX_COMPILATION_CACHE_DIR": str(root / "cache"),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
       "NPROC": "16",
     }
     self._outputs, self._processes = [], []
@@ -125,7 +123,7 @@ class ProcessesTest(parameterized.TestCase):
     cls.addClassCleanup(directory.cleanup)
     cls.root = pathlib.Path(directory.name)
     cls.whole = cls.root / "whole"
-    codes, said = _Processes(cls.root, cls.whole, 2).wait()
+    codes, said = _Processes(cls.whole, 2).wait()
     assert codes == [0, 0], said
     cls.said = said
 
@@ -141,7 +139,7 @@ class ProcessesTest(parameterized.TestCase):
 
   def test_one_process_with_as_many_devices_learns_the_same(self):
     workdir = self.root / "one"
-    codes, said = _Processes(self.root, workdir, 1).wait()
+    codes, said = _Processes(workdir, 1).wait()
     self.assertEqual(codes, [0], said)
     for one, two in zip(
       tiny.logged(workdir), tiny.logged(self.whole), strict=True
@@ -157,12 +155,12 @@ class ProcessesTest(parameterized.TestCase):
   def test_codewords_that_they_share_out(self):
     fields = {"quantizer.shard_codebook": True, "num_steps": 12}
     workdir = self.root / "sharded"
-    run = _Processes(self.root, workdir, 2, **fields)
+    run = _Processes(workdir, 2, **fields)
     while 4 not in checkpoint.steps_of(workdir):
       run.wait_for_step(4)
     run.send(signal.SIGKILL, 0, 1)
     run.wait()
-    codes, said = _Processes(self.root, workdir, 2, **fields).wait()
+    codes, said = _Processes(workdir, 2, **fields).wait()
     self.assertEqual(codes, [0, 0], said)
     self.assertRegex(said[0], "Resuming .* at step [48]")
     config = workdirs.read_config(workdir)
@@ -171,14 +169,14 @@ class ProcessesTest(parameterized.TestCase):
 
     with self.subTest("never killed"):
       whole = self.root / "sharded_whole"
-      codes, said = _Processes(self.root, whole, 2, **fields).wait()
+      codes, said = _Processes(whole, 2, **fields).wait()
       self.assertEqual(codes, [0, 0], said)
       self.assertEqual(tiny.logged(workdir), tiny.logged(whole))
       chex.assert_trees_all_equal(state, checkpoints.read_state(config, whole))
 
     with self.subTest("one process goes on"):
       fields["num_steps"] = 14
-      codes, said = _Processes(self.root, workdir, 1, **fields).wait()
+      codes, said = _Processes(workdir, 1, **fields).wait()
       self.assertEqual(codes, [0], said)
       self.assertIn("at step 12", said[0])
 
@@ -191,7 +189,7 @@ class ProcessesTest(parameterized.TestCase):
     workdir = self.root / "ended"
 
     with self.subTest("both are killed"):
-      run = _Processes(self.root, workdir, 2)
+      run = _Processes(workdir, 2)
       run.wait_for_step(5)
       run.send(signal.SIGKILL, 0, 1)
       codes, _ = run.wait()
@@ -199,7 +197,7 @@ class ProcessesTest(parameterized.TestCase):
 
     for victim, step in ((1, 9), (0, 13)):
       with self.subTest("one is lost", victim=victim):
-        run = _Processes(self.root, workdir, 2)
+        run = _Processes(workdir, 2)
         run.wait_for_step(step)
         run.send(signal.SIGKILL, victim)
         started = time.monotonic()
@@ -214,7 +212,7 @@ class ProcessesTest(parameterized.TestCase):
         )
 
     with self.subTest("one is asked to stop"):
-      run = _Processes(self.root, workdir, 2)
+      run = _Processes(workdir, 2)
       run.wait_for_step(17)
       run.send(signal.SIGTERM, 1)
       codes, said = run.wait()
@@ -229,7 +227,7 @@ class ProcessesTest(parameterized.TestCase):
       self.assertIn("by another process", said[0])
       self.assertIn("by SIGTERM", said[1])
 
-    run = _Processes(self.root, workdir, 2)
+    run = _Processes(workdir, 2)
     codes, said = run.wait()
     self.assertEqual(codes, [0, 0], said)
     self.assertIn(f"at step {stopped[0][1]}", said[0])

@@ -25,6 +25,8 @@ from experiments.state import to_devices
 from experiments.state import to_host
 from tests.experiments import tiny
 
+pytestmark = pytest.mark.usefixtures("without_kept_programs")
+
 
 def make_config(**fields):
   return tiny.config(
