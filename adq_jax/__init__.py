@@ -16,12 +16,14 @@ from adq_jax.nearest import nearest_codes
 from adq_jax.quantizers.adaptive import AdaptiveCodes
 from adq_jax.quantizers.adaptive import AdaptiveQuantizer
 from adq_jax.quantizers.base import Quantized
+from adq_jax.quantizers.base import Quantizer
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.selection import AttentionSelector
 from adq_jax.sharding import merge_codebook
 from adq_jax.sharding import split_codebook
 from adq_jax.statistics import code_counts
 from adq_jax.statistics import Statistics
+from adq_jax.streams import Stream
 from adq_jax.theory import optimal_codebook_size
 from adq_jax.vqvae import Reconstruction
 from adq_jax.vqvae import VQVAE
@@ -32,8 +34,10 @@ __all__ = [
   "AttentionSelector",
   "Codebook",
   "Quantized",
+  "Quantizer",
   "Reconstruction",
   "Statistics",
+  "Stream",
   "VQVAE",
   "VectorQuantizer",
   "code_counts",

@@ -61,6 +61,20 @@ def usage(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
   return share if shard_axis is None else jax.lax.pmean(share, shard_axis)
 
 
+def cross_entropy_bits(counts: jax.Array, reference: jax.Array) -> jax.Array:
+  """Returns the bits that all points take with a code made for others.
+
+  The code has the frequencies of the others, with 1/2 added to every count.
+
+  Args:
+    counts: how many points chose each codeword, `[N]`.
+    reference: how many of the others did, `[N]`.
+  """
+  smoothed = jnp.asarray(reference, jnp.float32) + 0.5
+  bits = -jnp.log2(smoothed / smoothed.sum())
+  return jnp.sum(jnp.asarray(counts, jnp.float32) * bits)
+
+
 def nominal_rate(
   selection: jax.Array,
   codebook_sizes: Sequence[int],
@@ -104,21 +118,15 @@ def coded_rate(
       as there are codewords sent.
     reference_selection: the same of the reference.
   """
-
-  def cross_entropy(histogram, reference):
-    smoothed = jnp.asarray(reference, jnp.float32) + 0.5
-    bits = -jnp.log2(smoothed / smoothed.sum())
-    return jnp.sum(jnp.asarray(histogram, jnp.float32) * bits)
-
   if selection is None:
     selection = jnp.stack([jnp.sum(c) for c in counts])
   if reference_selection is None:
     reference_selection = jnp.stack([jnp.sum(c) for c in reference_counts])
   selection = jnp.asarray(selection, jnp.float32)
   pairs = zip(counts, reference_counts, strict=True)
-  total = sum(cross_entropy(*pair) for pair in pairs)
+  total = sum(cross_entropy_bits(*pair) for pair in pairs)
   if len(counts) > 1:
-    total += cross_entropy(selection, reference_selection)
+    total += cross_entropy_bits(selection, reference_selection)
   return total / jnp.maximum(selection.sum(), 1.0)
 
 

@@ -18,6 +18,14 @@ WEIGHTS_OF = {"rate_weight": "distortion", "entropy_weight": "attention"}
 """The selection that each weight belongs to; with another it must be 0."""
 
 
+def check_heads(num_heads: int, features: int) -> None:
+  """Raises a ValueError unless each head gets as many features."""
+  if features % num_heads:
+    raise ValueError(
+      f"num_heads is {num_heads}; it must divide the {features} features of z"
+    )
+
+
 class AttentionSelector(nn.Module):
   """Multi-head attention of points to one learned key for each codebook.
 
@@ -38,11 +46,7 @@ class AttentionSelector(nn.Module):
     pi is the mean over heads of softmax(q.k / sqrt(C / heads)).
     """
     features = z.shape[-1]
-    if features % self.num_heads:
-      raise ValueError(
-        f"num_heads is {self.num_heads}; it must divide the"
-        f" {features} features of z"
-      )
+    check_heads(self.num_heads, features)
     head_dim = features // self.num_heads
     precision = jax.lax.Precision.HIGHEST
     codebook_keys = self.param(

@@ -3,6 +3,9 @@
 Shapes: B images, H and W their sides, f the downsampling factor.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import flax
 import flax.linen as nn
 import jax
@@ -12,6 +15,7 @@ from adq_jax import checks
 from adq_jax import masks
 from adq_jax import networks
 from adq_jax.quantizers import base
+from adq_jax.streams import Stream
 
 
 @flax.struct.dataclass
@@ -37,8 +41,7 @@ class VQVAE(nn.Module):
   """Encoder, quantizer and decoder.
 
   Attributes:
-    quantizer: a `VectorQuantizer` or `AdaptiveQuantizer` with `features` equal
-      to this module's.
+    quantizer: any `Quantizer`, of z of this module's `features`.
     channels: of the images.
     network: `"cnn_resnet"` (the paper's), `"cnn"` or `"cnn_inception"`.
     features: width of the encoder's output and the decoder's input.
@@ -49,7 +52,7 @@ class VQVAE(nn.Module):
       the parameters and the losses are float32.
   """
 
-  quantizer: nn.Module
+  quantizer: base.Quantizer
   channels: int = 3
   network: str = "cnn_resnet"
   features: int = 128
@@ -58,20 +61,48 @@ class VQVAE(nn.Module):
   decoder_first_convolution: bool = True
   dtype: networks.Dtype = jnp.float32
 
+  @property
+  def streams(self) -> tuple[Stream, ...]:
+    """What is sent of an image, on a grid of H / f x W / f positions."""
+    return self.quantizer.streams
+
+  @property
+  def draws(self) -> bool:
+    """Whether evaluation may draw the codes at random, with `draw=True`."""
+    return self.quantizer.draws
+
+  @property
+  def sharded_size(self) -> int:
+    """The number of codewords that devices share out; 0 where each has all."""
+    return self.quantizer.sharded_size
+
+  @nn.nowrap
+  def to_streams(self, codes: Any) -> tuple[jax.Array, ...]:
+    """Returns the codes of each stream, as the quantizer's `to_streams`."""
+    return self.quantizer.to_streams(codes)
+
+  @nn.nowrap
+  def from_streams(self, values: Sequence[jax.Array]) -> Any:
+    """Returns codes, as the quantizer's `from_streams` does."""
+    return self.quantizer.from_streams(values)
+
+  @nn.nowrap
+  def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
+    """Returns where stream k has codes, as the quantizer's `sent` does."""
+    return self.quantizer.sent(k, earlier)
+
+  @nn.nowrap
+  def check(self) -> None:
+    """Raises a ValueError if a field does not fit, of the quantizer too."""
+    self._check_own()
+    self.quantizer.check()
+
   def setup(self):
-    checks.check_count("channels", self.channels)
-    checks.check_count("features", self.features, 4)
-    checks.check_count("downsampling", self.downsampling, 2)
-    checks.check_choice("network", self.network, tuple(networks.BLOCKS))
-    factor = self.downsampling
-    if factor & (factor - 1):
-      raise ValueError(
-        f"downsampling is {factor}; it must be a power of two, 2 or more"
-      )
+    self._check_own()
     common = {
       "network": self.network,
       "features": self.features,
-      "downsampling": factor,
+      "downsampling": self.downsampling,
       "dtype": self.dtype,
     }
     self.encoder = networks.Encoder(**common)
@@ -81,13 +112,27 @@ class VQVAE(nn.Module):
       **common,
     )
 
+  @nn.nowrap
+  def _check_own(self) -> None:
+    checks.check_count("channels", self.channels)
+    checks.check_count("features", self.features, 4)
+    checks.check_count("downsampling", self.downsampling, 2)
+    checks.check_choice("network", self.network, tuple(networks.BLOCKS))
+    factor = self.downsampling
+    if factor & (factor - 1):
+      raise ValueError(
+        f"downsampling is {factor}; it must be a power of two, 2 or more"
+      )
+
   def __call__(
     self,
     images: jax.Array,
     *,
     train: bool = False,
     mask: jax.Array | None = None,
-    **choice,
+    temperature: jax.Array | float = 1.0,
+    draw: bool | jax.Array | None = None,
+    example_index: jax.Array | None = None,
   ) -> Reconstruction:
     """Reconstructs images.
 
@@ -98,8 +143,9 @@ class VQVAE(nn.Module):
         for the rng streams that this needs.
       mask: 1 for a real image and 0 for padding, `[B]`, of any dtype.
         Padding may hold anything: it is taken as zeros, and counts nowhere.
-      **choice: more arguments of the quantizer: `temperature`, `draw` and
-        `example_index` of `AdaptiveQuantizer`.
+      temperature: of the quantizer, as are `draw` and `example_index`.
+      draw: see the quantizer.
+      example_index: see the quantizer.
 
     Raises:
       ValueError: if a shape, dtype or field does not fit.
@@ -115,7 +161,14 @@ class VQVAE(nn.Module):
     point_mask = None
     if mask is not None:
       point_mask = jnp.broadcast_to(is_real[:, None, None], z.shape[:-1])
-    quantized = self.quantizer(z, train=train, mask=point_mask, **choice)
+    quantized = self.quantizer(
+      z,
+      train=train,
+      mask=point_mask,
+      temperature=temperature,
+      draw=draw,
+      example_index=example_index,
+    )
     reconstructed = self.decoder(quantized.values)
     squared_error = jnp.square(reconstructed - images.astype(jnp.float32)).mean(
       axis=(1, 2, 3)
@@ -132,16 +185,16 @@ class VQVAE(nn.Module):
       quantized=quantized,
     )
 
-  def update_codebook(self, statistics) -> None:
+  def update_codebook(self, statistics: Any) -> None:
     """Moves the codewords, as the quantizer's `update_codebook` does."""
     self.quantizer.update_codebook(statistics)
 
-  def encode(self, images: jax.Array):
+  def encode(self, images: jax.Array) -> Any:
     """Returns the codes of images, on a `[B, H / f, W / f]` grid."""
     self._check_images(images)
     return self.quantizer.encode(self.encoder(images))
 
-  def decode(self, codes) -> jax.Array:
+  def decode(self, codes: Any) -> jax.Array:
     """Returns the images float32 `[B, H, W, channels]` of codes."""
     # Rounded as the forward pass rounds, where that is in bfloat16.
     return self.decoder(self.quantizer.decode(codes).astype(self.dtype))

@@ -40,7 +40,7 @@ class Evaluation:
     squared_error: mean over each image's pixels, float32 `[n]`.
     counts: for each codebook, how often decoding takes each codeword, float64
       `[N_i]`: once for each point that chose it, except where a point takes
-      several (see `AdaptiveQuantizer.sent_codes`).
+      several (see `AdaptiveQuantizer.sent`).
     selection: how many points chose each codebook, float64 `[m]`.
   """
 
@@ -198,11 +198,18 @@ def sent_codes(
 
   Returns:
     The codebook of each position, int32 `[B, h, w]`; and the two of
-    `AdaptiveQuantizer.sent_codes`, the index of each codebook and whether it is
+    a pool: the index of each codebook and whether it is
     needed, `[B, h, w, m]`.
   """
   if isinstance(quantizer, AdaptiveQuantizer):
-    return codes.book, *quantizer.sent_codes(codes)
+    indices = quantizer.to_streams(codes)[-len(quantizer.structures) :]
+    is_sent = [
+      jnp.ones_like(codes.book, bool)
+      if len(indices) == 1
+      else quantizer.sent(i + 1, [codes.book])
+      for i in range(len(indices))
+    ]
+    return codes.book, jnp.stack(indices, -1), jnp.stack(is_sent, -1)
   index = codes[..., None]
   return jnp.zeros_like(codes), index, jnp.ones_like(index, bool)
 

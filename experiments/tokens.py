@@ -23,7 +23,7 @@ and a chunk, of n images of one size, at most 4,096, with m codebooks,
               have one, by `packing.pack`
 
 The positions that have an index of a codebook are those that chose it, unless
-the model decodes a position from several (see `AdaptiveQuantizer.sent_codes`).
+the model decodes a position from several (see `AdaptiveQuantizer.sent`).
 
 So a chunk's codes take the nominal rate, log2 N of each index and the entropy
 of the choice; and beyond that, with a single codebook, at most 21 bytes; with

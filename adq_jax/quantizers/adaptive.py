@@ -3,7 +3,9 @@
 Shapes: C features of z, m codebooks, N_i codewords of width D_i in each.
 """
 
+from collections.abc import Sequence
 import math
+from typing import Any
 
 import flax
 import flax.linen as nn
@@ -21,6 +23,7 @@ from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.statistics import code_counts
 from adq_jax.statistics import Statistics
 from adq_jax.statistics import to_indices
+from adq_jax.streams import Stream
 
 _PART = 256  # points that are searched together, at least
 
@@ -40,7 +43,7 @@ class AdaptiveCodes:
   index: jax.Array
 
 
-class AdaptiveQuantizer(nn.Module):
+class AdaptiveQuantizer(base.Quantizer):
   """Lets every point choose one codebook of a pool, and a codeword in it.
 
   Each codebook is a `VectorQuantizer` with projections of its own and sees
@@ -92,7 +95,70 @@ class AdaptiveQuantizer(nn.Module):
     )
     super().__post_init__()
 
-  def setup(self):
+  @property
+  def streams(self) -> tuple[Stream, ...]:
+    """The choice of a codebook, if there are several, and indices of each."""
+    indices = tuple(
+      Stream(f"index_{i}", size, width=dim)
+      for i, (size, dim) in enumerate(self.structures)
+    )
+    if len(indices) == 1:
+      return indices
+    titles = tuple(stream.title for stream in indices)
+    choice = Stream("book", len(indices), coding="entropy", labels=titles)
+    return (choice, *indices)
+
+  @property
+  def draws(self) -> bool:
+    """Whether the choice may be drawn: not where `"distortion"` makes it."""
+    return self.selection == "attention"
+
+  @property
+  def all_indices(self) -> bool:
+    """Whether decoding a position takes the indices of several codebooks."""
+    return self.selection_unit == "channels" or self.output_kernel > 1
+
+  @nn.nowrap
+  def to_streams(self, codes: AdaptiveCodes) -> tuple[jax.Array, ...]:
+    """Returns the choice, if there is one, and the indices of each codebook.
+
+    With `all_indices`, codes are of whole images.
+    """
+    self._check_codes(codes)
+    index = jnp.asarray(codes.index, jnp.int32)
+    book = jnp.asarray(codes.book, jnp.int32)
+    if not self.all_indices:
+      index = index[..., None]
+    is_sent = self._is_sent(book)
+    index = jnp.where(is_sent, index, 0)
+    indices = tuple(index[..., i] for i in range(len(self.structures)))
+    return indices if len(indices) == 1 else (book, *indices)
+
+  @nn.nowrap
+  def from_streams(self, values: Sequence[jax.Array]) -> AdaptiveCodes:
+    """Returns codes that decode alike."""
+    indices = [jnp.asarray(value) for value in values]
+    if len(self.structures) == 1:
+      book = jnp.zeros_like(indices[0])
+    else:
+      book, *indices = indices
+    return self._codes(book, indices)
+
+  @nn.nowrap
+  def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
+    """Returns where a codebook's index is sent; see `Quantizer.sent`.
+
+    That is where the codebook was chosen; with a wider `output_kernel`, also
+    around it; with `selection_unit="channels"`, in all of an image where
+    anything chose it.
+    """
+    if not earlier:
+      return None
+    return self._is_sent(earlier[0])[..., k - 1]
+
+  @nn.nowrap
+  def check(self) -> None:
+    """Raises a ValueError if a field does not fit."""
     checks.check_choice("selection", self.selection, selection.SELECTIONS)
     checks.check_choice("selection_unit", self.selection_unit, selection.UNITS)
     checks.check_choice(
@@ -106,30 +172,43 @@ class AdaptiveQuantizer(nn.Module):
           f"{field} is {weight} with selection={self.selection!r}; it must be"
           f" 0 unless that is {needed!r}"
         )
+    checks.check_count("features", self.features)
+    checks.check_count("num_heads", self.num_heads)
+    if self.draws:
+      selection.check_heads(self.num_heads, self.features)
+    for fields in self._of_codebooks():
+      VectorQuantizer(**fields, parent=None).check()
+
+  def setup(self):
+    self.check()
     self.codebooks = [
-      VectorQuantizer(
-        codebook_size,
-        embedding_dim,
-        features=self.features,
-        commitment_cost=self.commitment_cost,
-        decay=self.decay,
-        update=self.update,
-        codebook_init=self.codebook_init,
-        revive_below=self.revive_below,
-        output_kernel=self.output_kernel,
-        axis_name=self.axis_name,
-      )
-      for codebook_size, embedding_dim in self.structures
+      VectorQuantizer(**fields) for fields in self._of_codebooks()
     ]
     if self.selection == "attention":
       self.selector = selection.AttentionSelector(
         len(self.structures), self.num_heads
       )
 
-  @property
-  def all_indices(self) -> bool:
-    """Whether decoding a position takes the indices of several codebooks."""
-    return self.selection_unit == "channels" or self.output_kernel > 1
+  @nn.nowrap
+  def _of_codebooks(self) -> list[dict[str, Any]]:
+    """The fields of each codebook."""
+    common = {
+      name: getattr(self, name)
+      for name in (
+        "features",
+        "commitment_cost",
+        "decay",
+        "update",
+        "codebook_init",
+        "revive_below",
+        "output_kernel",
+        "axis_name",
+      )
+    }
+    return [
+      {"codebook_size": size, "embedding_dim": dim, **common}
+      for size, dim in self.structures
+    ]
 
   def __call__(
     self,
@@ -226,8 +305,7 @@ class AdaptiveQuantizer(nn.Module):
     selected = code_counts(
       book, len(results), mask=is_real, axis_name=axis_name
     )
-    _, is_sent = self.sent_codes(codes)
-    is_sent &= is_real[..., None]
+    is_sent = self._is_sent(book) & is_real[..., None]
     sent = jnp.stack(
       [masks.count(is_sent[..., i], axis_name) for i in range(len(results))]
     )
@@ -324,33 +402,22 @@ class AdaptiveQuantizer(nn.Module):
     values = jnp.where(is_good[..., None], _pick(book, units), jnp.nan)
     return self._from_units(values)
 
-  def sent_codes(self, codes: AdaptiveCodes) -> tuple[jax.Array, jax.Array]:
-    """Returns what decoding takes of each codebook.
-
-    Args:
-      codes: of this quantizer, `[...]`, of whole images where `all_indices`.
-
-    Returns:
-      The index of each codebook, int32 `[..., m]`, and whether decoding needs
-      it, bool `[..., m]`: that of the chosen codebook alone; with a wider
-      `output_kernel`, those that the positions around have chosen; with
-      `selection_unit="channels"`, those that anything in the image has.
-    """
-    self._check_codes(codes)
+  @nn.nowrap
+  def _is_sent(self, book: jax.Array) -> jax.Array:
+    """Whether decoding needs the index of each codebook, bool `[..., m]`."""
     num_codebooks = len(self.structures)
-    book = to_indices(codes.book, num_codebooks)
     is_sent = jnp.stack([book == i for i in range(num_codebooks)], axis=-1)
     if self.selection_unit == "channels":
-      is_sent = jnp.broadcast_to(
+      return jnp.broadcast_to(
         is_sent.any(axis=(-3, -2), keepdims=True), is_sent.shape
       )
-    elif self.output_kernel > 1:
+    if self.output_kernel > 1:
       sides = (self.output_kernel, self.output_kernel)
       chosen = is_sent.astype(jnp.float32)
-      is_sent = nn.max_pool(chosen, sides, padding="SAME") > 0
-    index = codes.index if self.all_indices else codes.index[..., None]
-    return jnp.broadcast_to(index, is_sent.shape), is_sent
+      return nn.max_pool(chosen, sides, padding="SAME") > 0
+    return is_sent
 
+  @nn.nowrap
   def _check_codes(self, codes: AdaptiveCodes) -> None:
     if not isinstance(codes, AdaptiveCodes):
       raise ValueError(
@@ -408,6 +475,7 @@ class AdaptiveQuantizer(nn.Module):
     planes = units.reshape(*batch, features, height, width)
     return jnp.moveaxis(planes, -3, -1)
 
+  @nn.nowrap
   def _codes(self, book: jax.Array, indices: list[jax.Array]) -> AdaptiveCodes:
     """The codes, from the index `[...]` of every codebook."""
     if self.all_indices:

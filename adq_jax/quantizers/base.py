@@ -1,13 +1,114 @@
-"""What all quantizers share: their result, and their way past the argmin."""
+"""What all quantizers share: their interface, their result, their gradient."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import masks
+from adq_jax.streams import Stream
+
+
+class Quantizer(nn.Module):
+  """What every quantizer offers, and all that a model may ask it for.
+
+  A subclass is a Flax module with fields.  Of its members, those above
+  `__call__` are functions of the fields alone, so that they need neither
+  variables nor `apply`; the others are applied.  tests/adq_jax/quantizers has a
+  contract that every quantizer keeps.
+
+  In training a quantizer may be soft.  In evaluation it is hard: its values are
+  those of its codes.
+  """
+
+  @property
+  def streams(self) -> tuple[Stream, ...]:
+    """What is sent of the codes; `()` where these are not finite in number."""
+    raise NotImplementedError(f"{type(self).__name__}.streams")
+
+  @property
+  def draws(self) -> bool:
+    """Whether evaluation may draw the codes at random, with `draw=True`."""
+    return False
+
+  @property
+  def sharded_size(self) -> int:
+    """The number of codewords that devices share out; 0 where each has all."""
+    return 0
+
+  @property
+  def axis_name(self) -> str | None:
+    """The mapped axis over which a training batch is spread; None: one device.
+
+    It is a field of most quantizers.
+    """
+    return None
+
+  @nn.nowrap
+  def to_streams(self, codes: Any) -> tuple[jax.Array, ...]:
+    """Returns the codes of each stream.
+
+    Args:
+      codes: of this quantizer.
+
+    Returns:
+      for each stream int32 `[...]`, in its alphabet; 0 where nothing is sent.
+    """
+    raise NotImplementedError(f"{type(self).__name__}.to_streams")
+
+  @nn.nowrap
+  def from_streams(self, values: Sequence[jax.Array]) -> Any:
+    """Returns codes that decode alike: the inverse of `to_streams`."""
+    raise NotImplementedError(f"{type(self).__name__}.from_streams")
+
+  @nn.nowrap
+  def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
+    """Returns where stream k has codes, bool `[...]`; None: everywhere.
+
+    Args:
+      k: the place of the stream in `streams`.
+      earlier: the codes of the streams before it.
+    """
+    del k, earlier
+    return None
+
+  @nn.nowrap
+  def check(self) -> None:
+    """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
+
+  def __call__(
+    self,
+    z: jax.Array,
+    *,
+    train: bool = False,
+    mask: jax.Array | None = None,
+    temperature: jax.Array | float = 1.0,
+    draw: bool | jax.Array | None = None,
+    example_index: jax.Array | None = None,
+  ) -> "Quantized":
+    """Quantizes z `[..., C]`.  A quantizer ignores arguments it has no use for.
+
+    Args:
+      z: what to quantize, floating.
+      train: whether to update the collections that training changes.
+      mask: 1 for a real point and 0 for padding, `[...]`.
+      temperature: of a relaxed choice, above 0, a scalar.
+      draw: whether codes are drawn; by default in training alone.
+      example_index: what tells examples apart that are drawn for, int `[B]`.
+    """
+    raise NotImplementedError(f"{type(self).__name__}.__call__")
+
+  def encode(self, z: jax.Array) -> Any:
+    """Returns the codes that evaluation gives z `[..., C]`."""
+    raise NotImplementedError(f"{type(self).__name__}.encode")
+
+  def decode(self, codes: Any) -> jax.Array:
+    """Returns the values float32 `[..., C]` of codes."""
+    raise NotImplementedError(f"{type(self).__name__}.decode")
 
 
 @flax.struct.dataclass

@@ -4,6 +4,7 @@ Shapes: C features of z, N codewords, D their width, T points.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 
@@ -24,12 +25,13 @@ from adq_jax.statistics import code_counts
 from adq_jax.statistics import code_sums
 from adq_jax.statistics import Statistics
 from adq_jax.statistics import to_indices
+from adq_jax.streams import Stream
 
 COLLECTION = "codebook"
 UPDATES = ("ema", "smoothed_ema", "gradient")
 
 
-class VectorQuantizer(nn.Module):
+class VectorQuantizer(base.Quantizer):
   """Replaces every vector of z by the nearest of N codewords.
 
   The state is in the collection `"codebook"`: `embedding`, `cluster_size`,
@@ -91,8 +93,30 @@ class VectorQuantizer(nn.Module):
   axis_name: str | None = None
   shard_codebook: bool = False
 
+  @property
+  def streams(self) -> tuple[Stream, ...]:
+    """The codes."""
+    return (Stream("index", self.codebook_size, width=self.embedding_dim),)
+
+  @property
+  def sharded_size(self) -> int:
+    """N, where `shard_codebook`; else 0."""
+    return self.codebook_size if self.shard_codebook else 0
+
+  @nn.nowrap
+  def to_streams(self, codes: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns the codes, int32."""
+    checks.check_integer("codes", codes)
+    return (jnp.asarray(codes, jnp.int32),)
+
+  @nn.nowrap
+  def from_streams(self, values: Sequence[jax.Array]) -> jax.Array:
+    """Returns the codes."""
+    (codes,) = values
+    return codes
+
   def setup(self):
-    self._check_fields()
+    self.check()
     if self.features is not None:
       self.project_in = projections.make(self.embedding_dim)
       self.project_out = projections.make(self.features, self.output_kernel)
@@ -142,6 +166,9 @@ class VectorQuantizer(nn.Module):
     *,
     train: bool = False,
     mask: jax.Array | None = None,
+    temperature: jax.Array | float = 1.0,
+    draw: bool | jax.Array | None = None,
+    example_index: jax.Array | None = None,
   ) -> base.Quantized:
     """Quantizes z with the codewords as they are, then updates these.
 
@@ -154,6 +181,9 @@ class VectorQuantizer(nn.Module):
         Padding may hold anything: its code is 0, it counts in no statistic,
         loss or metric, and no gradient comes from it or goes to it.  So it is
         with a point that is not finite, whatever the mask.
+      temperature: ignored, as are `draw` and `example_index`: nothing is drawn.
+      draw: ignored.
+      example_index: ignored.
 
     Returns:
       Quantized, with int32 `codes` `[...]`.  Its `loss` and
@@ -170,6 +200,7 @@ class VectorQuantizer(nn.Module):
         values, the collection is not mutable in training or not in float32, a
         needed rng stream is missing, or `axis_name` is no mapped axis.
     """
+    del temperature, draw, example_index
     self._check_z(z, mask)
     checks.check_bool("train", train)
     updates = train and not self.is_initializing()
@@ -450,7 +481,9 @@ class VectorQuantizer(nn.Module):
       min_rank=1 if self.output_kernel == 1 else 3,
     )
 
-  def _check_fields(self) -> None:
+  @nn.nowrap
+  def check(self) -> None:
+    """Raises a ValueError if a field does not fit."""
     checks.check_count("codebook_size", self.codebook_size)
     checks.check_count("embedding_dim", self.embedding_dim)
     if self.features is not None:

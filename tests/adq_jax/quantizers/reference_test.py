@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adq_jax import AdaptiveCodes
 from adq_jax import AdaptiveQuantizer
 from adq_jax import codebook as codebooks
 from adq_jax import selection
@@ -61,8 +60,7 @@ class ChannelsTest(parameterized.TestCase):
     z = jax.random.normal(jax.random.key(2), (2, 2, 2, 4))
     quantizer, variables = make(z, selection_unit="channels")
     book = jnp.array([[[0, 0], [2, 0]], [[1, 1], [1, 1]]])
-    index = jnp.zeros((2, 2, 2, 3), jnp.int32)
-    _, is_sent = quantizer.sent_codes(AdaptiveCodes(book, index))
+    is_sent = np.stack([quantizer.sent(k, [book]) for k in (1, 2, 3)], -1)
     expected = np.zeros((2, 2, 2, 3), bool)
     expected[0] = [True, False, True]
     expected[1] = [False, True, False]
@@ -124,8 +122,7 @@ class OutputTest(parameterized.TestCase):
     z = jax.random.normal(jax.random.key(2), (1, 4, 4, 4))
     quantizer, _ = make(z, output_kernel=3)
     book = jnp.zeros((1, 4, 4), jnp.int32).at[0, 0, 0].set(1)
-    index = jnp.zeros((1, 4, 4, 3), jnp.int32)
-    _, is_sent = quantizer.sent_codes(AdaptiveCodes(book, index))
+    is_sent = np.stack([quantizer.sent(k, [book]) for k in (1, 2, 3)], -1)
     expected = np.zeros((4, 4, 3), bool)
     expected[..., 0] = True
     expected[:2, :2, 1] = True

@@ -1,0 +1,170 @@
+"""What a quantizer sends: streams of integers, and the bits that they take.
+
+A model's codes, whatever their structure, are some streams of integers, in an
+order in which a decoder can read them: each says by itself, or with those
+before it, at which positions it has a code.  Rates, usage, token files and
+priors need to know no more of a quantizer than that.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from adq_jax import checks
+from adq_jax import metrics
+
+CODINGS = ("fixed", "entropy")
+MAX_ALPHABET = 2**24  # of what is counted: histograms are dense
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """One of the streams of integers that a model sends.
+
+  Attributes:
+    name: of the stream, another than that of the model's other streams.
+    alphabet: A; codes are in [0, A).
+    stride: how many positions of the finest grid, on a side, share a code.
+    coding: how a code is written: `"fixed"`, in log2 A bits; or `"entropy"`,
+      by the frequencies in the stream itself, in its entropy.
+    group: streams of one group, which have a code at every position and the
+      same stride, count as one symbol where the product of their alphabets is
+      at most 2^24; `""` for a stream that counts by itself.
+    width: D, of the codewords that codes stand for; 0 where they stand for
+      something else.
+    labels: what a person calls each code, A of them; `()` for their numbers.
+
+  Raises:
+    ValueError: if a field does not fit.
+  """
+
+  name: str
+  alphabet: int
+  stride: int = 1
+  coding: str = "fixed"
+  group: str = ""
+  width: int = 0
+  labels: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    checks.check_count(f"alphabet of stream {self.name!r}", self.alphabet)
+    checks.check_count(f"stride of stream {self.name!r}", self.stride)
+    checks.check_choice(f"coding of stream {self.name!r}", self.coding, CODINGS)
+    if len(self.labels) not in (0, self.alphabet):
+      raise ValueError(
+        f"stream {self.name!r} has {len(self.labels)} labels; it must have"
+        f" {self.alphabet}, one for each code, or none"
+      )
+
+  @property
+  def title(self) -> str:
+    """What a person calls the stream: [N,D] of codewords, else its name."""
+    return f"[{self.alphabet},{self.width}]" if self.width else self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Symbol:
+  """Streams whose codes are counted together, most often a single one.
+
+  Attributes:
+    title: what a person calls it.
+    members: the places of its streams among all streams.
+    alphabets: of these streams.
+    coding: of its streams.
+  """
+
+  title: str
+  members: tuple[int, ...]
+  alphabets: tuple[int, ...]
+  coding: str
+
+  @property
+  def alphabet(self) -> int:
+    """How many symbols there are: the product of the streams' alphabets."""
+    return math.prod(self.alphabets)
+
+  def join(self, values: Sequence[jax.Array]) -> jax.Array:
+    """Returns the symbols int32 `[...]` of the codes of all streams."""
+    first, *others = self.members
+    joined = values[first]
+    for member, alphabet in zip(others, self.alphabets[1:], strict=True):
+      joined = joined * alphabet + values[member]
+    return joined
+
+
+def symbols(streams: Sequence[Stream]) -> tuple[Symbol, ...]:
+  """Returns what is counted of streams: groups, and streams of none.
+
+  A group with too many symbols for a histogram is counted stream by stream.
+  """
+  groups = {}
+  for i, stream in enumerate(streams):
+    groups.setdefault(stream.group or i, []).append(i)
+  found = []
+  for name, members in groups.items():
+    product = math.prod(streams[i].alphabet for i in members)
+    is_joined = len(members) > 1 and product <= MAX_ALPHABET
+    for some in [members] if is_joined else [[i] for i in members]:
+      first = streams[some[0]]
+      found.append(
+        Symbol(
+          name if is_joined else first.title,
+          tuple(some),
+          tuple(streams[i].alphabet for i in some),
+          first.coding,
+        )
+      )
+  return tuple(found)
+
+
+def nominal_rate(
+  of: Sequence[Symbol], counts: Sequence[jax.Array], positions: float
+) -> jax.Array:
+  """Returns the bits a position takes when codes are sent as they are.
+
+  log2 A for each code of a `"fixed"` stream, and the entropy of an `"entropy"`
+  stream for each of its codes.
+
+  Args:
+    of: what is counted of a model's streams, see `symbols`.
+    counts: how often each symbol is sent, `[A]` for each of them.
+    positions: of the finest grid, in all.
+  """
+  fixed = [i for i, symbol in enumerate(of) if symbol.coding == "fixed"]
+  sent = jnp.asarray([counts[i].sum() for i in fixed], jnp.float32)
+  bits = jnp.log2(jnp.asarray([of[i].alphabet for i in fixed], jnp.float32))
+  rate = jnp.sum(sent * bits) / jnp.maximum(positions, 1.0)
+  for symbol, own in zip(of, counts, strict=True):
+    if symbol.coding == "entropy":
+      share = own.sum() / jnp.maximum(positions, 1.0)
+      rate += share * metrics.entropy_bits(own)
+  return rate
+
+
+def coded_rate(
+  of: Sequence[Symbol],
+  counts: Sequence[jax.Array],
+  reference_counts: Sequence[jax.Array],
+  positions: float,
+) -> jax.Array:
+  """Returns the bits a position takes with a code made for other data.
+
+  The cross-entropy of the symbols under the smoothed frequencies (1/2 added to
+  every count) of a reference, say the training split.
+
+  Args:
+    of: what is counted of a model's streams, see `symbols`.
+    counts: how often each symbol is sent, `[A]` for each of them.
+    reference_counts: the same of the reference.
+    positions: of the finest grid, in all.
+  """
+  trios = list(zip(of, counts, reference_counts, strict=True))
+  # Choices come last, so that rates are to the bit those of `metrics`.
+  trios.sort(key=lambda trio: trio[0].coding == "entropy")
+  total = sum(
+    metrics.cross_entropy_bits(own, reference) for _, own, reference in trios
+  )
+  return total / jnp.maximum(positions, 1.0)
