@@ -70,12 +70,14 @@ class Symbol:
   """Streams whose codes are counted together, most often a single one.
 
   Attributes:
+    name: of its stream, or their group.
     title: what a person calls it.
     members: the places of its streams among all streams.
     alphabets: of these streams.
     coding: of its streams.
   """
 
+  name: str
   title: str
   members: tuple[int, ...]
   alphabets: tuple[int, ...]
@@ -111,10 +113,11 @@ def symbols(streams: Sequence[Stream]) -> tuple[Symbol, ...]:
       first = streams[some[0]]
       found.append(
         Symbol(
-          name if is_joined else first.title,
-          tuple(some),
-          tuple(streams[i].alphabet for i in some),
-          first.coding,
+          name=name if is_joined else first.name,
+          title=name if is_joined else first.title,
+          members=tuple(some),
+          alphabets=tuple(streams[i].alphabet for i in some),
+          coding=first.coding,
         )
       )
   return tuple(found)

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 import tqdm
 
-from adq_jax import AdaptiveCodes
-from adq_jax import AdaptiveQuantizer
-from adq_jax import nominal_rate
 from adq_jax import VQVAE
+from adq_jax.streams import nominal_rate
+from adq_jax.streams import symbols
 from experiments import augment
 from experiments import checkpoint
+from experiments import packing
 from experiments import settings
 from experiments import signals
 from experiments import tokens
@@ -37,7 +37,7 @@ from experiments.devices import shard
 from experiments.devices import unshard
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.evaluate import sent_codes
+from experiments.evaluate import sent_streams
 
 
 def encode(
@@ -77,21 +77,20 @@ def encode(
     raise batches.refusal([])
   batches.say_left_out(batches.bad)
   model, state = load_state(config, workdir)
-  structures = settings.structures(config)
+  _check_streams(model)
   header = tokens.Header(
     name=config.name,
     variant=config.variant,
     step=int(state.step),
     model=checkpoint.identity(config, state.variables),
-    structures=structures,
+    streams=tokens.bare(model.streams),
     channels=config.data.channels,
     downsampling=factor,
     num_images=batches.num_images,
   )
   mapped = _Mapped(
-    lambda variables, images: sent_codes(
-      model.quantizer,
-      model.apply(variables, augment.to_float(images), method="encode"),
+    lambda variables, images: sent_streams(
+      model, model.apply(variables, augment.to_float(images), method="encode")
     ),
     state.variables,
   )
@@ -100,14 +99,14 @@ def encode(
     open(temporary, "x+b") as file,
     _progress("Encoding", batches.num_images) as progress,
   ):
-    tally = _Tally(tokens.Writer(file, header), [n for n, _ in structures])
+    tally = _Tally(tokens.Writer(file, header), model)
     left_out = []
     for number, (names, images, bad) in enumerate(pipeline.iterate(batches)):
       if bad and not skip_bad:
         raise batches.refusal(bad, number + 1)
       left_out += bad
       if names:
-        tally.write(names, *mapped(images))
+        tally.write(names, images, *mapped(images))
       progress.update(len(names) + len(bad))
     if not tally.writer.num_images:
       raise batches.refusal(left_out, len(batches))
@@ -128,35 +127,39 @@ class _Tally:
     writer: of the token file.
   """
 
-  def __init__(self, writer: tokens.Writer, sizes: list[int]):
-    """Writes to `writer`, of codebooks of these sizes."""
+  def __init__(self, writer: tokens.Writer, model: VQVAE):
+    """Writes codes of a model to `writer`."""
     self.writer = writer
-    self._sizes = sizes
-    self._chosen = np.zeros(len(self._sizes))
-    self._sent = np.zeros(len(self._sizes))
+    self._symbols = symbols(model.streams)
+    self._factor = model.downsampling
+    self._counts = [np.zeros(symbol.alphabet) for symbol in self._symbols]
+    self._positions = 0
     self._bytes = 0
 
   def write(
     self,
     names: tuple[str, ...],
-    book: np.ndarray,
-    index: np.ndarray,
-    is_sent: np.ndarray,
+    images: np.ndarray,
+    values: tuple[np.ndarray, ...],
+    masks: tuple[np.ndarray, ...],
   ) -> None:
-    """Writes the codes of some images; the arrays are those of `sent_codes`."""
-    indices = tuple(
-      index[..., i][is_sent[..., i]] for i in range(len(self._sizes))
+    """Writes the codes of images; the last two are those of `sent_streams`."""
+    height, width = (side // self._factor for side in images.shape[1:3])
+    codes = tuple(
+      value[is_sent] for value, is_sent in zip(values, masks, strict=True)
     )
-    self._bytes += self.writer.write(tokens.Chunk(names, book, indices))
-    self._chosen += np.bincount(book.reshape(-1), minlength=len(self._sizes))
-    self._sent += [len(index) for index in indices]
+    self._bytes += self.writer.write(tokens.Chunk(names, height, width, codes))
+    for symbol, counts in zip(self._symbols, self._counts, strict=True):
+      joined = symbol.join(codes)
+      counts += np.bincount(joined, minlength=symbol.alphabet)
+    self._positions += len(names) * height * width
 
   def text(self) -> str:
     """Returns the number of positions, and the bits that they take."""
-    positions = self._chosen.sum()
-    promised = float(nominal_rate(self._chosen, self._sizes, self._sent))
+    promised = float(nominal_rate(self._symbols, self._counts, self._positions))
     return (
-      f"{positions:.0f} positions, {8 * self._bytes / positions:.3f}"
+      f"{self._positions} positions,"
+      f" {8 * self._bytes / self._positions:.3f}"
       f" bits/position (nominal rate {promised:.3f})"
     )
 
@@ -192,8 +195,8 @@ def decode(
       f" {header.variant!r} at step {header.step}, than {workdir} holds"
       f" (checkpoints of steps {there}); name its run with --workdir=DIR"
     )
-  wanted = (settings.structures(config), config.model.downsampling)
-  if (header.structures, header.downsampling) != wanted:
+  factor = config.model.downsampling
+  if not header.is_of(model.streams) or header.downsampling != factor:
     raise reader.damaged("its header is not that of its model")
   mapped = _Mapped(
     lambda variables, codes: augment.to_uint8(
@@ -245,29 +248,39 @@ class _Mapped:
     return jax.tree.map(lambda x: unshard(x)[:n], results)
 
 
-def _to_codes(
-  model: VQVAE, reader: tokens.Reader, chunk: tokens.Chunk
-) -> np.ndarray | AdaptiveCodes:
-  """The model's codes of a chunk, those that decoding does not need 0."""
-  quantizer, book = model.quantizer, chunk.book
-  num_codebooks = len(chunk.indices)
-  is_adaptive = isinstance(quantizer, AdaptiveQuantizer)
-  all_indices = is_adaptive and quantizer.all_indices
-  index = np.zeros((*book.shape, num_codebooks), np.int32)
-  codes = index[..., 0]
-  if is_adaptive:
-    codes = AdaptiveCodes(book, index if all_indices else index[..., 0])
-  is_sent = np.asarray(
-    sent_codes(quantizer, jax.tree.map(jnp.asarray, codes))[2]
-  )
-  for i, values in enumerate(chunk.indices):
-    if is_sent[..., i].sum() != len(values):
-      raise reader.damaged("it has another number of indices than of choices")
-    index[is_sent[..., i], i] = values
-  if all_indices or not is_adaptive:
-    return codes
-  picked = np.take_along_axis(index, book[..., None], axis=-1)
-  return AdaptiveCodes(book, picked[..., 0])
+def _to_codes(model: VQVAE, reader: tokens.Reader, chunk: tokens.Chunk) -> Any:
+  """The model's codes of a chunk, what is not sent of them 0."""
+  values = []
+  for k, (stream, codes) in enumerate(
+    zip(model.streams, chunk.codes, strict=True)
+  ):
+    grid = (chunk.height // stream.stride, chunk.width // stream.stride)
+    value = np.zeros((len(chunk.names), *grid), np.int32)
+    is_sent = model.sent(k, [jnp.asarray(earlier) for earlier in values])
+    if is_sent is None:
+      is_sent = np.ones(value.shape, bool)
+    if np.count_nonzero(is_sent) != len(codes):
+      raise reader.damaged(f"{stream.name} has another number of codes")
+    value[np.asarray(is_sent)] = codes
+    values.append(value)
+  return jax.tree.map(np.asarray, model.from_streams(values))
+
+
+def _check_streams(model: VQVAE) -> None:
+  """Refuses a model whose codes no file can hold."""
+  if not model.streams:
+    name = type(model.quantizer).__name__
+    raise UserError(
+      f"the model's quantizer is a {name}, whose codes are not finite in"
+      " number; encode with a model of another quantizer"
+    )
+  for stream in model.streams:
+    most = packing.MAX_SYMBOLS
+    if stream.coding == "entropy" and stream.alphabet > most:
+      raise UserError(
+        f"the model's {stream.name} has an alphabet of {stream.alphabet}; a"
+        f" token file takes at most {most} of what it codes by entropy"
+      )
 
 
 def _check(

@@ -10,19 +10,16 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from adq_jax import AdaptiveQuantizer
 from adq_jax import code_counts
-from adq_jax import coded_rate
-from adq_jax import nominal_rate
 from adq_jax import perplexity
 from adq_jax import psnr
 from adq_jax import sharding
+from adq_jax import Stream
+from adq_jax import streams as streams_lib
 from adq_jax import usage
-from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
 from experiments import augment
 from experiments import hosts
-from experiments import settings
 from experiments.data import pipeline
 from experiments.data.split import Split
 from experiments.devices import AXIS
@@ -37,22 +34,32 @@ class Evaluation:
   """What one pass over a split gives.
 
   Attributes:
+    streams: of the model.
     squared_error: mean over each image's pixels, float32 `[n]`.
-    counts: for each codebook, how often decoding takes each codeword, float64
-      `[N_i]`: once for each point that chose it, except where a point takes
-      several (see `AdaptiveQuantizer.sent`).
-    selection: how many points chose each codebook, float64 `[m]`.
+    counts: how often each symbol of the streams is sent, float64 `[A]` for each
+      of `adq_jax.streams.symbols`.
+    positions: of the finest grid, of all images.
   """
 
+  streams: tuple[Stream, ...]
   squared_error: np.ndarray
   counts: tuple[np.ndarray, ...]
-  selection: np.ndarray
+  positions: int
+
+  @property
+  def symbols(self) -> tuple[streams_lib.Symbol, ...]:
+    """What was counted."""
+    return streams_lib.symbols(self.streams)
 
 
 class Evaluator:
   """Runs a model over splits, sharing batches among devices.
 
   Of several processes all must ask for the same.
+
+  Attributes:
+    model: that is run.
+    draws_by_default: whether the config asks for drawn codes.
   """
 
   def __init__(
@@ -61,41 +68,47 @@ class Evaluator:
     model: VQVAE,
     devices: Sequence[jax.Device],
   ):
-    sizes = [codebook_size for codebook_size, _ in settings.structures(config)]
-    is_adaptive = config.quantizer.kind == "adaptive"
     key = jax.random.key(config.seed)
-    count = _shard_counts if config.quantizer.shard_codebook else _counts
+    symbols = streams_lib.symbols(model.streams)
+    self._is_sharded = [
+      symbol.alphabet == model.sharded_size for symbol in symbols
+    ]
 
     def step(variables, images, indices, mask, draw):
-      choice = {"draw": draw, "example_index": indices} if is_adaptive else {}
       result = model.apply(
-        variables, augment.to_float(images), rngs={"gumbel": key}, **choice
+        variables,
+        augment.to_float(images),
+        rngs={"gumbel": key},
+        draw=draw,
+        example_index=indices,
       )
-      book, index, is_sent = sent_codes(model.quantizer, result.quantized.codes)
-      real = jnp.broadcast_to(mask[:, None, None], book.shape)
-      counted = is_sent & (real > 0)[..., None]
+      values, masks = sent_streams(model, result.quantized.codes)
+      counts = []
+      for symbol, is_sharded in zip(symbols, self._is_sharded, strict=True):
+        count = _shard_counts if is_sharded else _counts
+        codes = symbol.join(values)
+        is_sent = masks[symbol.members[0]] & (mask > 0)[:, None, None]
+        counts.append(count(codes, symbol.alphabet, is_sent))
+      choice = choice_of(model.streams)
       return {
         "squared_error": result.squared_error,
         "images": result.images,
-        "book": book,
-        "counts": [
-          count(index[..., i], size, counted[..., i])
-          for i, size in enumerate(sizes)
-        ],
-        "selection": code_counts(book, len(sizes), mask=real, axis_name=AXIS),
+        "choice": () if choice is None else values[choice],
+        "counts": counts,
       }
 
+    self.model = model
+    self.draws_by_default = config.quantizer.draw_in_evaluation
     self._step = jax.pmap(
       step,
       AXIS,
       devices=of_all_processes(devices),
       in_axes=(0, 0, 0, 0, None),
     )
-    self._is_sharded = config.quantizer.shard_codebook
-    self._draw = config.quantizer.draw_in_evaluation
     self._num_devices = len(devices)
     self._batch_size = config.batch_size
     self._image_size = config.data.image_size
+    self._downsampling = config.model.downsampling
 
   def evaluate(
     self, variables: Any, split: Split, *, draw: bool | None = None
@@ -105,45 +118,51 @@ class Evaluator:
     Args:
       variables: of the model, replicated.
       split: the images; of larger ones, the centre.
-      draw: whether an adaptive model draws its choice, at temperature 1; by
+      draw: whether a model that can draw its codes does, at temperature 1; by
         default as the config says.
     """
     rows, total = _Rows(), None
     for result, mask in self._run(variables, split, draw):
       rows.add(mask, result["squared_error"])
-      counts, selection = result["counts"], unreplicate(result["selection"])
-      if self._is_sharded:
-        counts = [unshard(x) for x in counts]
-      else:
-        counts = unreplicate(counts)
-      counts = jax.tree.map(
-        lambda x: np.asarray(x, np.float64), (counts, selection)
-      )
+      counts = [
+        np.asarray(unshard(x) if is_sharded else unreplicate(x), np.float64)
+        for x, is_sharded in zip(
+          result["counts"], self._is_sharded, strict=True
+        )
+      ]
       total = jax.tree.map(np.add, total, counts) if total else counts
-    counts, selection = total
-    if self._is_sharded:
-      counts = [hosts.gather(x) for x in counts]
+    counts = [
+      hosts.gather(x) if is_sharded else x
+      for x, is_sharded in zip(total or [], self._is_sharded, strict=True)
+    ]
     (squared_error,) = rows.gather()
-    return Evaluation(squared_error, tuple(counts), selection)
+    side = self._image_size // self._downsampling
+    return Evaluation(
+      self.model.streams,
+      squared_error,
+      tuple(counts),
+      len(squared_error) * side**2,
+    )
 
   def reconstruct(
     self, variables: Any, split: Split
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns reconstructions float32 `[n, H, W, C]`, and their codebooks.
+  ) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns reconstructions, and what positions chose.
 
     Args:
       variables: of the model, replicated.
       split: the images; of larger ones, the centre.
 
     Returns:
-      also the codebook of every position, int32 `[n, h, w]`; all zeros where
-      there is one.
+      reconstructions float32 `[n, H, W, C]`; and the codes of the stream of
+      `choice_of`, int32 `[n, h, w]`, None of a model that has none.
     """
     rows = _Rows()
+    has_choice = choice_of(self.model.streams) is not None
     for result, mask in self._run(variables, split):
-      rows.add(mask, result["images"], result["book"])
-    images, books = rows.gather()
-    return images, books
+      rows.add(mask, result["images"], *[result["choice"]] * has_choice)
+    images, *choice = rows.gather()
+    return images, choice[0] if choice else None
 
   def _run(
     self, variables: Any, split: Split, draw: bool | None = None
@@ -152,7 +171,7 @@ class Evaluator:
 
     The results are of this process's part of the batch, the mask of the whole.
     """
-    draw = self._draw if draw is None else draw
+    draw = self.draws_by_default if draw is None else draw
     batches = pipeline.EvalBatches(
       split.images,
       self._batch_size,
@@ -187,31 +206,29 @@ class _Rows:
     return [x.swapaxes(0, 1)[is_real] for x in wholes]
 
 
-def sent_codes(
-  quantizer: AdaptiveQuantizer | VectorQuantizer, codes: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns what decoding takes of each codebook, of a pool or of one.
+def sent_streams(
+  model: VQVAE, codes: Any
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+  """Returns what a model sends of its codes.
 
   Args:
-    quantizer: of a model.
-    codes: of the quantizer, `[B, h, w]`.
+    model: any.
+    codes: of the model.
 
   Returns:
-    The codebook of each position, int32 `[B, h, w]`; and the two of
-    a pool: the index of each codebook and whether it is
-    needed, `[B, h, w, m]`.
+    the codes of each stream int32 `[B, h, w]`, and whether they are sent, bool.
   """
-  if isinstance(quantizer, AdaptiveQuantizer):
-    indices = quantizer.to_streams(codes)[-len(quantizer.structures) :]
-    is_sent = [
-      jnp.ones_like(codes.book, bool)
-      if len(indices) == 1
-      else quantizer.sent(i + 1, [codes.book])
-      for i in range(len(indices))
-    ]
-    return codes.book, jnp.stack(indices, -1), jnp.stack(is_sent, -1)
-  index = codes[..., None]
-  return jnp.zeros_like(codes), index, jnp.ones_like(index, bool)
+  values = model.to_streams(codes)
+  masks = []
+  for k, value in enumerate(values):
+    is_sent = model.sent(k, values[:k])
+    masks.append(jnp.ones(value.shape, bool) if is_sent is None else is_sent)
+  return values, tuple(masks)
+
+
+def choice_of(streams: Sequence[Stream]) -> int | None:
+  """Returns which stream is a choice with names, to be shown as a map."""
+  return next((i for i, s in enumerate(streams) if s.labels), None)
 
 
 def _counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
@@ -244,36 +261,85 @@ def describe(
   mean squared errors of batches of the paper's size.  Rates are in bits for
   each position of the latent grid, and for each pixel.
   """
-  structures = settings.structures(config)
   mse = float(evaluation.squared_error.mean(dtype=np.float64))
-  selection = evaluation.selection
-  sent = np.array([counts.sum() for counts in evaluation.counts])
-  rate = float(nominal_rate(selection, [n for n, _ in structures], sent))
   figures = {
     "recon_loss_sum": mse * len(split) / config.data.paper_batch_size,
     "mse": mse,
     "psnr": float(psnr(mse)),
-    "rate_nominal": rate,
-    "rate_nominal_per_pixel": rate / config.model.downsampling**2,
-    "perplexity": float(perplexity(np.concatenate(evaluation.counts))),
-    "usage": float(usage(np.concatenate(evaluation.counts))),
-    "codebooks": [
-      {
-        "structure": list(structure),
-        "selection": float(chosen / selection.sum()),
-        "usage": float(usage(counts)),
-        "perplexity": float(perplexity(counts)),
-      }
-      for structure, chosen, counts in zip(
-        structures, selection, evaluation.counts, strict=True
-      )
-    ],
   }
+  symbols, counts = evaluation.symbols, evaluation.counts
+  figures["streams"] = [
+    _describe_symbol(symbol, own, evaluation.positions)
+    for symbol, own in zip(symbols, counts, strict=True)
+  ]
+  if symbols:
+    rate = float(
+      streams_lib.nominal_rate(symbols, counts, evaluation.positions)
+    )
+    of_codewords = np.concatenate(
+      [
+        own
+        for symbol, own in zip(symbols, counts, strict=True)
+        if symbol.coding == "fixed"
+      ]
+    )
+    figures |= {
+      "rate_nominal": rate,
+      "rate_nominal_per_pixel": rate / config.model.downsampling**2,
+      "perplexity": float(perplexity(of_codewords)),
+      "usage": float(usage(of_codewords)),
+    }
+  if codebooks := _describe_codebooks(evaluation):
+    figures["codebooks"] = codebooks
   if split.source_names:
     figures["psnr_per_source"] = per_source_psnr(
       evaluation.squared_error, split
     )
   return figures
+
+
+def _describe_symbol(
+  symbol: streams_lib.Symbol, counts: np.ndarray, positions: int
+) -> dict[str, Any]:
+  """The figures of what is counted of the streams; bits are of a position."""
+  return {
+    "name": symbol.name,
+    "title": symbol.title,
+    "alphabet": symbol.alphabet,
+    "sent": float(counts.sum() / positions),
+    "bits": float(streams_lib.nominal_rate([symbol], [counts], positions)),
+    "usage": float(usage(counts)),
+    "perplexity": float(perplexity(counts)),
+  }
+
+
+def _describe_codebooks(evaluation: Evaluation) -> list[dict[str, Any]]:
+  """The figures of each codebook, with the share of positions that chose it."""
+  of_stream = {
+    symbol.members: counts
+    for symbol, counts in zip(
+      evaluation.symbols, evaluation.counts, strict=True
+    )
+  }
+  books = [
+    (stream, of_stream[(i,)])
+    for i, stream in enumerate(evaluation.streams)
+    if stream.width
+  ]
+  titles = tuple(stream.title for stream, _ in books)
+  selection = [counts.sum() / evaluation.positions for _, counts in books]
+  choice = choice_of(evaluation.streams)
+  if choice is not None and evaluation.streams[choice].labels == titles:
+    selection = of_stream[(choice,)] / of_stream[(choice,)].sum()
+  return [
+    {
+      "structure": [stream.alphabet, stream.width],
+      "selection": float(share),
+      "usage": float(usage(counts)),
+      "perplexity": float(perplexity(counts)),
+    }
+    for (stream, counts), share in zip(books, selection, strict=True)
+  ]
 
 
 def describe_coded_rate(
@@ -282,12 +348,14 @@ def describe_coded_rate(
   reference: Evaluation,
 ) -> dict[str, float]:
   """Returns the rate under code frequencies of the training split."""
+  if not evaluation.streams:
+    return {}
   rate = float(
-    coded_rate(
+    streams_lib.coded_rate(
+      evaluation.symbols,
       evaluation.counts,
       reference.counts,
-      evaluation.selection,
-      reference.selection,
+      evaluation.positions,
     )
   )
   return {

@@ -125,10 +125,10 @@ def decode_symbols(content: bytes, count: int, num_symbols: int) -> np.ndarray:
   """
   head = 2 * num_symbols
   if len(content) < head + 8 or (len(content) - head) % 4:
-    raise ValueError("the choice of codebooks is cut short")
+    raise ValueError("coded symbols are cut short")
   shares = np.frombuffer(content, ">u2", num_symbols).astype(np.int64)
   if shares.sum() != 2**_SHARE_BITS:
-    raise ValueError("the shares of the codebooks do not add up")
+    raise ValueError("the shares of symbols do not add up")
   starts = (np.cumsum(shares) - shares).tolist()
   by_slot = np.repeat(np.arange(num_symbols), shares).tolist()
   shares = shares.tolist()
@@ -144,9 +144,9 @@ def decode_symbols(content: bytes, count: int, num_symbols: int) -> np.ndarray:
       if state < _LOWEST:
         state = (state << _WORD_BITS) + next(words)
   except StopIteration:
-    raise ValueError("the choice of codebooks is cut short") from None
+    raise ValueError("coded symbols are cut short") from None
   if state != _LOWEST or next(words, None) is not None:
-    raise ValueError("the choice of codebooks does not end where it began")
+    raise ValueError("coded symbols do not end where they began")
   return np.array(symbols, np.int32)
 
 

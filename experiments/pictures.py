@@ -8,6 +8,7 @@ import matplotlib.patches
 import matplotlib.pyplot as plt
 import numpy as np
 
+from adq_jax import Stream
 from experiments import style
 from experiments.logging import read_series
 
@@ -16,81 +17,93 @@ def draw_reconstructions(
   path: pathlib.Path,
   originals: np.ndarray,
   reconstructions: np.ndarray,
-  books: np.ndarray,
-  structures: Sequence[tuple[int, int]],
+  choice: np.ndarray | None = None,
+  stream: Stream | None = None,
 ) -> None:
-  """Draws originals above reconstructions above the choice of codebooks.
+  """Draws originals above reconstructions above what positions chose.
 
   Args:
     path: of the PNG file.
     originals: uint8 `[n, H, W, C]`, C 1 or 3.
     reconstructions: the same shape.
-    books: the codebook that each position chose, int `[n, h, w]`.
-    structures: (N, D) of each codebook.
+    choice: what each position chose, int `[n, h, w]`; None where nothing does.
+    stream: of the choice, with labels.
   """
+  rows = {"original": originals, "reconstruction": reconstructions}
+  num_rows = len(rows) + (choice is not None)
   count = len(originals)
   figure, axes = plt.subplots(
-    3,
+    num_rows,
     count,
-    figsize=(count + 0.4, 4),
+    figsize=(count + 0.4, 1 + num_rows),
     squeeze=False,
     layout="compressed",
   )
-  colors = [style.color(i) for i in range(len(structures))]
-  palette = matplotlib.colors.ListedColormap(colors)
-  for column in range(count):
-    for row, images in enumerate((originals, reconstructions)):
-      image = images[column]
+  for row, (title, images) in zip(axes, rows.items(), strict=False):
+    row[0].set_ylabel(title)
+    for ax, image in zip(row, images, strict=True):
       if image.shape[-1] == 1:
-        axes[row, column].imshow(image[..., 0], "gray", vmin=0, vmax=255)
+        ax.imshow(image[..., 0], "gray", vmin=0, vmax=255)
       else:
-        axes[row, column].imshow(image)
-    axes[2, column].imshow(
-      books[column], palette, vmin=-0.5, vmax=len(structures) - 0.5
-    )
-  for row, title in enumerate(("original", "reconstruction", "codebook")):
-    axes[row, 0].set_ylabel(title)
+        ax.imshow(image)
+  if choice is not None:
+    _draw_choice(figure, axes[-1], choice, stream)
   for ax in axes.flat:
     ax.set_xticks([])
     ax.set_yticks([])
-  figure.legend(
-    handles=[
-      matplotlib.patches.Patch(color=color, label=style.structure_name(s))
-      for color, s in zip(colors, structures, strict=True)
-    ],
-    loc="outside lower center",
-    ncols=len(structures),
-    frameon=False,
-    title="codebook [N,D] that each position chose",
-  )
   style.save(figure, path)
 
 
-def draw_selection(
-  path: pathlib.Path, structures: Sequence[tuple[int, int]]
+def _draw_choice(
+  figure: plt.Figure,
+  row: Sequence[plt.Axes],
+  choice: np.ndarray,
+  stream: Stream,
 ) -> None:
-  """Draws how often each codebook was chosen over training.
+  """Draws what the positions of each image chose, and what colours mean."""
+  colors = [style.color(i) for i in range(stream.alphabet)]
+  palette = matplotlib.colors.ListedColormap(colors)
+  for ax, values in zip(row, choice, strict=True):
+    ax.imshow(values, palette, vmin=-0.5, vmax=stream.alphabet - 0.5)
+  row[0].set_ylabel(stream.name)
+  figure.legend(
+    handles=[
+      matplotlib.patches.Patch(color=color, label=label)
+      for color, label in zip(colors, stream.labels, strict=True)
+    ],
+    loc="outside lower center",
+    ncols=stream.alphabet,
+    frameon=False,
+    title=f"{stream.name} that each position chose",
+  )
+
+
+def draw_selection(path: pathlib.Path, stream: Stream, draws: bool) -> None:
+  """Draws how often each label of a choice was taken over training.
 
   Args:
     path: of the PNG file, in a run's directory; its metrics.jsonl is read.
-    structures: (N, D) of each codebook.
+    stream: of the choice, with labels.
+    draws: whether the choice is drawn in training.
   """
   figure, axes = plt.subplots(
     2, 1, figsize=(7, 6), sharex=True, layout="constrained"
   )
-  titles = {
-    "train": "drawn, in training batches",
-    "validation": "largest probability, validation split",
-  }
+  titles = {"train": "training batches", "validation": "validation split"}
+  if draws:
+    titles = {
+      "train": "drawn, in training batches",
+      "validation": "largest probability, validation split",
+    }
   for ax, (split, title) in zip(axes, titles.items(), strict=True):
     steps, shares = read_series(path.parent, split, "selection")
-    for i, structure in enumerate(structures):
+    for i, label in enumerate(stream.labels):
       ax.plot(
         steps,
-        shares.reshape(-1, len(structures))[:, i],
+        shares.reshape(-1, stream.alphabet)[:, i],
         color=style.color(i),
         marker="." if len(steps) < 50 else None,
-        label=style.structure_name(structure),
+        label=label,
       )
     ax.set_title(title)
     ax.set_ylabel("share of positions")
@@ -99,7 +112,7 @@ def draw_selection(
   figure.legend(
     handles=axes[0].get_lines(),
     loc="outside right upper",
-    title="codebook [N,D]",
+    title=stream.name,
     frameon=False,
   )
   style.save(figure, path)

@@ -25,6 +25,7 @@ from experiments.devices import AXIS
 from experiments.devices import choose_devices
 from experiments.errors import UserError
 from experiments.evaluate import baselines
+from experiments.evaluate import choice_of
 from experiments.evaluate import crop_centre
 from experiments.evaluate import describe
 from experiments.evaluate import describe_coded_rate
@@ -118,8 +119,8 @@ def evaluate_run(
     step = hosts.from_main(lambda: int(read_state(config, workdir).step))
   state = read_state(config, workdir, step)
   step = int(state.step)
-  devices = choose_devices(config.batch_size, settings.sharded_size(config))
   model = settings.create_model(config, AXIS)
+  devices = choose_devices(config.batch_size, model.sharded_size)
   evaluator = Evaluator(config, model, devices)
   state = to_devices(state, devices)
   with hosts.main_first("data"):
@@ -171,9 +172,9 @@ def evaluate_fully(
 ) -> dict[str, Any]:
   """Returns every figure of a replicated state.
 
-  Those of `describe`, the coded rate, for a pool that draws in training the
-  same with drawn codebooks (`drawn`) and with the most probable ones
-  (`not_drawn`), whichever the config does not ask for, and the baselines.
+  Those of `describe`, the coded rate, for a model that can draw its codes the
+  same with drawn ones (`drawn`) and with the most probable ones (`not_drawn`),
+  whichever the config does not ask for, and the baselines.
   `result` is that of the validation split, where it is known.
   """
   variables, validation = state.variables, splits["validation"]
@@ -184,9 +185,8 @@ def evaluate_fully(
     sample = splits["train"].spread(config.rate_examples)
     reference = evaluator.evaluate(variables, sample)
     figures |= describe_coded_rate(config, result, reference)
-  quantizer = config.quantizer
-  if quantizer.kind == "adaptive" and quantizer.selection == "attention":
-    draw = not quantizer.draw_in_evaluation
+  if evaluator.model.draws:
+    draw = not evaluator.draws_by_default
     other = evaluator.evaluate(variables, validation, draw=draw)
     name = "drawn" if draw else "not_drawn"
     figures[name] = describe(config, other, validation)
@@ -201,33 +201,38 @@ def draw_pictures(
   state: TrainState,
   validation: Split,
 ) -> None:
-  """Draws reconstructions.png and, for a pool, selection.png.
+  """Draws reconstructions.png and, where positions choose, selection.png.
 
   All processes compute them; the main one draws.
   """
   shown = validation.spread(_SHOWN)
-  images, books = evaluator.reconstruct(state.variables, shown)
+  images, choice = evaluator.reconstruct(state.variables, shown)
   if not hosts.is_main():
     return
-  originals = shown.images[np.arange(len(shown))]
-  structures = settings.structures(config)
+  model = evaluator.model
+  stream = None if choice is None else model.streams[choice_of(model.streams)]
   pictures.draw_reconstructions(
     workdir / "reconstructions.png",
-    crop_centre(originals, config.data.image_size),
+    crop_centre(shown.images[np.arange(len(shown))], config.data.image_size),
     np.asarray(augment.to_uint8(images)),
-    books,
-    structures,
+    choice,
+    stream,
   )
-  if config.quantizer.kind == "adaptive":
-    pictures.draw_selection(workdir / "selection.png", structures)
+  if stream is not None:
+    pictures.draw_selection(workdir / "selection.png", stream, model.draws)
 
 
 def loggable(figures: Mapping[str, Any]) -> dict[str, Any]:
   """Flattens an evaluation's figures to scalars and vectors by name."""
   flat = {k: v for k, v in figures.items() if isinstance(v, float)}
-  for name in ("selection", "usage", "perplexity"):
-    values = [codebook[name] for codebook in figures["codebooks"]]
-    flat["selection" if name == "selection" else f"codebook_{name}"] = values
+  for book in figures.get("codebooks", ()):
+    for name in ("selection", "usage", "perplexity"):
+      key = name if name == "selection" else f"codebook_{name}"
+      flat.setdefault(key, []).append(book[name])
+  if "codebooks" not in figures:
+    for stream in figures.get("streams", ()):
+      for name in ("usage", "perplexity"):
+        flat[f"{stream['name']}_{name}"] = stream[name]
   for source, value in figures.get("psnr_per_source", {}).items():
     flat[f"psnr_{source}"] = value
   return flat
@@ -235,13 +240,17 @@ def loggable(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def one_line(step: int, figures: Mapping[str, Any]) -> str:
   """Returns an evaluation in a line."""
-  return (
+  line = (
     f"step {step}  validation: mse {figures['mse']:.5f}"
     f"  psnr {figures['psnr']:.2f} dB"
     f"  recon_loss_sum {figures['recon_loss_sum']:.4f}"
-    f"  rate {figures['rate_nominal']:.2f} bits/position"
-    f"  usage {figures['usage']:.1%}"
   )
+  if "rate_nominal" in figures:
+    line += (
+      f"  rate {figures['rate_nominal']:.2f} bits/position"
+      f"  usage {figures['usage']:.1%}"
+    )
+  return line
 
 
 def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
@@ -249,9 +258,6 @@ def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
   resize, mean = (
     summary["baselines"][name]["psnr"] for name in ("resize", "mean_color")
   )
-  rate = f"{summary['rate_nominal']:.2f} bits/position"
-  if "rate_coded" in summary:
-    rate += f", {summary['rate_coded']:.2f} entropy-coded"
   lines = [
     f"{summary['name']} {summary['variant']}: {summary['steps']} steps in"
     f" {summary['seconds']:.0f} s on {summary['devices']}",
@@ -259,14 +265,8 @@ def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
     f" down and up, {mean:.2f} for the mean colour)",
     f"  recon_loss_sum {summary['recon_loss_sum']:.4f}"
     f"  mse {summary['mse']:.6f}",
-    f"  rate {rate} ({summary['rate_nominal_per_pixel']:.3f} bits/pixel)",
-    "  codebook      chosen   codewords used",
+    *_rates(summary),
   ]
-  for codebook in summary["codebooks"]:
-    name = style.structure_name(codebook["structure"])
-    lines.append(
-      f"  {name:<12}{codebook['selection']:8.1%}{codebook['usage']:12.1%}"
-    )
   names = [path.name for path in sorted(workdir.glob("*.png"))]
   lines += [
     f"  pictures: {', '.join(str(workdir / name) for name in names)}",
@@ -275,3 +275,28 @@ def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
     f"  model: experiments.checkpoints.load_model({str(workdir)!r})",
   ]
   return "\n".join(lines)
+
+
+def _rates(summary: Mapping[str, Any]) -> list[str]:
+  """What the codes take, and how they are used, line by line."""
+  if "rate_nominal" not in summary:
+    return ["  rate none: its codes are not finite in number"]
+  rate = f"{summary['rate_nominal']:.2f} bits/position"
+  if "rate_coded" in summary:
+    rate += f", {summary['rate_coded']:.2f} entropy-coded"
+  lines = [
+    f"  rate {rate} ({summary['rate_nominal_per_pixel']:.3f} bits/pixel)"
+  ]
+  if "codebooks" in summary:
+    lines.append("  codebook      chosen   codewords used")
+    rows = [
+      (style.structure_name(book["structure"]), book["selection"], book)
+      for book in summary["codebooks"]
+    ]
+  else:
+    lines.append("  stream          sent       codes used")
+    rows = [(s["title"], s["sent"], s) for s in summary["streams"]]
+  return lines + [
+    f"  {title:<12}{share:8.1%}{figures['usage']:12.1%}"
+    for title, share, figures in rows
+  ]

@@ -82,7 +82,7 @@ def create_on_devices(
 
   No device makes more of a sharded codebook than its part.
   """
-  if not config.quantizer.shard_codebook:
+  if not model.sharded_size:
     return placement.replicate(create_state(config, model), devices)
 
   def create(count: int) -> TrainState:

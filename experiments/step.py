@@ -42,7 +42,7 @@ def make_train_step(
     devices: to map over.
   """
   optimizer = create_optimizer(config)
-  prepare = _make_preparation(config)
+  prepare = _make_preparation(config, model)
   skips = config.on_nonfinite == "skip"
 
   def train_step(state: TrainState, images: jax.Array):
@@ -123,7 +123,7 @@ def make_train_step(
 
 
 def make_replica_check(
-  config: ml_collections.ConfigDict,
+  model: VQVAE,
   devices: Sequence[jax.Device],
 ) -> Callable[[TrainState], None]:
   """Returns a check that a replicated state is the same on all devices.
@@ -150,7 +150,7 @@ def make_replica_check(
   alike = jax.pmap(are_alike, AXIS, devices=devices)
 
   def check(state: TrainState) -> None:
-    if config.quantizer.shard_codebook:
+    if model.sharded_size:
       state = state.replace(codebook=None)
     leaves, _ = jax.tree_util.tree_flatten_with_path(unreplicate(alike(state)))
     differing = [
@@ -183,7 +183,7 @@ def make_gradient_gap(
     model: with `AXIS` for its axis_name.
     devices: to map over.
   """
-  prepare = _make_preparation(config)
+  prepare = _make_preparation(config, model)
 
   def gap(state: TrainState, images: jax.Array) -> jax.Array:
     images, rngs, choice = prepare(state.step, images)
@@ -213,7 +213,7 @@ def make_gradient_gap(
 
 
 def _make_preparation(
-  config: ml_collections.ConfigDict,
+  config: ml_collections.ConfigDict, model: VQVAE
 ) -> Callable[..., tuple[jax.Array, dict[str, jax.Array], dict[str, Any]]]:
   """Returns what makes a model's inputs of a step.
 
@@ -241,9 +241,7 @@ def _make_preparation(
         random_flip=config.data.random_flip,
       )
     )
-    choice = {}
-    if config.quantizer.kind == "adaptive":
-      choice["temperature"] = temperature(step)
+    choice = {"temperature": temperature(step)} if model.draws else {}
     return images, {"gumbel": gumbel_key, "codebook": codebook_key}, choice
 
   return prepare

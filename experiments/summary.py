@@ -9,7 +9,8 @@ from experiments import files
 from experiments import workdir as workdirs
 
 # What tables and figures take from it, beside what they can do without.
-_NUMBERS = ("recon_loss_sum", "psnr", "rate_nominal", "usage")
+_NUMBERS = ("recon_loss_sum", "psnr")
+_OF_STREAMS = ("rate_nominal", "usage")  # where there is any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +66,19 @@ def _lacks(summary: Any) -> str:
     return "it is no JSON object"
   if type(summary.get("steps")) is not int:
     return "steps is no integer"
-  for name in _NUMBERS:
+  has_streams = summary.get("streams") != []
+  for name in _NUMBERS + _OF_STREAMS * has_streams:
     if not isinstance(summary.get(name), numbers.Real):
       return f"{name} is no number"
-  books = summary.get("codebooks")
-  if not isinstance(books, list) or not all(
-    isinstance(book, dict) and isinstance(book.get("usage"), numbers.Real)
-    for book in books
-  ):
+  if "codebooks" not in summary and "streams" not in summary:
     return "codebooks is no list of figures"
+  for name in ("codebooks", "streams"):
+    rows = summary.get(name, [])
+    if not isinstance(rows, list) or not all(
+      isinstance(row, dict) and isinstance(row.get("usage"), numbers.Real)
+      for row in rows
+    ):
+      return f"{name} is no list of figures"
   for name in ("drawn", "not_drawn"):
     other = summary.get(name)
     if other is not None and not (

@@ -22,8 +22,8 @@ def seconds_per_step(config: ml_collections.ConfigDict) -> float:
 
   Without its data: on noise.
   """
-  devices = choose_devices(config.batch_size, settings.sharded_size(config))
   model = settings.create_model(config, AXIS)
+  devices = choose_devices(config.batch_size, model.sharded_size)
   state = create_on_devices(config, model, devices)
   step = make_train_step(config, model, devices)
   size = config.data.image_size

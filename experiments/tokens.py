@@ -3,36 +3,47 @@
 A file is, all numbers big-endian,
 
     magic     8 bytes, 89 "ADQTOK" 0A
-    version   16 bits, 1
+    version   16 bits, 2
     size      32 bits, of the header in bytes, at most 65,536
     header    JSON, an object with the fields of `Header`; spaces may follow
     chunks    until they have all of the header's images
     SHA-256   32 bytes, of everything before
 
-and a chunk, of n images of one size, at most 4,096, with m codebooks,
+and a chunk, of n images of one size, at most 4,096,
 
     names     32 bits, the size of the images' names in bytes
-    h, w      32 bits each, the positions of an image: its sides, divided by
-              the model's downsampling
-    books     32 bits, the size of the choice of codebooks in bytes
-    counts    m times 32 bits, how many indices each codebook has in the chunk
+    h, w      32 bits each, the positions of an image on the finest grid: its
+              sides, divided by the model's downsampling
+    counts    32 bits for each stream, how many codes it has in the chunk
+    sizes     32 bits for each stream of coding "entropy", its size in bytes
     names     JSON, a list of n strings: paths that stay in their folder
-    books     the codebook of each of the n h w positions, in row-major order,
-              by `packing.encode_symbols`; nothing where m is 1
-    indices   for each codebook its indices, in the order of the positions that
-              have one, by `packing.pack`
+    codes     of each stream, of the positions that have one, image by image in
+              row-major order: of coding "fixed" by `packing.pack`, of coding
+              "entropy" by `packing.encode_symbols`; nothing where it has none
 
-The positions that have an index of a codebook are those that chose it, unless
-the model decodes a position from several (see `AdaptiveQuantizer.sent`).
+Which positions have a code of a stream, the streams before it tell; see
+`adq_jax.Quantizer.sent`.  Where there are h w positions, a stream of stride s
+has (h / s) (w / s).
 
-So a chunk's codes take the nominal rate, log2 N of each index and the entropy
-of the choice; and beyond that, with a single codebook, at most 21 bytes; with
-m of them 24 + 7 m bytes and (of eight) 0.001 bits a position.  Where N is no
-power of two, an index takes under 1 / k bits more, k being how many of them fit
-into 64 bits.
+So a chunk's codes take the nominal rate, and beyond that, with a single stream,
+at most 21 bytes; with a choice among m codebooks 28 + 7 m bytes and (of eight)
+0.001 bits a position.  Where an alphabet is no power of two, a code takes under
+1 / k bits more, k being how many of them fit into 64 bits.
+
+Version 1, which is read too, is of models with codebooks alone; its header has
+their `structures`, (N, D) of each, instead of streams, and its chunks
+
+    names, h, w   as above
+    books     32 bits, the size of the choice of codebooks in bytes
+    counts    32 bits for each codebook, how many indices it has in the chunk
+    names     as above
+    books     the choice, by `packing.encode_symbols`; nothing of one codebook
+    indices   of each codebook, by `packing.pack`
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import hashlib
@@ -45,22 +56,25 @@ from typing import BinaryIO
 
 import numpy as np
 
+from adq_jax import Stream
 from experiments import packing
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.limits import MAX_PIXELS
 
-VERSION = 1
+VERSION = 2
 MAX_IMAGES = 4096  # of a chunk
+MAX_STREAMS = 512
 
 _MAGIC = b"\x89ADQTOK\n"
 _START = struct.Struct(">8sHI")
-_CHUNK = struct.Struct(">4I")
+_CHUNK = struct.Struct(">3I")
 _MAX_HEADER = 2**16
 _MAX_NAME = 1024  # bytes
 _MAX_NAMES = MAX_IMAGES * _MAX_NAME
 _HASH_BYTES = 32
 _AT_ONCE = 2**20  # bytes
+_OF_STREAM = ("name", "alphabet", "stride", "coding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,20 +86,49 @@ class Header:
     variant: of its config.
     step: of its checkpoint.
     model: what `checkpoint.identity` says of it.
-    structures: (N, D) of each codebook.
+    streams: of the model, what `bare` leaves of them.
     channels: of the images.
     downsampling: pixels a side that a position stands for.
     num_images: in all chunks.
+    version: of the file.
   """
 
   name: str
   variant: str
   step: int
   model: str
-  structures: tuple[tuple[int, int], ...]
+  streams: tuple[Stream, ...]
   channels: int
   downsampling: int
   num_images: int
+  version: int = VERSION
+
+  def is_of(self, streams: Sequence[Stream]) -> bool:
+    """Returns whether a model with these streams may have written it."""
+    if self.version > 1:
+      return self.streams == bare(streams)
+    # Its streams had no names.
+    return [(s.alphabet, s.stride, s.coding) for s in self.streams] == [
+      (s.alphabet, s.stride, s.coding) for s in streams
+    ]
+
+  def to_json(self) -> bytes:
+    """Returns the header as it is written, by the newest version."""
+    fields = dataclasses.asdict(self)
+    del fields["version"]
+    fields["streams"] = [
+      {name: stream[name] for name in _OF_STREAM}
+      for stream in fields["streams"]
+    ]
+    return json.dumps(fields).encode()
+
+
+def bare(streams: Sequence[Stream]) -> tuple[Stream, ...]:
+  """Returns what reading streams takes: name, alphabet, stride and coding."""
+  return tuple(
+    Stream(**{name: getattr(stream, name) for name in _OF_STREAM})
+    for stream in streams
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +137,16 @@ class Chunk:
 
   Attributes:
     names: of the n images.
-    book: the codebook of each position, int32 `[n, h, w]`.
-    indices: for each codebook, its indices, int32 `[n_i]`, in the order of the
-      positions that have one.
+    height: h, positions of the finest grid.
+    width: w.
+    codes: of each stream, those that are sent, int32 `[n_k]`, in the order of
+      their positions.
   """
 
   names: tuple[str, ...]
-  book: np.ndarray
-  indices: tuple[np.ndarray, ...]
+  height: int
+  width: int
+  codes: tuple[np.ndarray, ...]
 
 
 class Writer:
@@ -121,10 +166,9 @@ class Writer:
     """
     self._file = file
     self._header = header
-    self._sizes = [size for size, _ in header.structures]
     self._hash = hashlib.sha256()
     self.num_images = 0
-    content = json.dumps(dataclasses.asdict(header)).encode()
+    content = header.to_json()
     self._write(_START.pack(_MAGIC, VERSION, len(content)) + content)
 
   def write(self, chunk: Chunk) -> int:
@@ -134,20 +178,22 @@ class Writer:
       ValueError: if a code is out of range.
     """
     names = json.dumps(chunk.names, ensure_ascii=False).encode()
-    books = b""
-    if len(self._sizes) > 1:
-      books = packing.encode_symbols(chunk.book.reshape(-1), len(self._sizes))
-    counts = [len(index) for index in chunk.indices]
-    head = _CHUNK.pack(len(names), *chunk.book.shape[1:], len(books))
-    head += np.array(counts, ">u4").tobytes()
-    packed = b"".join(
-      packing.pack(index, size)
-      for index, size in zip(chunk.indices, self._sizes, strict=True)
-    )
-    for part in (head, names, books, packed):
+    packed = [
+      _pack(codes, stream)
+      for codes, stream in zip(chunk.codes, self._header.streams, strict=True)
+    ]
+    numbers = [len(codes) for codes in chunk.codes]
+    numbers += [
+      len(content)
+      for content, stream in zip(packed, self._header.streams, strict=True)
+      if stream.coding == "entropy"
+    ]
+    head = _CHUNK.pack(len(names), chunk.height, chunk.width)
+    head += np.array(numbers, ">u4").tobytes()
+    for part in (head, names, *packed):
       self._write(part)
     self.num_images += len(chunk.names)
-    return len(head) + len(books) + len(packed)
+    return len(head) + sum(map(len, packed))
 
   def finish(self) -> None:
     """Writes the hash, after the last chunk.
@@ -160,9 +206,9 @@ class Writer:
 
   def _correct_header(self) -> None:
     # Spaces keep its size.
-    size = len(json.dumps(dataclasses.asdict(self._header)).encode())
+    size = len(self._header.to_json())
     right = dataclasses.replace(self._header, num_images=self.num_images)
-    content = json.dumps(dataclasses.asdict(right)).encode().ljust(size)
+    content = right.to_json().ljust(size)
     self._file.seek(_START.size)
     self._file.write(content)
     self._file.seek(0)
@@ -232,16 +278,16 @@ class Reader:
     if len(start) < _START.size:
       raise self.damaged("it is cut short")
     _, version, size = _START.unpack(start)
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
       raise UserError(
         f"token file {self._path} is of version {version}; this program reads"
-        f" version {VERSION}"
+        f" versions 1 to {VERSION}"
       )
     content = file.read(size) if size <= _MAX_HEADER else b""
     if len(content) < size:
       raise self.damaged("its header is cut short")
     try:
-      return _header(json.loads(content))
+      return _header(json.loads(content), version)
     except (ValueError, TypeError, RecursionError) as error:
       raise self.damaged(f"its header is wrong ({one_line(error)})") from error
 
@@ -253,37 +299,74 @@ class Reader:
       raise self.damaged("its SHA-256 is another")
 
   def _read_chunk(self, file: BinaryIO, end: int) -> Chunk:
-    sizes = [size for size, _ in self.header.structures]
-
     def read(size: int) -> bytes:
       if size > end - file.tell():
         raise ValueError("it is cut short")
       return file.read(size)
 
     try:
-      size, height, width, books = _CHUNK.unpack(read(_CHUNK.size))
-      counts = np.frombuffer(read(4 * len(sizes)), ">u4").tolist()
-      if size > _MAX_NAMES:
-        raise ValueError("its names are too long")
-      names = _names(json.loads(read(size)))
-      positions = len(names) * height * width
-      pixels = positions * self.header.downsampling**2
-      if not 0 < pixels <= MAX_PIXELS:
-        raise ValueError(f"{pixels} pixels are in a chunk")
-      if max(counts) > positions:
-        raise ValueError("it has more indices than positions")
-      book = np.zeros(positions, np.int32)
-      if len(sizes) > 1:
-        book = packing.decode_symbols(read(books), positions, len(sizes))
-      elif books:
-        raise ValueError("it has a choice among one codebook")
-      indices = tuple(
-        packing.unpack(read(packing.packed_size(n, base)), n, base)
-        for n, base in zip(counts, sizes, strict=True)
-      )
+      if self.header.version == 1:
+        return self._read_first_version(read)
+      return self._read_second_version(read)
     except (ValueError, RecursionError) as error:
       raise self.damaged(one_line(error)) from error
-    return Chunk(names, book.reshape(-1, height, width), indices)
+
+  def _read_second_version(self, read: Callable[[int], bytes]) -> Chunk:
+    streams = self.header.streams
+    size, height, width = _CHUNK.unpack(read(_CHUNK.size))
+    counts = _numbers(read, len(streams))
+    is_coded = [stream.coding == "entropy" for stream in streams]
+    sizes = iter(_numbers(read, sum(is_coded)))
+    names = self._read_names(read, size, height, width)
+    codes = []
+    for stream, count in zip(streams, counts, strict=True):
+      if height % stream.stride or width % stream.stride:
+        raise ValueError(f"{stream.name} does not divide its grid")
+      if count * stream.stride**2 > len(names) * height * width:
+        raise ValueError("it has more codes than positions")
+      if stream.coding == "entropy":
+        content = read(next(sizes))
+        if count:
+          codes.append(packing.decode_symbols(content, count, stream.alphabet))
+          continue
+        if content:
+          raise ValueError(f"{stream.name} has no codes, and bytes")
+      else:
+        content = read(packing.packed_size(count, stream.alphabet))
+      codes.append(packing.unpack(content, count, stream.alphabet))
+    return Chunk(names, height, width, tuple(codes))
+
+  def _read_first_version(self, read: Callable[[int], bytes]) -> Chunk:
+    size, height, width = _CHUNK.unpack(read(_CHUNK.size))
+    (books,) = _numbers(read, 1)
+    sizes = [s.alphabet for s in self.header.streams if s.coding == "fixed"]
+    counts = _numbers(read, len(sizes))
+    names = self._read_names(read, size, height, width)
+    positions = len(names) * height * width
+    if max(counts) > positions:
+      raise ValueError("it has more indices than positions")
+    choice = ()
+    if len(sizes) > 1:
+      choice = (packing.decode_symbols(read(books), positions, len(sizes)),)
+    elif books:
+      raise ValueError("it has a choice among one codebook")
+    indices = tuple(
+      packing.unpack(read(packing.packed_size(n, base)), n, base)
+      for n, base in zip(counts, sizes, strict=True)
+    )
+    return Chunk(names, height, width, choice + indices)
+
+  def _read_names(
+    self, read: Callable[[int], bytes], size: int, height: int, width: int
+  ) -> tuple[str, ...]:
+    """The names of a chunk's images, which a machine must have room for."""
+    if size > _MAX_NAMES:
+      raise ValueError("its names are too long")
+    names = _names(json.loads(read(size)))
+    pixels = len(names) * height * width * self.header.downsampling**2
+    if not 0 < pixels <= MAX_PIXELS:
+      raise ValueError(f"{pixels} pixels are in a chunk")
+    return names
 
 
 def check_name(name: Any) -> None:
@@ -315,6 +398,17 @@ def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
   return digest
 
 
+def _pack(codes: np.ndarray, stream: Stream) -> bytes:
+  """The codes of a stream as bytes, nothing if it has none."""
+  if stream.coding == "fixed":
+    return packing.pack(codes, stream.alphabet)
+  return packing.encode_symbols(codes, stream.alphabet) if len(codes) else b""
+
+
+def _numbers(read: Callable[[int], bytes], count: int) -> list[int]:
+  return np.frombuffer(read(4 * count), ">u4").tolist()
+
+
 def _names(value: Any) -> tuple[str, ...]:
   if not isinstance(value, list) or not 1 <= len(value) <= MAX_IMAGES:
     raise ValueError("its names are no list of images")
@@ -323,18 +417,18 @@ def _names(value: Any) -> tuple[str, ...]:
   return tuple(value)
 
 
-def _header(value: Any) -> Header:
+def _header(value: Any, version: int) -> Header:
   """The header, its fields of the types and in the ranges that they have."""
   if not isinstance(value, dict):
     raise ValueError("it is no object")
-  structures = value.get("structures")
-  if (
-    not isinstance(structures, list)
-    or not 1 <= len(structures) <= packing.MAX_SYMBOLS
-    or not all(isinstance(s, list) and len(s) == 2 for s in structures)
-  ):
-    raise ValueError("structures are no pairs")
-  header = Header(**{**value, "structures": tuple(map(tuple, structures))})
+  others = dict(value)
+  if version == 1:
+    streams = _streams_of_structures(others.pop("structures", None))
+  else:
+    streams = _streams(others.pop("streams", None))
+  header = Header(streams=streams, **{**others, "version": version})
+  if "version" in others:
+    raise ValueError("it has a version of its own")
   for field in ("name", "variant", "model"):
     check_name(getattr(header, field))
   ranges = {
@@ -343,11 +437,44 @@ def _header(value: Any) -> Header:
     "downsampling": (2, 2**16),
     "num_images": (1, 2**63),
   }
-  numbers = [
-    (field, getattr(header, field), *ranges[field]) for field in ranges
-  ]
-  numbers += [("structures", n, 1, 2**31) for s in header.structures for n in s]
-  for field, number, lowest, end in numbers:
-    if type(number) is not int or not lowest <= number < end:
-      raise ValueError(f"{field} is {number!r:.99}")
+  for field, (lowest, end) in ranges.items():
+    _check_number(field, getattr(header, field), lowest, end)
   return header
+
+
+def _streams(value: Any) -> tuple[Stream, ...]:
+  """The streams of a header of version 2."""
+  if not isinstance(value, list) or not 1 <= len(value) <= MAX_STREAMS:
+    raise ValueError("its streams are no list of streams")
+  for fields in value:
+    if not isinstance(fields, dict) or set(fields) != set(_OF_STREAM):
+      raise ValueError("a stream has other fields")
+    check_name(fields["name"])
+    is_coded = fields["coding"] == "entropy"
+    most = packing.MAX_SYMBOLS if is_coded else 2**31 - 1
+    _check_number("alphabet", fields["alphabet"], 1, most + 1)
+    _check_number("stride", fields["stride"], 1, 2**16)
+  return tuple(Stream(**fields) for fields in value)
+
+
+def _streams_of_structures(value: Any) -> tuple[Stream, ...]:
+  """The streams that codebooks of these (N, D) have, of version 1."""
+  if (
+    not isinstance(value, list)
+    or not 1 <= len(value) <= packing.MAX_SYMBOLS
+    or not all(isinstance(s, list) and len(s) == 2 for s in value)
+  ):
+    raise ValueError("structures are no pairs")
+  for number in sum(value, []):
+    _check_number("structures", number, 1, 2**31)
+  if len(value) == 1:
+    return (Stream("index", value[0][0]),)
+  return (
+    Stream("book", len(value), coding="entropy"),
+    *(Stream(f"index_{i}", size) for i, (size, _) in enumerate(value)),
+  )
+
+
+def _check_number(field: str, number: Any, lowest: int, end: int) -> None:
+  if type(number) is not int or not lowest <= number < end:
+    raise ValueError(f"{field} is {number!r:.99}")

@@ -135,12 +135,12 @@ def _train(
   stop: signals.StopRequest,
   claim: workdirs.Claim,
 ) -> dict[str, Any]:
-  devices = choose_devices(config.batch_size, settings.sharded_size(config))
+  model = settings.create_model(config, axis_name=AXIS)
+  devices = choose_devices(config.batch_size, model.sharded_size)
   everywhere = of_all_processes(devices)
   with hosts.main_first("data"):
     splits = data.load(config)
   settings.check_batch(config, len(splits["train"]))
-  model = settings.create_model(config, axis_name=AXIS)
   template = make_template(config, model)
   # Of several processes all must go by the same path.
   is_alone = jax.process_count() == 1
@@ -163,7 +163,7 @@ def _train(
   progress = Progress(config.num_steps, step, config.batch_size)
   train_step = make_train_step(config, model, everywhere)
   gradient_gap = make_gradient_gap(config, model, everywhere)
-  check_replicas = make_replica_check(config, everywhere)
+  check_replicas = make_replica_check(model, everywhere)
   evaluator = Evaluator(config, model, devices)
   batches = pipeline.TrainBatches(
     splits["train"].images,
@@ -237,7 +237,7 @@ def _train(
         if to_evaluate or to_save:
           claim.check()
           checkpoints.save(
-            to_host(state, config.quantizer.shard_codebook),
+            to_host(state, model.sharded_size > 0),
             time.perf_counter() - started,
             figures and figures["mse"],
           )

@@ -143,7 +143,9 @@ class ReplicaCheckTest(parameterized.TestCase):
     return device_lib.replicate(state, jax.devices())
 
   def test_names_what_differs_on_a_single_device_in_a_single_bit(self):
-    check = step_lib.make_replica_check(tiny.config(), jax.devices())
+    check = step_lib.make_replica_check(
+      settings.create_model(tiny.config()), jax.devices()
+    )
     state = self.state()
     check(state)  # NaN is NaN
 

@@ -124,7 +124,7 @@ class RoundTripTest(Case):
     @jax.jit
     def forward(images):
       result = model.apply(variables, augment.to_float(images))
-      sent = evaluate.sent_codes(model.quantizer, result.quantized.codes)
+      sent = evaluate.sent_streams(model, result.quantized.codes)
       return augment.to_uint8(result.images), sent
 
     def read(path):
@@ -135,30 +135,32 @@ class RoundTripTest(Case):
     chunks = list(tokens.Reader(self.file))
     names = [name for chunk in chunks for name in chunk.names]
     self.assertEqual(names[:3], ["0.png", *sorted(names[1:3])])
-    nominal, selection = 0, 0
-    bits = np.log2([n for n, _ in settings.structures(self.config)])
+    streams = model.streams
+    bits, counts = 0, [np.zeros(stream.alphabet) for stream in streams]
     for chunk in chunks:
       images = np.stack([read(self.folder / name) for name in chunk.names])
-      expected, (book, index, is_sent) = jax.tree.map(
+      expected, sent = jax.tree.map(
         np.asarray, forward(images.astype(np.uint8))
       )
-      np.testing.assert_array_equal(chunk.book, book)
-      for i, values in enumerate(chunk.indices):
-        np.testing.assert_array_equal(values, index[..., i][is_sent[..., i]])
+      for found, value, is_sent, own in zip(
+        chunk.codes, *sent, counts, strict=True
+      ):
+        np.testing.assert_array_equal(found, value[is_sent])
+        own += np.bincount(found, minlength=len(own))
       for name, image in zip(chunk.names, expected, strict=True):
         found = read(self.output / name.replace(".bmp", ".png"))
         np.testing.assert_allclose(found, image.astype(np.int32), atol=1)
-      selection += np.bincount(book.reshape(-1), minlength=len(bits))
-      nominal += is_sent.sum(axis=(0, 1, 2)) @ bits
-    positions = selection.sum()
-    self.assertEqual(positions, sum(h * w // 16 for h, w in sides))
-    shares = selection / positions
-    nominal -= positions * sum(p * np.log2(p) for p in shares if p)
+    positions = sum(h * w // 16 for h, w in sides)
+    for stream, own in zip(streams, counts, strict=True):
+      if stream.coding == "fixed":
+        bits += own.sum() * np.log2(stream.alphabet)
+      else:
+        bits -= sum(n * np.log2(n / own.sum()) for n in own if n)
     pattern = r"positions, ([\d.]+) bits.*rate ([\d.]+)\), (\d+) bytes"
     taken, rate, size = map(float, re.search(pattern, told).groups())
-    self.assertAlmostEqual(rate, nominal / positions, delta=2e-3)
+    self.assertAlmostEqual(rate, bits / positions, delta=2e-3)
     # What is stated in `tokens`, where every chunk has sizes of its own.
-    beyond = 21 if len(bits) == 1 else 24 + 7 * len(bits) + 0.1
+    beyond = 21 if len(streams) == 1 else 28 + 7 * len(streams) + 0.1
     beyond = 8 * beyond * len(chunks) + excess * positions
     self.assertBetween((taken - rate) * positions, -1, beyond)
     self.assertEqual(size, self.file.stat().st_size)
@@ -439,11 +441,13 @@ class RefusedTest(Case):
     self.said(encoding.encode, self.folder, self.file)
     reader = tokens.Reader(self.file)
     (chunk,) = reader
-    cut = dataclasses.replace(chunk, indices=(chunk.indices[0][:-1],))
+    cut = dataclasses.replace(chunk, codes=(chunk.codes[0][:-1],))
     for header, written, message in (
-      (reader.header, cut, "another number of indices than of choices"),
+      (reader.header, cut, "index has another number of codes"),
       (
-        dataclasses.replace(reader.header, structures=((101, 3),)),
+        dataclasses.replace(
+          reader.header, streams=(tokens.Stream("index", 101),)
+        ),
         chunk,
         "its header is not that of its model",
       ),

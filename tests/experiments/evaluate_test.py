@@ -18,14 +18,14 @@ class DescribeTest(parameterized.TestCase):
     split = Split(
       np.zeros((4, 16, 16, 3), np.uint8), np.array([0, 0, 1, 1]), ("a", "b")
     )
+    streams = settings.create_model(config).streams
     counts = (np.zeros(16), np.zeros(32), np.zeros(64))
     counts[0][:2] = 8
     counts[2][:8] = 6
     errors = np.array([0.1, 0.3, 0.01, 0.01])
     selection = np.array([16.0, 0, 48])
-    figures = evaluate.describe(
-      config, evaluate.Evaluation(errors, counts, selection), split
-    )
+    evaluation = evaluate.Evaluation(streams, errors, (selection, *counts), 64)
+    figures = evaluate.describe(config, evaluation, split)
     np.testing.assert_allclose(figures["mse"], 0.105)
     np.testing.assert_allclose(figures["recon_loss_sum"], 0.105 * 4 / 64)
     np.testing.assert_allclose(
@@ -45,13 +45,24 @@ class DescribeTest(parameterized.TestCase):
     np.testing.assert_allclose([b["selection"] for b in books], [0.25, 0, 0.75])
     np.testing.assert_allclose([b["usage"] for b in books], [1 / 8, 0, 1 / 8])
     np.testing.assert_allclose(books[2]["perplexity"], 8, rtol=1e-5)
+    of_streams = figures["streams"]
+    self.assertEqual(
+      [s["name"] for s in of_streams], ["book", "index_0", "index_1", "index_2"]
+    )
+    np.testing.assert_allclose(
+      [s["sent"] for s in of_streams], [1, 0.25, 0, 0.75]
+    )
+    np.testing.assert_allclose(
+      [s["bits"] for s in of_streams], [entropy, 1, 0, 4.5], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+      [s["usage"] for s in of_streams], [2 / 3, 1 / 8, 0, 1 / 8], rtol=1e-5
+    )
     with self.subTest("points that take the indices of all codebooks"):
       counts[0][2:6] = 12  # 64 points
       counts[1][:8] = 8
       counts[2][8:] = 2 / 7  # 64, too
-      figures = evaluate.describe(
-        config, evaluate.Evaluation(errors, counts, selection), split
-      )
+      figures = evaluate.describe(config, evaluation, split)
       np.testing.assert_allclose(
         figures["rate_nominal"], 4 + 5 + 6 + entropy, rtol=1e-5
       )
@@ -93,7 +104,8 @@ class EvaluatorTest(parameterized.TestCase):
         for draw in (False, True)
       )
       images, books = evaluator.reconstruct(variables, split)
-      self.assertEqual(sum(c.sum() for c in argmax.counts), 27 * 16)
+      self.assertEqual(sum(c.sum() for c in argmax.counts[1:]), 27 * 16)
+      self.assertEqual(argmax.positions, 27 * 16)
       self.assertLen(argmax.squared_error, 27)
       np.testing.assert_allclose(
         np.square(images - (split.images / 255 - 0.5)).mean(axis=(1, 2, 3)),
@@ -101,7 +113,10 @@ class EvaluatorTest(parameterized.TestCase):
         rtol=1e-4,
       )
       chosen = np.bincount(books.reshape(-1), minlength=3)
-      np.testing.assert_array_equal(chosen, [c.sum() for c in argmax.counts])
+      np.testing.assert_array_equal(chosen, argmax.counts[0])
+      np.testing.assert_array_equal(
+        chosen, [c.sum() for c in argmax.counts[1:]]
+      )
       results.append((argmax.counts, drawn.counts))
     for other in results[1:]:
       for a, b in zip(
@@ -112,6 +127,6 @@ class EvaluatorTest(parameterized.TestCase):
       config.quantizer.draw_in_evaluation = True
       evaluator = evaluate.Evaluator(config, model, devices)
       by_default = evaluator.evaluate(variables, split)
-      np.testing.assert_array_equal(by_default.selection, drawn.selection)
+      np.testing.assert_array_equal(by_default.counts[0], drawn.counts[0])
     # The draw is another choice than the largest probability.
     self.assertFalse(np.array_equal(results[0][0][0], results[0][1][0]))

@@ -4,6 +4,7 @@ Each must be read right or refused in a line, in little time and memory.
 """
 
 import contextlib
+import dataclasses
 import gzip
 import io
 import json
@@ -27,6 +28,7 @@ from experiments import workdir as workdirs
 from experiments.data import celeba
 from experiments.errors import UserError
 from tests.experiments import encoding_test
+from tests.experiments import first_tokens
 from tests.experiments import tokens_test
 from tests.experiments.data import sources
 
@@ -119,15 +121,33 @@ class Fuzzing(parameterized.TestCase):
 @pytest.mark.slow
 class TokensTest(Fuzzing):
   @parameterized.product(
-    structures=[tokens_test.POOL, ((7, 3),)], has_right_hash=[False, True]
+    streams=[tokens_test.POOL, tokens_test.ONE, tokens_test.GRIDS],
+    has_right_hash=[False, True],
   )
-  def test_token_files(self, structures, has_right_hash):
+  def test_token_files(self, streams, has_right_hash):
     path = self.root / "x.tokens"
     tokens_test.write(
-      path,
-      tokens_test.header(structures),
-      tokens_test.chunks(structures),
+      path, tokens_test.header(streams), tokens_test.chunks(streams)
     )
+    self.check(path, has_right_hash)
+
+  @parameterized.product(sizes=[(16, 100, 1), (7,)], has_right_hash=[0, 1])
+  def test_token_files_of_the_first_version(self, sizes, has_right_hash):
+    path = self.root / "x.tokens"
+    fields = dataclasses.asdict(tokens_test.header())
+    for name in ("streams", "version"):
+      del fields[name]
+    chunks = []
+    for names in (["a", "b", "c", "d"], ["e"]):
+      book = self.rng.integers(0, len(sizes), (len(names), 3, 5))
+      indices = [
+        self.rng.integers(0, n, (book == i).sum()) for i, n in enumerate(sizes)
+      ]
+      chunks.append((names, book, indices))
+    first_tokens.write(path, fields, [[n, 2] for n in sizes], chunks)
+    self.check(path, has_right_hash)
+
+  def check(self, path, has_right_hash):
     content = path.read_bytes()
     end = tokens_test.START + int.from_bytes(content[10:14])
     header = json.loads(content[tokens_test.START : end])
@@ -150,14 +170,11 @@ class TokensTest(Fuzzing):
         count = 0
         for chunk in reader:
           count += len(chunk.names)
-          self.assertLen(chunk.indices, len(reader.header.structures))
-          self.assertBetween(
-            chunk.book.min(), 0, len(reader.header.structures) - 1
-          )
-          for values, (size, _) in zip(
-            chunk.indices, reader.header.structures, strict=True
+          for codes, stream in zip(
+            chunk.codes, reader.header.streams, strict=True
           ):
-            self.assertTrue(((0 <= values) & (values < size)).all())
+            in_range = (0 <= codes) & (codes < stream.alphabet)
+            self.assertTrue(in_range.all())
         self.assertEqual(count, reader.header.num_images)
     self.assertGreater(self.outcomes["refused"], 700)
     if has_right_hash:  # some changes are of names, or codes

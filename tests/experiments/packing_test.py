@@ -79,8 +79,8 @@ class SymbolsTest(parameterized.TestCase):
       (content[:10], 100, "cut short"),
       (content[:-1], 100, "cut short"),
       (content[:-4], 100, "cut short"),
-      (content + bytes(4), 100, "does not end"),
-      (content, 99, "does not end"),
+      (content + bytes(4), 100, "do not end"),
+      (content, 99, "do not end"),
       (b"\0" + content[1:], 100, "do not add up"),
       (content[:6] + bytes(8) + content[14:], 100, "."),
     ):

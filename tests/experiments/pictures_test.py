@@ -6,9 +6,12 @@ from absl.testing import parameterized
 import matplotlib.pyplot as plt
 import numpy as np
 
+from adq_jax import Stream
 from experiments import pictures
 
-STRUCTURES = ((16, 4), (32, 2), (64, 1))
+CHOICE = Stream(
+  "book", 3, coding="entropy", labels=("[16,4]", "[32,2]", "[64,1]")
+)
 
 
 class PicturesTest(parameterized.TestCase):
@@ -25,7 +28,7 @@ class PicturesTest(parameterized.TestCase):
     books = rng.integers(0, 3, (4, 2, 2))
     path = self.root / "reconstructions.png"
     pictures.draw_reconstructions(
-      path, originals, 255 - originals, books, STRUCTURES
+      path, originals, 255 - originals, books, CHOICE
     )
     self.assertGreater(path.stat().st_size, 0)
     figure = plt.gcf()
@@ -40,6 +43,12 @@ class PicturesTest(parameterized.TestCase):
       ["[16,4]", "[32,2]", "[64,1]"],
     )
 
+  def test_reconstructions_of_a_model_without_a_choice(self):
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    pictures.draw_reconstructions(self.root / "x.png", images, images)
+    self.assertLen(plt.gcf().axes, 4)
+    self.assertEmpty(plt.gcf().legends)
+
   def test_selection(self):
     lines = [
       {"step": 1, "split": "train", "values": {"selection": [0.2, 0.3, 0.5]}},
@@ -48,7 +57,7 @@ class PicturesTest(parameterized.TestCase):
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (self.root / "metrics.jsonl").write_text(text)
-    pictures.draw_selection(self.root / "selection.png", STRUCTURES)
+    pictures.draw_selection(self.root / "selection.png", CHOICE, True)
     figure = plt.gcf()
     train, validation = figure.axes
     self.assertLen(train.lines, 3)

@@ -6,14 +6,31 @@ import pathlib
 from absl.testing import parameterized
 import numpy as np
 
+from adq_jax import AdaptiveQuantizer
+from adq_jax import Stream
 from experiments import tokens
 from experiments.errors import UserError
+from tests.experiments import first_tokens
 
-POOL = ((16, 4), (100, 2), (1, 3))
+POOL = (
+  Stream("book", 3, coding="entropy"),
+  Stream("index_0", 16),
+  Stream("index_1", 100),
+  Stream("index_2", 1),
+)
+ONE = (Stream("index", 7),)
+# Streams as hierarchical, scalar and residual quantizers have them.
+GRIDS = (Stream("top", 9, stride=2), Stream("bottom", 5))
+LEVELS = tuple(Stream(f"level_{i}", n) for i, n in enumerate((8, 5, 5)))
+DEPTHS = (
+  Stream("depth", 3, coding="entropy"),
+  Stream("level_0", 4),
+  Stream("level_1", 4),
+)
 START = 14  # bytes before the header
 
 
-def header(structures=POOL, **fields):
+def header(streams=POOL, **fields):
   values = {
     "name": "photo_patches",
     "variant": "adaptive",
@@ -23,23 +40,29 @@ def header(structures=POOL, **fields):
     "downsampling": 4,
     "num_images": 5,
   }
-  return tokens.Header(structures=structures, **{**values, **fields})
+  return tokens.Header(streams=streams, **{**values, **fields})
 
 
-def chunks(structures=POOL, height=3, width=5, counts=(4, 1), seed=0):
+def chunks(streams=POOL, height=4, width=6, counts=(4, 1), seed=0):
+  """Codes of images; where there is a choice, each position has one index."""
   rng = np.random.default_rng(seed)
   first = 0
   for n in counts:
-    book = rng.integers(0, len(structures), (n, height, width))
-    yield tokens.Chunk(
-      tuple(f"ä/{first + i}.png" for i in range(n)),
-      book.astype(np.int32),
-      tuple(
-        rng.integers(0, size, (book == i).sum()).astype(np.int32)
-        for i, (size, _) in enumerate(structures)
-      ),
-    )
+    codes = []
+    for k, stream in enumerate(streams):
+      size = n * (height // stream.stride) * (width // stream.stride)
+      if k and streams[0].coding == "entropy":
+        size = (codes[0] == k - 1).sum()
+      codes.append(rng.integers(0, stream.alphabet, size).astype(np.int32))
+    names = tuple(f"ä/{first + i}.png" for i in range(n))
+    yield tokens.Chunk(names, height, width, tuple(codes))
     first += n
+
+
+def fields_of(**fields):
+  """A stream as a header has it."""
+  usual = {"name": "x", "alphabet": 8, "stride": 1, "coding": "fixed"}
+  return usual | fields
 
 
 def write(path, head, written):
@@ -60,17 +83,54 @@ class TokensTest(parameterized.TestCase):
     super().setUp()
     self.path = pathlib.Path(self.create_tempdir()) / "x.tokens"
 
-  @parameterized.parameters((POOL,), (((7, 3),),), (((2**24, 8),),))
-  def test_there_and_back(self, structures):
-    write(self.path, header(structures), chunks(structures))
+  def same(self, found, wanted):
+    self.assertEqual(found.names, wanted.names)
+    self.assertEqual((found.height, found.width), (wanted.height, wanted.width))
+    for a, b in zip(found.codes, wanted.codes, strict=True):
+      np.testing.assert_array_equal(a, b)
+
+  @parameterized.parameters(
+    (POOL,), (ONE,), (GRIDS,), (LEVELS,), (DEPTHS,), ((Stream("x", 2**24),),)
+  )
+  def test_there_and_back(self, *streams):
+    (streams,) = streams
+    write(self.path, header(streams), chunks(streams))
     reader = tokens.Reader(self.path)
-    self.assertEqual(reader.header, header(structures))
+    self.assertEqual(reader.header, header(streams))
     for _ in range(2):  # it can be read again
-      for found, wanted in zip(reader, chunks(structures), strict=True):
-        self.assertEqual(found.names, wanted.names)
-        np.testing.assert_array_equal(found.book, wanted.book)
-        for a, b in zip(found.indices, wanted.indices, strict=True):
-          np.testing.assert_array_equal(a, b)
+      for found, wanted in zip(reader, chunks(streams), strict=True):
+        self.same(found, wanted)
+
+  def test_a_stream_that_has_no_code_at_all(self):
+    streams = (Stream("top", 4), Stream("rest", 3, coding="entropy"))
+    none = np.zeros(0, np.int32)
+    wanted = tokens.Chunk(("a",), 1, 2, (np.array([3, 0]), none))
+    write(self.path, header(streams, num_images=1), [wanted])
+    (found,) = tokens.Reader(self.path)
+    self.same(found, wanted)
+
+  @parameterized.parameters(((16, 100, 1),), ((7,),))
+  def test_files_of_the_first_version(self, sizes):
+    rng = np.random.default_rng(0)
+    fields = dataclasses.asdict(header())
+    for name in ("streams", "version"):
+      del fields[name]
+    book = rng.integers(0, len(sizes), (5, 3, 5)).astype(np.int32)
+    indices = [
+      rng.integers(0, n, (book == i).sum()) for i, n in enumerate(sizes)
+    ]
+    names = [f"{i}.png" for i in range(5)]
+    structures = [[n, 2] for n in sizes]
+    first_tokens.write(self.path, fields, structures, [(names, book, indices)])
+    reader = tokens.Reader(self.path)
+    self.assertEqual(reader.header.version, 1)
+    (chunk,) = reader
+    codes = indices if len(sizes) == 1 else [book.reshape(-1), *indices]
+    self.same(chunk, tokens.Chunk(tuple(names), 3, 5, tuple(codes)))
+    with self.subTest("whose streams had no names"):
+      pool = AdaptiveQuantizer(tuple((n, 2) for n in sizes), 4)
+      self.assertTrue(reader.header.is_of(pool.streams))
+      self.assertFalse(reader.header.is_of(LEVELS))
 
   @parameterized.parameters((5, 12), (5, 5), (1, 100_000))
   def test_fewer_images_than_were_promised(self, count, promised):
@@ -83,7 +143,7 @@ class TokensTest(parameterized.TestCase):
     self.assertEqual(reader.header, header(num_images=count))
     (found,) = reader
     (wanted,) = chunks(counts=(count,))
-    np.testing.assert_array_equal(found.book, wanted.book)
+    self.same(found, wanted)
 
   @parameterized.parameters(np.uint8, np.int8, np.uint16, np.int64, np.uint64)
   def test_codes_of_any_type_of_integers(self, dtype):
@@ -92,41 +152,41 @@ class TokensTest(parameterized.TestCase):
       header(),
       (
         dataclasses.replace(
-          chunk,
-          book=chunk.book.astype(dtype),
-          indices=tuple(index.astype(dtype) for index in chunk.indices),
+          chunk, codes=tuple(codes.astype(dtype) for codes in chunk.codes)
         )
         for chunk in chunks()
       ),
     )
     for found, wanted in zip(tokens.Reader(self.path), chunks(), strict=True):
-      np.testing.assert_array_equal(found.book, wanted.book)
-      for a, b in zip(found.indices, wanted.indices, strict=True):
-        np.testing.assert_array_equal(a, b)
+      self.same(found, wanted)
 
   def test_codes_that_are_none(self):
     (chunk,) = chunks(counts=(2,))
-    for changes, message in (
-      ({"book": chunk.book + 1}, r"not in \[0, 3\)"),
-      ({"book": chunk.book - 1}, r"not in \[0, 3\)"),
-      ({"book": chunk.book.astype(np.float32)}, "must be integers"),
-      ({"indices": tuple(i + 0.5 for i in chunk.indices)}, "must be integers"),
-      ({"indices": tuple(i - 50 for i in chunk.indices)}, r"not in \[0, 16\)"),
+    book, *indices = chunk.codes
+    for codes, message in (
+      ((book + 1, *indices), r"not in \[0, 3\)"),
+      ((book - 1, *indices), r"not in \[0, 3\)"),
+      ((book.astype(np.float32), *indices), "must be integers"),
+      ((book, *(i + 0.5 for i in indices)), "must be integers"),
+      ((book, *(i - 50 for i in indices)), r"not in \[0, 16\)"),
     ):
       with self.assertRaisesRegex(ValueError, message):
-        write(self.path, header(), [dataclasses.replace(chunk, **changes)])
+        write(self.path, header(), [dataclasses.replace(chunk, codes=codes)])
 
   def test_the_bytes_are_those_of_the_description(self):
-    book = np.zeros((1, 1, 2), np.int32)
-    chunk = tokens.Chunk(("a",), book, (np.array([3, 5]),))
-    write(self.path, header(((8, 2),), num_images=1), [chunk])
+    streams = (Stream("index", 8),)
+    chunk = tokens.Chunk(("a",), 1, 2, (np.array([3, 5]),))
+    write(self.path, header(streams, num_images=1), [chunk])
     content = self.path.read_bytes()
-    self.assertEqual(content[:10], b"\x89ADQTOK\n\0\1")
+    self.assertEqual(content[:10], b"\x89ADQTOK\n\0\2")
     end = START + int.from_bytes(content[10:14])
-    self.assertEqual(json.loads(content[START:end])["structures"], [[8, 2]])
-    numbers = np.frombuffer(content[end : end + 20], ">u4").tolist()
-    self.assertEqual(numbers, [5, 1, 2, 0, 2])
-    self.assertEqual(content[end + 20 : -32], b'["a"]' + b"\x74")  # 011 101
+    self.assertEqual(
+      json.loads(content[START:end])["streams"],
+      [{"name": "index", "alphabet": 8, "stride": 1, "coding": "fixed"}],
+    )
+    numbers = np.frombuffer(content[end : end + 16], ">u4").tolist()
+    self.assertEqual(numbers, [5, 1, 2, 2])
+    self.assertEqual(content[end + 16 : -32], b'["a"]' + b"\x74")  # 011 101
     self.assertEqual(content[-32:], hashlib.sha256(content[:-32]).digest())
 
   @parameterized.parameters(
@@ -146,14 +206,18 @@ class TokensTest(parameterized.TestCase):
       for i, (n, _) in enumerate(structures)
     ]
     names = tuple(map(str, range(20)))
-    chunk = tokens.Chunk(names, book.astype(np.int32), tuple(indices))
-    (size,) = write(self.path, header(structures, num_images=20), [chunk])
+    codes = indices if m == 1 else [book.reshape(-1), *indices]
+    chunk = tokens.Chunk(names, 56, 56, tuple(codes))
+    streams = AdaptiveQuantizer(structures, 128).streams
+    (size,) = write(
+      self.path, header(tokens.bare(streams), num_images=20), [chunk]
+    )
     p = np.bincount(book.reshape(-1), minlength=m) / book.size
     bits = np.log2([n for n, _ in structures])
     rate = p @ bits - sum(x * np.log2(x) for x in p if x)
     promised = rate * book.size / 8
     # As the description says; of 1,000 codewords six take 60 bits.
-    beyond = 21 if m == 1 else 24 + 7 * m + 0.001 * book.size / 8
+    beyond = 21 if m == 1 else 28 + 7 * m + 0.001 * book.size / 8
     if structures[0][0] == 1000:
       beyond += (60 / 6 - np.log2(1000)) * book.size / 8
     self.assertLess(size, promised + beyond)
@@ -181,8 +245,8 @@ class TokensTest(parameterized.TestCase):
       self.path.write_bytes(other)
       with self.assertRaisesRegex(UserError, "is no token file; name one"):
         tokens.Reader(self.path)
-    self.path.write_bytes(content[:9] + b"\2" + content[10:])
-    with self.assertRaisesRegex(UserError, "version 2; .* version 1"):
+    self.path.write_bytes(content[:9] + b"\3" + content[10:])
+    with self.assertRaisesRegex(UserError, "version 3; .* versions 1 to 2"):
       tokens.Reader(self.path)
     self.path.unlink()
     with self.assertRaisesRegex(UserError, "cannot be read"):
@@ -204,12 +268,22 @@ class TokensTest(parameterized.TestCase):
     {"num_images": 2**70},
     {"name": "../x"},
     {"model": 3},
-    {"structures": []},
-    {"structures": [[0, 1]]},
-    {"structures": [[2**31, 1]]},
-    {"structures": [[8, 1]] * 257},
-    {"structures": "8x1"},
+    {"streams": []},
+    {"streams": [fields_of(alphabet=0)]},
+    {"streams": [fields_of(alphabet=2**31)]},
+    {"streams": [fields_of(alphabet=257, coding="entropy")]},
+    {"streams": [fields_of(alphabet=True)]},
+    {"streams": [fields_of(stride=0)]},
+    {"streams": [fields_of(stride=1.0)]},
+    {"streams": [fields_of(coding="gzip")]},
+    {"streams": [fields_of(coding=["fixed"])]},
+    {"streams": [fields_of(name="../x")]},
+    {"streams": [fields_of(labels=["a"])]},
+    {"streams": [fields_of()] * 513},
+    {"streams": [8]},
+    {"streams": "8x1"},
     {"surprise": 1},
+    {"version": 1},
     {"name": "x" * 70_000},
   )
   def test_a_wrong_header_with_the_right_hash(self, **change):
@@ -220,8 +294,13 @@ class TokensTest(parameterized.TestCase):
   @parameterized.parameters(
     {"num_images": 4},  # then there is more
     {"num_images": 6},
-    {"structures": [[16, 4], [100, 2]]},
-    {"structures": [[15, 4], [100, 2], [1, 3]]},
+    {"streams": [fields_of(alphabet=16), fields_of(alphabet=100)]},
+    {
+      "streams": [
+        fields_of(alphabet=n, coding="entropy" if n == 3 else "fixed")
+        for n in (3, 15, 100, 1)
+      ]
+    },
     {"downsampling": 60_000},
   )
   def test_a_header_that_does_not_go_with_the_chunks(self, **change):
@@ -247,7 +326,7 @@ class TokensTest(parameterized.TestCase):
       )
       content = self.path.read_bytes()
       old, new = dump(["placeholder"]).encode(), dump([name]).encode()
-      place = content.index(old) - 4 * (4 + len(POOL))
+      place = content.index(old) - 4 * (3 + len(POOL) + 1)
       size = len(new).to_bytes(4)
       content = content[:place] + size + content[place + 4 :].replace(old, new)
       self.path.write_bytes(rehash(content))
@@ -256,19 +335,19 @@ class TokensTest(parameterized.TestCase):
 
   def test_no_absurd_allocation(self):
     # Codebooks of one codeword take no bits at all.
-    structures = ((1, 1),)
-    (chunk,) = chunks(structures, counts=(1,))
-    write(self.path, header(structures, num_images=1), [chunk])
+    streams = (Stream("index", 1),)
+    (chunk,) = chunks(streams, counts=(1,))
+    write(self.path, header(streams, num_images=1), [chunk])
     content = self.path.read_bytes()
-    sides = content.rindex(np.array([3, 5], ">u4").tobytes())
+    sides = content.rindex(np.array([4, 6], ">u4").tobytes())
     for height, width, count in (
-      (2**31, 2**31, 15),
-      (1025, 1024, 15),
+      (2**31, 2**31, 24),
+      (1025, 1024, 24),
       (0, 0, 0),
-      (3, 5, 2**32 - 1),
+      (4, 6, 2**32 - 1),
     ):
-      numbers = np.array([height, width, 0, count], ">u4").tobytes()
-      bad = content[:sides] + numbers + content[sides + 16 :]
+      numbers = np.array([height, width, count], ">u4").tobytes()
+      bad = content[:sides] + numbers + content[sides + 12 :]
       self.path.write_bytes(rehash(bad))
-      with self.assertRaisesRegex(UserError, "pixels|more indices than pos"):
+      with self.assertRaisesRegex(UserError, "pixels|more codes than pos"):
         list(tokens.Reader(self.path))
