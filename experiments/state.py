@@ -29,8 +29,8 @@ class TrainState:
   Attributes:
     step: steps done, int32 `[]`.
     params: the model's parameters.
-    codebook: the model's collection "codebook"; on the host a list of them, if
-      it is sharded.
+    codebook: the model's collection "codebook", empty if it has none; on the
+      host a list of them, if it is sharded.
     opt_state: the optimizer's state.
   """
 
@@ -66,7 +66,7 @@ def create_state(config: ml_collections.ConfigDict, model: VQVAE) -> TrainState:
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=variables["params"],
-      codebook=variables["codebook"],
+      codebook=variables.get("codebook", {}),
       opt_state=create_optimizer(config).init(variables["params"]),
     )
 

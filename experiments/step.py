@@ -57,7 +57,7 @@ def make_train_step(
         rngs=rngs,
         **choice,
       )
-      return result.loss, (result, updated["codebook"])
+      return result.loss, (result, updated.get("codebook", {}))
 
     (loss, (result, codebook)), gradient = jax.value_and_grad(
       compute_loss, has_aux=True
