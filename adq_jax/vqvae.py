@@ -5,6 +5,7 @@ Shapes: B images, H and W their sides, f the downsampling factor.
 
 from collections.abc import Sequence
 from typing import Any
+from typing import ClassVar
 
 import flax
 import flax.linen as nn
@@ -60,6 +61,17 @@ class VQVAE(nn.Module):
   quantization_weight: float = 1.0
   decoder_first_convolution: bool = True
   dtype: networks.Dtype = jnp.float32
+
+  # Those that `decode` reads, as of a `Quantizer`.
+  decoding_fields: ClassVar[tuple[str, ...]] = (
+    "quantizer",
+    "channels",
+    "network",
+    "features",
+    "downsampling",
+    "decoder_first_convolution",
+    "dtype",
+  )
 
   @property
   def streams(self) -> tuple[Stream, ...]:

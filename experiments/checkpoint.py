@@ -14,7 +14,6 @@ import pathlib
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -25,9 +24,6 @@ from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.state import TrainState
 from experiments.workdir import steps_of
-
-# Fields of a config that decide what codes mean, beside the arrays.
-_DECIDING = ("dtype", "model", "quantizer")
 
 
 class DamagedError(Exception):
@@ -61,13 +57,13 @@ class Checkpoint:
       "seconds": self.seconds,
       "mse": self.mse,
       "shards": shards_of(self.state),
-      "arrays": _hashes(self.state),
+      "arrays": array_hashes(self.state),
     }
     if self.run_id:
       known[workdirs.RUN_ID] = self.run_id
     return ocp.args.Composite(
       state=ocp.args.StandardSave(self.state),
-      meta=ocp.args.JsonSave({**known, "sha256": _json_hash(known)}),
+      meta=ocp.args.JsonSave({**known, "sha256": json_hash(known)}),
     )
 
 
@@ -96,13 +92,13 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
     ) as reader:
       known = reader.restore(directory / "meta")
     digest = known.pop("sha256")
-    if digest != _json_hash(known) or known["step"] != step:
+    if digest != json_hash(known) or known["step"] != step:
       raise DamagedError("its description is not as it was saved")
     _check_own(workdir, known)
     template = with_shards(template, known.get("shards"))
     with ocp.StandardCheckpointer(multiprocessing_options=alone) as reader:
       state = reader.restore(directory / "state", template)
-    for name, digest in _hashes(state).items():
+    for name, digest in array_hashes(state).items():
       if digest != known["arrays"].get(name):
         raise DamagedError(f"{name} is not as it was saved")
     # The hash is no signature: somebody may have made another description.
@@ -219,25 +215,8 @@ def with_shards(template: TrainState, num_shards: int | None) -> TrainState:
   return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
 
 
-def identity(
-  config: ml_collections.ConfigDict, variables: Mapping[str, Any]
-) -> str:
-  """Returns the SHA-256, in hexadecimal, of all that codes depend on.
-
-  Args:
-    config: of a run.
-    variables: of its model.
-  """
-  fields = {name: config.to_dict()[name] for name in _DECIDING}
-  return _json_hash({**fields, "arrays": _hashes(variables)})
-
-
-def _path(workdir: pathlib.Path, step: int) -> pathlib.Path:
-  return workdir / workdirs.CHECKPOINTS / str(step)
-
-
-def _hashes(state: Any) -> dict[str, str]:
-  """The SHA-256 of each array: its dtype, shape and bytes, by its name."""
+def array_hashes(state: Any) -> dict[str, str]:
+  """Returns the SHA-256 of each array's dtype, shape and bytes, by its name."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(state)
   hashes = {}
   for path, leaf in leaves:
@@ -249,5 +228,10 @@ def _hashes(state: Any) -> dict[str, str]:
   return hashes
 
 
-def _json_hash(value: Any) -> str:
+def json_hash(value: Any) -> str:
+  """Returns the SHA-256, in hexadecimal, of a value as JSON."""
   return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _path(workdir: pathlib.Path, step: int) -> pathlib.Path:
+  return workdir / workdirs.CHECKPOINTS / str(step)

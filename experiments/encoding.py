@@ -21,6 +21,7 @@ from adq_jax.streams import nominal_rate
 from adq_jax.streams import symbols
 from experiments import augment
 from experiments import checkpoint
+from experiments import model_identity
 from experiments import packing
 from experiments import settings
 from experiments import signals
@@ -82,7 +83,7 @@ def encode(
     name=config.name,
     variant=config.variant,
     step=int(state.step),
-    model=checkpoint.identity(config, state.variables),
+    model=model_identity.compute(config, model, state.variables),
     streams=tokens.bare(model.streams),
     channels=config.data.channels,
     downsampling=factor,
@@ -189,7 +190,9 @@ def decode(
   model, state = load_state(
     config, workdir, header.step if header.step in there else None
   )
-  if header.model != checkpoint.identity(config, state.variables):
+  if not model_identity.matches(
+    header.model, config, workdir, model, state.variables
+  ):
     raise UserError(
       f"token file {path} is of another model, {header.name!r}"
       f" {header.variant!r} at step {header.step}, than {workdir} holds"

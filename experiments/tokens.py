@@ -85,7 +85,7 @@ class Header:
     name: of the data set that the model was trained on.
     variant: of its config.
     step: of its checkpoint.
-    model: what `checkpoint.identity` says of it.
+    model: what `model_identity.compute` says of it.
     streams: of the model, what `bare` leaves of them.
     channels: of the images.
     downsampling: pixels a side that a position stands for.

@@ -6,6 +6,7 @@ Shapes: C features of z, m codebooks, N_i codewords of width D_i in each.
 from collections.abc import Sequence
 import math
 from typing import Any
+from typing import ClassVar
 
 import flax
 import flax.linen as nn
@@ -87,6 +88,13 @@ class AdaptiveQuantizer(base.Quantizer):
   revive_below: float = 0.0
   output_kernel: int = 1
   axis_name: str | None = None
+
+  decoding_fields: ClassVar[tuple[str, ...]] = (
+    "structures",
+    "features",
+    "selection_unit",
+    "output_kernel",
+  )
 
   def __post_init__(self):
     # Tuples, so that the module can be hashed, as jax.jit's static arguments.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from typing import ClassVar
 
 import flax
 import flax.linen as nn
@@ -23,7 +24,13 @@ class Quantizer(nn.Module):
 
   In training a quantizer may be soft.  In evaluation it is hard: its values are
   those of its codes.
+
+  Attributes:
+    decoding_fields: the names of the fields that `decode` reads, so that codes
+      mean something else where these differ; None: all of them.
   """
+
+  decoding_fields: ClassVar[tuple[str, ...] | None] = None
 
   @property
   def streams(self) -> tuple[Stream, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import functools
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -92,6 +93,14 @@ class VectorQuantizer(base.Quantizer):
   output_kernel: int = 1
   axis_name: str | None = None
   shard_codebook: bool = False
+
+  # A shard decodes as the whole codebook does.
+  decoding_fields: ClassVar[tuple[str, ...]] = (
+    "codebook_size",
+    "embedding_dim",
+    "features",
+    "output_kernel",
+  )
 
   @property
   def streams(self) -> tuple[Stream, ...]:

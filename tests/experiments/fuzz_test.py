@@ -265,7 +265,7 @@ class CheckpointsTest(Fuzzing):
     if path.name == "metadata" and isinstance(described, dict):
       # The hash is no signature.
       described.pop("sha256", None)
-      described["sha256"] = checkpoint._json_hash(described)
+      described["sha256"] = checkpoint.json_hash(described)
     return json.dumps(described).encode()
 
   def test_descriptions_and_what_orbax_knows(self):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pathlib
+from unittest import mock
 import zipfile
 
 from absl.testing import parameterized
@@ -11,9 +12,17 @@ from PIL import Image
 
 from experiments import encoding
 from experiments import workdir as workdirs
+from experiments.configs import datasets
 from tests.experiments.old_files import make
 
 _ARCHIVES = sorted(pathlib.Path(make.__file__).parent.glob("version_*/*.zip"))
+
+
+def default_config_of_a_later_version(name, default=datasets.default_config):
+  config = default(name)
+  config.model.of_a_later_version = 1
+  config.quantizer.of_a_later_version = "none"
+  return config
 
 
 class OldFilesTest(parameterized.TestCase):
@@ -24,14 +33,18 @@ class OldFilesTest(parameterized.TestCase):
   @parameterized.named_parameters(
     (f"{path.parent.name}_{path.stem}", path) for path in _ARCHIVES
   )
-  def test_decode_as_then(self, archive):
+  def test_decode_as_then_although_configs_have_more_fields_now(self, archive):
     root = pathlib.Path(self.create_tempdir())
     with zipfile.ZipFile(archive) as files:
       files.extractall(root)
     run, output = root / "run", root / "found"
     self.enter_context(contextlib.redirect_stdout(io.StringIO()))
-    config = workdirs.read_config(run)
-    encoding.decode(config, run, root / "images.tokens", output)
+    with mock.patch.object(
+      datasets, "default_config", default_config_of_a_later_version
+    ):
+      config = workdirs.read_config(run)
+      self.assertEqual(config.quantizer.of_a_later_version, "none")
+      encoding.decode(config, run, root / "images.tokens", output)
     names = [path.name for path in output.iterdir()]
     self.assertLen(names, len(make.SIDES))
     for name in names:

@@ -70,7 +70,9 @@ class ShardedRunTest(parameterized.TestCase):
       self.assertLen(state.codebook, 8)
       shard = state.codebook[3]["quantizer"]
       chex.assert_shape(shard["embedding"], (8, 4))
-      self.assertIn("codebook/3/quantizer/embedding", checkpoint._hashes(state))
+      self.assertIn(
+        "codebook/3/quantizer/embedding", checkpoint.array_hashes(state)
+      )
       with contextlib.redirect_stdout(io.StringIO()) as told:
         checkpoints.verify_run(make_config(), root)
       self.assertIn("checkpoint 4: whole", told.getvalue())

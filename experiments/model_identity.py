@@ -1,0 +1,146 @@
+"""Which model a token file is of.
+
+Only the model that encoded images can decode them, so a token file names it.
+The name is a hash of what decoding reads, and of nothing else: fields and
+arrays that are added later, or that training or encoding alone read, change no
+name, and leave no file without its model.  A field counts where it is not its
+default, so the defaults of fields that decoding reads must stay as they are.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from experiments import checkpoint
+from experiments import files
+from experiments import workdir as workdirs
+
+# Of every Flax module; they say where it is, not what it does.
+_OF_FLAX = ("parent", "name")
+# Earlier versions of this program hashed all arrays and these fields of a
+# config, with the defaults of fields that the run did not have yet.  That list
+# is closed: fields that come now are in no such hash.
+_HASHED_BEFORE = ("dtype", "model", "quantizer")
+_ADDED_BEFORE = (("shard_codebook", False), ("entropy_weight", 0.0))
+
+
+def compute(
+  config: ml_collections.ConfigDict, model: nn.Module, variables: Any
+) -> str:
+  """Returns the SHA-256, in hexadecimal, of what decoding reads.
+
+  These are the class of the model, the fields that its `decode` reads where
+  they are not the default, and the arrays that it reads.  The same holds for
+  modules within it.  The encoder is not among them: images do not depend on
+  where their codes come from.
+
+  Args:
+    config: of the run, whose images are encoded to learn the shapes of codes.
+    model: of the run.
+    variables: of the model.
+  """
+  arrays = checkpoint.array_hashes(_arrays_read(config, model, variables))
+  return checkpoint.json_hash({"model": _plain(model), "arrays": arrays})
+
+
+def matches(
+  identity: str,
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  model: nn.Module,
+  variables: Any,
+) -> bool:
+  """Returns whether a token file's identity is that of a run's model.
+
+  Args:
+    identity: that the file has, from this version or an earlier one.
+    config: of the run.
+    workdir: of the run.
+    model: of the run.
+    variables: of the model.
+  """
+  if identity == compute(config, model, variables):
+    return True
+  stored = files.read_json(workdir / workdirs.CONFIG)
+  return identity in _computed_before(stored, variables)
+
+
+def _arrays_read(
+  config: ml_collections.ConfigDict, model: nn.Module, variables: Any
+) -> dict[str, Any]:
+  """Returns the arrays that `decode` computes with, by name."""
+  size = config.data.image_size
+  images = jax.ShapeDtypeStruct((1, size, size, model.channels), jnp.float32)
+  encode, decode = (
+    functools.partial(model.apply, method=method)
+    for method in ("encode", "decode")
+  )
+  codes = jax.eval_shape(encode, variables, images)
+  traced = jax.make_jaxpr(decode)(variables, codes).jaxpr
+  read = {id(x) for equation in traced.eqns for x in equation.invars}
+  leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+    # The inputs after them are the codes.
+    for (path, leaf), x in zip(leaves, traced.invars, strict=False)
+    if id(x) in read
+  }
+
+
+def _plain(value: Any) -> Any:
+  """Returns what JSON can say of a module, or of a value of its fields.
+
+  A class without `decoding_fields` has all of its fields: which of them
+  decoding reads is not known.
+  """
+  if dataclasses.is_dataclass(value):
+    names = getattr(value, "decoding_fields", None)
+    fields = {
+      field.name: _plain(getattr(value, field.name))
+      for field in dataclasses.fields(value)
+      if field.name not in _OF_FLAX
+      and (names is None or field.name in names)
+      and not _is_default(field, getattr(value, field.name))
+    }
+    return {"class": type(value).__name__, **fields}
+  if isinstance(value, Mapping):
+    return {str(name): _plain(each) for name, each in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(each) for each in value]
+  if value is None or isinstance(value, bool | int | float | str):
+    return value
+  return jnp.dtype(value).name
+
+
+def _is_default(field: dataclasses.Field, value: Any) -> bool:
+  default = field.default
+  if field.default_factory is not dataclasses.MISSING:
+    default = field.default_factory()
+  is_given = default is not dataclasses.MISSING
+  return is_given and _plain(value) == _plain(default)
+
+
+def _computed_before(
+  stored: Mapping[str, Any], variables: Any
+) -> Iterator[str]:
+  """Yields the identities that earlier versions gave to a model.
+
+  Args:
+    stored: the run's config.json.
+    variables: of the model.
+  """
+  fields = {name: stored[name] for name in _HASHED_BEFORE if name in stored}
+  fields["arrays"] = checkpoint.array_hashes(variables)
+  yield checkpoint.json_hash(fields)
+  for name, default in _ADDED_BEFORE:
+    quantizer = {name: default, **fields.get("quantizer", {})}
+    fields = {**fields, "quantizer": quantizer}
+    yield checkpoint.json_hash(fields)
