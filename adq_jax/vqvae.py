@@ -105,12 +105,19 @@ class VQVAE(nn.Module):
 
   @nn.nowrap
   def check(self) -> None:
-    """Raises a ValueError if a field does not fit, of the quantizer too."""
-    self._check_own()
-    self.quantizer.check()
+    """Raises a ValueError if a field of its own does not fit."""
+    checks.check_count("channels", self.channels)
+    checks.check_count("features", self.features, 4)
+    checks.check_count("downsampling", self.downsampling, 2)
+    checks.check_choice("network", self.network, tuple(networks.BLOCKS))
+    factor = self.downsampling
+    if factor & (factor - 1):
+      raise ValueError(
+        f"downsampling is {factor}; it must be a power of two, 2 or more"
+      )
 
   def setup(self):
-    self._check_own()
+    self.check()
     common = {
       "network": self.network,
       "features": self.features,
@@ -123,18 +130,6 @@ class VQVAE(nn.Module):
       first_convolution=self.decoder_first_convolution,
       **common,
     )
-
-  @nn.nowrap
-  def _check_own(self) -> None:
-    checks.check_count("channels", self.channels)
-    checks.check_count("features", self.features, 4)
-    checks.check_count("downsampling", self.downsampling, 2)
-    checks.check_choice("network", self.network, tuple(networks.BLOCKS))
-    factor = self.downsampling
-    if factor & (factor - 1):
-      raise ValueError(
-        f"downsampling is {factor}; it must be a power of two, 2 or more"
-      )
 
   def __call__(
     self,

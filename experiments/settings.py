@@ -1,6 +1,8 @@
 """Checks a config and builds what it describes."""
 
+from collections.abc import Sequence
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +11,9 @@ import optax
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import codebook_structures
-from adq_jax import selection
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
 from adq_jax.metrics import GAP_KINDS
-from adq_jax.networks import BLOCKS
-from adq_jax.quantizers.vector import UPDATES
 from experiments import fields
 from experiments import nonfinite
 from experiments.errors import UserError
@@ -25,14 +24,7 @@ _CHOICES = {
   "temperature": ("linear", "constant"),
   "dtype": tuple(_DTYPES),
   "on_nonfinite": nonfinite.CHOICES,
-  "model.network": tuple(BLOCKS),
-  "quantizer.kind": ("adaptive", "fixed"),
   "gradient_gap": GAP_KINDS,
-  "quantizer.selection": selection.SELECTIONS,
-  "quantizer.selection_unit": selection.UNITS,
-  "quantizer.selection_logits": selection.LOGITS,
-  "quantizer.update_rule": UPDATES,
-  "quantizer.codebook_init": ("normal", "data"),
 }
 _MINIMA = {
   "seed": 0,
@@ -47,19 +39,13 @@ _MINIMA = {
   "gradient_gap_every": 0,
   "max_skipped": 0,
   "rate_examples": 0,
-  "model.features": 4,
   "model.downsampling": 2,
   "model.quantization_weight": 0,
-  "quantizer.num_heads": 1,
-  "quantizer.rate_weight": 0,
-  "quantizer.entropy_weight": 0,
-  "quantizer.output_kernel": 1,
-  "quantizer.commitment_cost": 0,
-  "quantizer.revive_below": 0,
   "data.image_size": 1,
   "data.channels": 1,
   "data.paper_batch_size": 1,
 }
+_CONFIG_NAMES = {"update": "update_rule"}  # of the library's fields
 _NOT_NEGATIVE = ("memory_budget_gib", "resize_to")  # data fields of some sets
 # JAX counts and indexes in int32.
 _LARGEST = 2**31 - 1
@@ -77,7 +63,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     UserError: for the first field that cannot work.
   """
   fields.check_types(config)
-  for field, choices in _CHOICES.items():
+  choices_of = _CHOICES | {"quantizer.kind": tuple(_QUANTIZERS)}
+  for field, choices in choices_of.items():
     if _get(config, field) not in choices:
       raise _error(config, field, f"one of {', '.join(choices)}")
   _check_ranges(config)
@@ -93,50 +80,20 @@ def check(config: ml_collections.ConfigDict) -> None:
         field,
         f"a multiple of config.steps_per_call, {config.steps_per_call}",
       )
-  if not 0 <= config.quantizer.decay < 1:
-    raise _error(config, "quantizer.decay", "in [0, 1)")
-  factor = config.model.downsampling
-  if factor & (factor - 1):
-    raise _error(config, "model.downsampling", "a power of two")
-  if config.data.image_size % factor:
-    raise _error(
-      config,
-      "data.image_size",
-      f"a multiple of config.model.downsampling, {factor}",
-    )
-  if config.model.features % config.quantizer.num_heads:
-    raise _error(
-      config,
-      "quantizer.num_heads",
-      f"a divisor of config.model.features, {config.model.features}",
-    )
-  quantizer = config.quantizer
-  for field, needed in selection.WEIGHTS_OF.items():
-    if quantizer[field] and quantizer.selection != needed:
-      raise _error(
-        config,
-        f"quantizer.{field}",
-        f"0 unless config.quantizer.selection is {needed}",
-      )
-  if quantizer.output_kernel % 2 == 0:
-    raise _error(config, "quantizer.output_kernel", "an odd number")
-  if quantizer.update_rule != "ema" and (
-    quantizer.codebook_init == "data" or quantizer.revive_below > 0
-  ):
-    raise _error(
-      config,
-      "quantizer.update_rule",
-      "ema where codebook_init is data or revive_below is above 0",
-    )
-  if quantizer.shard_codebook and (
-    quantizer.kind != "fixed" or quantizer.update_rule == "gradient"
-  ):
+  if config.quantizer.shard_codebook and config.quantizer.kind != "fixed":
     raise _error(
       config,
       "quantizer.shard_codebook",
-      "False where the quantizer is not fixed or its update_rule is gradient",
+      "False where config.quantizer.kind is not fixed",
     )
   _check_structures(config)
+  _check_model(config)
+  if config.data.image_size % config.model.downsampling:
+    raise _error(
+      config,
+      "data.image_size",
+      f"a multiple of config.model.downsampling, {config.model.downsampling}",
+    )
   _check_memory(config)
 
 
@@ -151,11 +108,6 @@ def check_batch(config: ml_collections.ConfigDict, num_images: int) -> None:
       "batch_size",
       f"at most {num_images}, the training images of {config.name}",
     )
-
-
-def sharded_size(config: ml_collections.ConfigDict) -> int:
-  """Returns how many codewords devices share out; 0 where each has all."""
-  return structures(config)[0][0] if config.quantizer.shard_codebook else 0
 
 
 def structures(
@@ -189,33 +141,7 @@ def create_model(
     axis_name: the mapped axis over which training batches are spread, and a
       sharded codebook; without it that is whole.
   """
-  common = {
-    "features": config.model.features,
-    "commitment_cost": config.quantizer.commitment_cost,
-    "decay": config.quantizer.decay,
-    "update": config.quantizer.update_rule,
-    "codebook_init": config.quantizer.codebook_init,
-    "revive_below": config.quantizer.revive_below,
-    "output_kernel": config.quantizer.output_kernel,
-    "axis_name": axis_name,
-  }
-  if config.quantizer.kind == "adaptive":
-    quantizer = AdaptiveQuantizer(
-      structures(config),
-      selection=config.quantizer.selection,
-      rate_weight=config.quantizer.rate_weight,
-      entropy_weight=config.quantizer.entropy_weight,
-      selection_unit=config.quantizer.selection_unit,
-      selection_logits=config.quantizer.selection_logits,
-      num_heads=config.quantizer.num_heads,
-      **common,
-    )
-  else:
-    quantizer = VectorQuantizer(
-      *structures(config)[0],
-      shard_codebook=config.quantizer.shard_codebook and axis_name is not None,
-      **common,
-    )
+  quantizer = _QUANTIZERS[config.quantizer.kind](config, axis_name)
   return VQVAE(
     quantizer=quantizer,
     channels=config.data.channels,
@@ -226,6 +152,62 @@ def create_model(
     decoder_first_convolution=config.model.decoder_first_convolution,
     dtype=_DTYPES[config.dtype],
   )
+
+
+def _adaptive(
+  config: ml_collections.ConfigDict, axis_name: str | None
+) -> AdaptiveQuantizer:
+  return AdaptiveQuantizer(
+    structures(config),
+    **_common(config, axis_name),
+    **_of_config(config, _OF_CHOICE),
+  )
+
+
+def _fixed(
+  config: ml_collections.ConfigDict, axis_name: str | None
+) -> VectorQuantizer:
+  return VectorQuantizer(
+    *structures(config)[0],
+    **_common(config, axis_name),
+    shard_codebook=config.quantizer.shard_codebook and axis_name is not None,
+  )
+
+
+def _common(
+  config: ml_collections.ConfigDict, axis_name: str | None
+) -> dict[str, Any]:
+  """What all quantizers with codebooks take."""
+  return {
+    "features": config.model.features,
+    "update": config.quantizer.update_rule,
+    "axis_name": axis_name,
+    **_of_config(config, _OF_CODEBOOKS),
+  }
+
+
+def _of_config(
+  config: ml_collections.ConfigDict, names: Sequence[str]
+) -> dict[str, Any]:
+  return {name: config.quantizer[name] for name in names}
+
+
+_OF_CODEBOOKS = (
+  "commitment_cost",
+  "decay",
+  "codebook_init",
+  "revive_below",
+  "output_kernel",
+)
+_OF_CHOICE = (
+  "selection",
+  "rate_weight",
+  "entropy_weight",
+  "selection_unit",
+  "selection_logits",
+  "num_heads",
+)
+_QUANTIZERS = {"adaptive": _adaptive, "fixed": _fixed}
 
 
 def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
@@ -260,6 +242,18 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
       raise _error(config, field, f"at most {largest}")
 
 
+def _check_model(config: ml_collections.ConfigDict) -> None:
+  """Raises a UserError if the library refuses a field."""
+  model = create_model(config, "devices")
+  for name, part in (("model", model), ("quantizer", model.quantizer)):
+    try:
+      part.check()
+    except ValueError as error:
+      field, _, rest = str(error).partition(" ")
+      field = _CONFIG_NAMES.get(field, field)
+      raise UserError(f"config.{name}.{field} {rest}") from error
+
+
 def _check_memory(config: ml_collections.ConfigDict) -> None:
   """Raises a UserError for a model or a batch that exceeds this machine.
 
@@ -282,7 +276,10 @@ def _check_memory(config: ml_collections.ConfigDict) -> None:
     # In float32, with the sums of their points.
     (
       ("quantizer.structures" if is_given else "quantizer.capacity",),
-      codewords * 4 * 2 // (processes if sharded_size(config) else 1),
+      codewords
+      * 4
+      * 2
+      // (processes if config.quantizer.shard_codebook else 1),
     ),
   ):
     if needed > memory:

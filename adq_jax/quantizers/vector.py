@@ -516,20 +516,20 @@ class VectorQuantizer(base.Quantizer):
     checks.check_choice("codebook_init", self.codebook_init, ("normal", "data"))
     if self.shard_codebook and self.axis_name is None:
       raise ValueError(
-        "shard_codebook needs axis_name, the mapped axis of the devices that"
-        " hold the shards; it is None"
+        "shard_codebook is True; it must be False without axis_name, the mapped"
+        " axis of the devices that hold the shards"
       )
     if self.shard_codebook and self.update == "gradient":
       raise ValueError(
-        'shard_codebook is True, which update="gradient" does not allow; use'
+        'shard_codebook is True; it must be False with update="gradient"; use'
         ' update="ema"'
       )
     if self.update != "ema" and (
       self.codebook_init == "data" or self.revive_below > 0
     ):
       raise ValueError(
-        'codebook_init="data" and revive_below place codewords, which'
-        f' update="{self.update}" does not allow; use update="ema"'
+        f'update is {self.update!r}; it must be "ema" where'
+        ' codebook_init="data" or revive_below above 0 place codewords'
       )
 
 

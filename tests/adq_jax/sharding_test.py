@@ -313,8 +313,11 @@ class ShardsTest(parameterized.TestCase):
 
 class ErrorsTest(parameterized.TestCase):
   @parameterized.parameters(
-    ({}, "shard_codebook needs axis_name"),
-    ({"axis_name": "d", "update": "gradient"}, 'update="gradient" does not'),
+    ({}, "shard_codebook is True.*without axis_name"),
+    (
+      {"axis_name": "d", "update": "gradient"},
+      'must be False with update="gradient"',
+    ),
   )
   def test_fields(self, fields, message):
     quantizer = VectorQuantizer(8, 3, shard_codebook=True, **fields)

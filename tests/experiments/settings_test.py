@@ -136,7 +136,7 @@ class CheckTest(parameterized.TestCase):
   @parameterized.parameters(
     ("data.image_size", 30, "a multiple of config.model.downsampling, 4"),
     ("model.downsampling", 3, "a power of two"),
-    ("model.network", "vit", "one of cnn, cnn_resnet, cnn_inception"),
+    ("model.network", "vit", "one of 'cnn', 'cnn_resnet', 'cnn_inception'"),
     ("dtype", "float16", "one of float32, bfloat16"),
     ("batch_size", 0, "at least 1"),
     ("num_steps", 0, "at least 1"),
@@ -148,9 +148,9 @@ class CheckTest(parameterized.TestCase):
     ("temperature", "high", "one of linear, constant"),
     ("name", "imagenet", "one of mnist, fashion_mnist, cifar10"),
     ("quantizer.decay", 1.0, r"in \[0, 1\)"),
-    ("quantizer.num_heads", 3, "a divisor of config.model.features"),
+    ("quantizer.num_heads", 3, "it must divide the 64 features"),
     ("quantizer.entropy_weight", -1, "at least 0"),
-    ("quantizer.rate_weight", 0.1, "0 unless .*selection is distortion"),
+    ("quantizer.rate_weight", 0.1, "0 unless that is 'distortion'"),
     ("quantizer.capacity", 1000, "a multiple of 16"),
     ("quantizer.structures", ((64, 128),), "N > D"),
     ("quantizer.structures", (512, 128), "pairs of integers"),
@@ -210,7 +210,7 @@ class CheckTest(parameterized.TestCase):
   def test_the_choice_by_distortion_has_no_entropy(self):
     config = photo_patches.get_config("improved")
     config.quantizer.entropy_weight = 0.1
-    with self.assertRaisesRegex(UserError, "0 unless .*selection is attention"):
+    with self.assertRaisesRegex(UserError, "0 unless that is 'attention'"):
       settings.check(config)
 
   def test_a_fixed_quantizer_has_one_codebook(self):

@@ -258,9 +258,9 @@ class ErrorsTest(parameterized.TestCase):
     ({"revive_below": -1.0}, "revive_below is -1.0"),
     ({"update": "adam"}, "update is 'adam'"),
     ({"codebook_init": "zeros"}, "codebook_init is 'zeros'"),
-    ({"update": "gradient", "revive_below": 0.1}, "does not allow"),
-    ({"update": "gradient", "codebook_init": "data"}, "does not allow"),
-    ({"update": "smoothed_ema", "revive_below": 0.1}, "does not allow"),
+    ({"update": "gradient", "revive_below": 0.1}, 'it must be "ema" where'),
+    ({"update": "gradient", "codebook_init": "data"}, 'it must be "ema" where'),
+    ({"update": "smoothed_ema", "revive_below": 0.1}, 'it must be "ema" where'),
     ({"output_kernel": 3}, "output_kernel is 3; without features"),
     ({"output_kernel": 2, "features": 4}, "output_kernel is 2.*odd"),
   )
