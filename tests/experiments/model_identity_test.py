@@ -110,7 +110,8 @@ class FieldsTest(parameterized.TestCase):
 
   def test_a_quantizer_that_names_no_fields_has_all_of_them(self):
     def of(levels):
-      return identity(toys.create_model(tiny.config(), levels=levels))
+      quantizer = toys.FSQ(8, levels=levels)
+      return identity(adq_jax.VQVAE(quantizer, 3, "cnn", 8))
 
     self.assertEqual(of((3, 5)), of((3, 5)))
     self.assertNotEqual(of((3, 5)), of((5, 3)))

@@ -55,13 +55,19 @@ class Toy(base.Quantizer):
 
 
 class FSQ(Toy):
-  """Finite scalar quantization: a few levels for each of three numbers.
+  """Finite scalar quantization: a few levels for each of a few numbers.
 
-  Its codes are int32 `[..., 3]`, and one group.
+  Its codes are int32 `[..., n]`, and one group.
+
+  Attributes:
+    levels: how many of each of the n numbers, all odd.
   """
 
-  levels = (3, 5, 7)
-  width = 3
+  levels: tuple[int, ...] = (3, 5, 7)
+
+  @property
+  def width(self):
+    return len(self.levels)
 
   @property
   def streams(self):
