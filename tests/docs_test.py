@@ -31,3 +31,8 @@ class DocsTest(parameterized.TestCase):
     self.assertTrue(jnp.isfinite(names["result"].loss))
     self.assertEqual(names["result"].metrics["nonfinite_points"], 0)
     np.testing.assert_array_equal(names["mask"][3], False)
+
+  def test_architecture(self):
+    names = run_page("architecture.md")
+    self.assertLen(names["quantizer"].streams, 3)
+    self.assertEqual(names["is_sent"].shape, (2, 4, 4))
