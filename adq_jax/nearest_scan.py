@@ -62,12 +62,14 @@ def search_blocked(points: jax.Array, codewords: jax.Array) -> jax.Array:
 
 
 def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
-  """The same, by products, where their rounding leaves no doubt.
+  """Searches by matrix products, and decides close cases by differences.
 
-  In float32, |c|^2 / 2 - z.c is off by no more than e (|z|^2 + |c|^2), with
-  e = 2 (D + 5) 2^-24.  What comes from c is taken off beforehand, so that a
-  codeword far away raises nobody's doubt; |c| of the nearest one, with which
-  that has to be made good, is at most |z| and its distance together.
+  Matrix products are fast, but they lose precision.  In float32 a score
+  |c|^2 / 2 - z.c is off by no more than e (|z|^2 + |c|^2), with
+  e = 2 (D + 5) 2^-24.  Subtracting e |c|^2 from each score beforehand makes it
+  a lower bound, up to e |z|^2, so that a distant codeword cannot raise doubt.
+  The upper bound of the nearest codeword's score adds 2 e |c|^2 again, where
+  |c| is at most |z| plus its distance.
   """
   num_points, dim = points.shape
   is_usable = jnp.isfinite(jnp.square(codewords).sum(axis=1, keepdims=True))

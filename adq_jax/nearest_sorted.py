@@ -73,7 +73,10 @@ def search(points: jax.Array, codes: SortedCodes) -> jax.Array:
 
 
 def search_unsorted(points: jax.Array, codewords: jax.Array) -> jax.Array:
-  """The same for codewords `[N, 1]` in any order: sorts the points instead."""
+  """Finds the nearest of unsorted codewords `[N, 1]` for each point.
+
+  It sorts the points instead of the codewords.
+  """
   order = jnp.argsort(points[:, 0])
   values = points[order, 0]
   nearest = nearer(values, _neighbours(values, codewords))

@@ -148,7 +148,7 @@ def _scattered_sums(
 def _sorted_sums(
   points: jax.Array, codes: jax.Array, codebook_size: int
 ) -> jax.Array:
-  """The same, in an order that depends on the codes alone."""
+  """Sums the points of each code in an order that the codes alone decide."""
   order = jnp.argsort(codes)
   codes, points = codes[order], points[order]
   begins = jnp.diff(codes, prepend=jnp.int32(-1)) > 0

@@ -90,7 +90,7 @@ class Checkpoints:
     Raises:
       UserError: if this or the checkpoint before cannot be written.
     """
-    # Until the save before has put into the trash what it does not keep.
+    # The previous save moves the checkpoints that it discards to the trash.
     self.wait()
     self._empty_trash()
     # Copies: the next step may write where the background still reads.

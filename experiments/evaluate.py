@@ -237,7 +237,7 @@ def _counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
 
 
 def _shard_counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
-  """The same where each device is to have its shard's, `[N / n]`."""
+  """Counts over all devices; each gets its shard's counts, `[N / n]`."""
   size //= jax.lax.axis_size(AXIS)
   index, mask = sharding.gather((index.reshape(-1), mask.reshape(-1)), AXIS)
   return code_counts(

@@ -78,7 +78,7 @@ def create_on_devices(
   model: VQVAE,
   devices: Sequence[jax.Device],
 ) -> TrainState:
-  """Returns the same on devices.
+  """Returns the state before the first step, on devices.
 
   No device makes more of a sharded codebook than its part.
   """
