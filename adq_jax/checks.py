@@ -83,6 +83,17 @@ def check_axis(name: str, axis_name: str | None) -> None:
     ) from error
 
 
+def check_axis_name(name: str, value: Any) -> None:
+  """Raises a ValueError unless `value` may name a mapped axis, or is None."""
+  names = value if isinstance(value, tuple) else (value,)
+  is_name = names and all(isinstance(part, str) for part in names)
+  if value is not None and not is_name:
+    raise ValueError(
+      f"{name} is {_described(value)}; it must be the name of a mapped axis, or"
+      " None for one device"
+    )
+
+
 def check_bool(name: str, value: Any) -> None:
   """Raises a ValueError unless `value` is True or False, and not traced."""
   if not isinstance(value, (bool, np.bool_)):

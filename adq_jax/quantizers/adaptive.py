@@ -64,8 +64,8 @@ class AdaptiveQuantizer(base.Quantizer):
       loss where `"attention"` chooses, so that it does not settle on one
       codebook.
     selection_unit: what makes one choice: a `"position"`; or `"channels"`, as
-      the authors' code does, for z `[B, H, W, C]`: C neighbours in the memory
-      of `[B, C, H, W]`, so that every position mixes codebooks.
+      the authors' code does, for z `[..., H, W, C]`: C neighbours in the memory
+      of `[..., C, H, W]`, so that every position mixes codebooks.
     selection_logits: what Gumbel noise is added to: `"log_weights"` of the
       attention; or `"weights"`, as the authors' code does.
     num_heads: heads of the attention that chooses, a divisor of C.
@@ -120,6 +120,11 @@ class AdaptiveQuantizer(base.Quantizer):
   def draws(self) -> bool:
     """Whether the choice may be drawn: not where `"distortion"` makes it."""
     return self.selection == "attention"
+
+  @property
+  def spatial_axes(self) -> int:
+    """2 where `all_indices`; else 0."""
+    return 2 if self.all_indices else 0
 
   @property
   def all_indices(self) -> bool:
@@ -231,7 +236,7 @@ class AdaptiveQuantizer(base.Quantizer):
     """Quantizes z with every codebook and keeps what each point chose.
 
     Args:
-      z: floating `[..., C]`; `[B, H, W, C]` where `all_indices`.
+      z: floating `[..., C]`; `[..., H, W, C]` where `all_indices`.
       train: whether to update the collection `"codebook"`.
       temperature: tau of the Gumbel-Softmax; it scales the selector's
         gradient, not the choice.
@@ -443,7 +448,7 @@ class AdaptiveQuantizer(base.Quantizer):
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
     why = "the quantizer's features"
-    min_rank = 4 if self.all_indices else 1
+    min_rank = 1 + self.spatial_axes
     base.check_inputs(z, mask, self.features, why, min_rank=min_rank)
 
   def _logits(self, z: jax.Array) -> jax.Array:

@@ -48,6 +48,17 @@ class Quantizer(nn.Module):
     return 0
 
   @property
+  def spatial_axes(self) -> int:
+    """How many of the axes before the last one a position's values come from.
+
+    0 where every position stands for itself, so that z may have any leading
+    axes: points `[T, C]`, sound `[B, T, C]`, video `[B, T, H, W, C]`.  2 where
+    positions of an image have to do with each other: z is `[..., H, W, C]`, and
+    all before are images.  (So `[B, T, C]` would be taken for one image.)
+    """
+    return 0
+
+  @property
   def axis_name(self) -> str | None:
     """The mapped axis over which a training batch is spread; None: one device.
 

@@ -112,6 +112,11 @@ class VectorQuantizer(base.Quantizer):
     """N, where `shard_codebook`; else 0."""
     return self.codebook_size if self.shard_codebook else 0
 
+  @property
+  def spatial_axes(self) -> int:
+    """2 with an `output_kernel` above 1, which looks at neighbours; else 0."""
+    return 0 if self.output_kernel == 1 else 2
+
   @nn.nowrap
   def to_streams(self, codes: jax.Array) -> tuple[jax.Array, ...]:
     """Returns the codes, int32."""
@@ -487,7 +492,7 @@ class VectorQuantizer(base.Quantizer):
       mask,
       self._width,
       f"the quantizer's {name}",
-      min_rank=1 if self.output_kernel == 1 else 3,
+      min_rank=1 + self.spatial_axes,
     )
 
   @nn.nowrap
@@ -514,6 +519,8 @@ class VectorQuantizer(base.Quantizer):
       )
     checks.check_choice("update", self.update, UPDATES)
     checks.check_choice("codebook_init", self.codebook_init, ("normal", "data"))
+    checks.check_axis_name("axis_name", self.axis_name)
+    checks.check_choice("shard_codebook", self.shard_codebook, (False, True))
     if self.shard_codebook and self.axis_name is None:
       raise ValueError(
         "shard_codebook is True; it must be False without axis_name, the mapped"
