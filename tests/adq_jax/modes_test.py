@@ -31,7 +31,6 @@ def strict():
 
 MODES = {"x64": lambda: jax.enable_x64(True), "strict": strict}
 METHODS = ("auto", "blocked", "screened", "cells", "pallas", "dense")
-FAST = ("projected", "placed", "attention")
 
 
 def everything(quantizer, z, mask):
@@ -54,18 +53,9 @@ def everything(quantizer, z, mask):
 
 
 class ModesTest(parameterized.TestCase):
-  @parameterized.product(name=FAST, mode=list(MODES))
-  def test_quantizers_do_as_without(self, name, mode):
-    self.check(name, mode)
-
-  @parameterized.product(
-    name=[name for name in QUANTIZERS if name not in FAST], mode=list(MODES)
-  )
+  @parameterized.product(name=list(QUANTIZERS), mode=list(MODES))
   @pytest.mark.slow
-  def test_all_others_too(self, name, mode):
-    self.check(name, mode)
-
-  def check(self, name, mode):
+  def test_quantizers_do_as_without(self, name, mode):
     quantizer = QUANTIZERS[name]
     z, mask = make(quantizer), MASK
     expected = everything(quantizer, z, mask)

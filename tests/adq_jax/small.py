@@ -1,7 +1,9 @@
-"""A small quantizer of every kind, and a step of training with it."""
+"""Small quantizers, and a step of training with one."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
@@ -20,6 +22,12 @@ QUANTIZERS = {
   "channels": AdaptiveQuantizer(_POOL, features=4, selection_unit="channels"),
 }
 MASK = jnp.ones((3, 4, 4)).at[1].set(0)  # of whole images
+RNGS = {"gumbel": jax.random.key(2), "codebook": jax.random.key(3)}
+
+
+def bits(tree):
+  """Floats as integers: equal to the bit, also -0.0 and NaN."""
+  return jax.tree.map(lambda x: np.asarray(x, np.float32).view(np.int32), tree)
 
 
 def make(quantizer):
@@ -33,9 +41,14 @@ def make_variables(quantizer, z):
   return jax.jit(quantizer.init)(keys, z)
 
 
-def train(quantizer, variables, z, mask=None):
-  """Returns the gradients of parameters and z, the result, and what is next."""
-  weights = jax.random.normal(jax.random.key(6), z.shape, jnp.float32)
+def train(quantizer, variables, z, mask=None, weights=None, example_index=None):
+  """Returns the gradients of parameters and z, the result, and what is next.
+
+  The loss that has these gradients is the quantizer's and the mean of weights
+  times values.
+  """
+  if weights is None:
+    weights = jax.random.normal(jax.random.key(6), z.shape, jnp.float32)
 
   def loss(params, z):
     result, state = quantizer.apply(
@@ -43,8 +56,9 @@ def train(quantizer, variables, z, mask=None):
       z,
       train=True,
       mask=mask,
-      mutable=["codebook"],
-      rngs={"gumbel": jax.random.key(2), "codebook": jax.random.key(3)},
+      example_index=example_index,
+      mutable=nn.DenyList("params"),
+      rngs=RNGS,
     )
     return result.loss + (result.values * weights).mean(), (result, state)
 

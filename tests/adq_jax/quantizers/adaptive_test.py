@@ -32,13 +32,9 @@ def log_pi(quantizer, variables, z):
 
 class AdaptiveQuantizerTest(parameterized.TestCase):
   @parameterized.parameters(
-    {"update": "ema"},
     {"update": "gradient"},
     {"update": "smoothed_ema"},
-    {"output_kernel": 3},
-    {"selection_unit": "channels"},
     {"selection_unit": "channels", "output_kernel": 3},
-    {"selection": "distortion"},
     {"selection": "distortion", "output_kernel": 3},
   )
   def test_decoded_codes_are_the_evaluation_output(self, **fields):
@@ -66,13 +62,6 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
       expected = quantizer.apply(variables, z).codes
     self.assertEqual(set(np.asarray(codes.book).reshape(-1).tolist()), {book})
     chex.assert_trees_all_equal(codes, expected)
-
-  def test_a_draw_decodes_too(self):
-    quantizer, variables, z = make()
-    result = drawn(quantizer, variables, z)
-    chex.assert_trees_all_equal(
-      quantizer.apply(variables, result.codes, method="decode"), result.values
-    )
 
   def test_points_get_what_their_codebook_makes_of_them(self):
     quantizer, variables, z = make()
@@ -201,11 +190,6 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
       expected = 0.5 * codebook_size + 0.5 * 32  # 32 points
       chex.assert_trees_all_close(size.sum(), expected, rtol=1e-5)
 
-  def test_evaluation_mutates_nothing(self):
-    quantizer, variables, z = make(codebook_init="data", revive_below=0.5)
-    _, after = quantizer.apply(variables, z, mutable=["codebook"])
-    chex.assert_trees_all_equal(after["codebook"], variables["codebook"])
-
   def test_metrics(self):
     quantizer, variables, z = make()
     mask = jnp.ones((2, 4, 4)).at[1, 2:].set(0)
@@ -228,38 +212,8 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
       chex.assert_shape(result.metrics[name], (3,))
 
   @pytest.mark.slow
-  def test_noise_belongs_to_the_example(self):
-    quantizer, variables, z = make((6, 4, 4))
-    book = drawn(quantizer, variables, z).codes.book
-    order = jnp.array([4, 2, 0])
-    some = drawn(quantizer, variables, z[order], example_index=order)
-    chex.assert_trees_all_equal(some.codes.book, book[order])
-    other = drawn(quantizer, variables, z, key=1).codes.book
-    self.assertTrue((other != book).any())
-
-  @parameterized.parameters(((),), ((3,),), ((0, 2),))
-  def test_any_leading_shape(self, shape):
-    quantizer, variables, _ = make()
-    z = jnp.ones((*shape, 6))
-    result = drawn(quantizer, variables, z)
-    chex.assert_equal_shape([result.values, z])
-    chex.assert_shape([result.codes.book, result.codes.index], shape)
-
-  def test_half_precision(self):
-    quantizer, variables, z = make()
-    result = quantizer.apply(variables, z.astype(jnp.bfloat16))
-    chex.assert_type(result.values, jnp.bfloat16)
-    chex.assert_type(result.loss, jnp.float32)
-    values = quantizer.apply(variables, result.codes, method="decode")
-    chex.assert_trees_all_equal(values.astype(jnp.bfloat16), result.values)
-
-  @parameterized.parameters(
-    {},
-    {"codebook_init": "data", "revive_below": 0.5},
-    {"entropy_weight": 0.5},
-  )
-  def test_eight_devices_equal_one(self, **fields):
-    one, variables, z = make((16, 4), **fields)
+  def test_eight_devices_place_codewords_as_one_does(self):
+    one, variables, z = make((16, 4), codebook_init="data", revive_below=0.5)
     many = one.clone(axis_name="devices")
     rngs = {"gumbel": jax.random.key(4), "codebook": jax.random.key(5)}
 

@@ -58,33 +58,12 @@ class VectorQuantizerTest(parameterized.TestCase):
     chex.assert_trees_all_equal(result.codes, nearest_codes(z, embedding))
     chex.assert_trees_all_equal(result.values, embedding[result.codes])
 
-  @parameterized.product(
-    update=UPDATES, features=(None, 5), dtype=(jnp.float32, jnp.bfloat16)
-  )
-  def test_decoded_codes_are_the_evaluation_output(
-    self, update, features, dtype
-  ):
-    quantizer, variables, z = make(features, update=update)
-    z = z.astype(dtype)
-    result = quantizer.apply(variables, z)
-    codes = quantizer.apply(variables, z, method="encode")
-    chex.assert_trees_all_equal(codes, result.codes)
-    values = quantizer.apply(variables, codes, method="decode")
-    chex.assert_type(values, jnp.float32)
-    chex.assert_trees_all_equal(values.astype(dtype), result.values)
-
   def test_a_code_out_of_range_decodes_to_nan(self):
     quantizer, variables, _ = make()
     values = quantizer.apply(variables, jnp.array([-1, 9, 10]), method="decode")
     chex.assert_trees_all_equal(
       jnp.isnan(values).all(axis=-1), jnp.array([True, False, True])
     )
-
-  @parameterized.product(update=UPDATES, features=(None, 5))
-  def test_evaluation_mutates_nothing(self, update, features):
-    quantizer, variables, z = make(features, update=update)
-    _, after = quantizer.apply(variables, z, mutable=["codebook"])
-    chex.assert_trees_all_equal(after["codebook"], variables["codebook"])
 
   def test_training_quantizes_with_the_old_codewords(self):
     quantizer, variables, z = make()
@@ -175,31 +154,6 @@ class VectorQuantizerTest(parameterized.TestCase):
       after["codebook"], {"cluster_size": 0.9 + 0.1 * counts}, rtol=1e-5
     )
 
-  @parameterized.parameters(
-    ("ema", "normal"), ("ema", "data"), ("gradient", "normal")
-  )
-  def test_padding_counts_nowhere(self, update, codebook_init):
-    quantizer, variables, z = make(
-      update=update, codebook_init=codebook_init, shape=(8,)
-    )
-    mask = jnp.array([1.0] * 6 + [0.0] * 2)
-    padded = z.at[6:].set(jnp.nan)
-    expected, state = train(quantizer, variables, z[:6])
-    result, padded_state = train(quantizer, variables, padded, mask=mask)
-    if codebook_init == "normal":
-      chex.assert_trees_all_close(padded_state, state, rtol=1e-6)
-      chex.assert_trees_all_close(result.loss, expected.loss, rtol=1e-6)
-      chex.assert_trees_all_close(result.metrics, expected.metrics, rtol=1e-6)
-    chex.assert_tree_all_finite((padded_state, result.loss, result.metrics))
-
-  @parameterized.parameters(*UPDATES)
-  def test_an_empty_batch(self, update):
-    quantizer, variables, z = make(5, update=update)
-    result, after = train(quantizer, variables, z[:0])
-    chex.assert_shape(result.values, (0, 4, 4, 5))
-    self.assertEqual(result.loss, 0)
-    chex.assert_tree_all_finite(after)
-
   def test_metrics_of_the_batch(self):
     quantizer, variables, _ = make(shape=(4,))
     codewords = variables["codebook"]["embedding"]
@@ -208,12 +162,6 @@ class VectorQuantizerTest(parameterized.TestCase):
     self.assertEqual(metrics["quantization_error"], 0)
     chex.assert_trees_all_close(metrics["perplexity"], 2**1.5, rtol=1e-6)
     chex.assert_trees_all_close(metrics["usage"], 0.3, rtol=1e-6)
-
-  def test_half_precision_leaves_state_and_loss_in_float32(self):
-    quantizer, variables, z = make(5)
-    result, after = train(quantizer, variables, z.astype(jnp.bfloat16))
-    chex.assert_type(result.values, jnp.bfloat16)
-    chex.assert_type([result.loss, after["codebook"]["embedding"]], jnp.float32)
 
   def test_data_initialization_happens_at_the_first_training_step(self):
     quantizer, variables, z = make(codebook_init="data", decay=0.0)
@@ -284,17 +232,13 @@ class ErrorsTest(parameterized.TestCase):
 
 
 class DevicesTest(parameterized.TestCase):
-  @parameterized.parameters(
-    ({}, False),
-    ({"update": "gradient"}, True),
-    ({"codebook_init": "data", "revive_below": 0.5}, True),
-  )
-  def test_eight_devices_equal_one(self, fields, masked):
+  def test_eight_devices_place_codewords_as_one_does(self):
     z = jax.random.normal(jax.random.key(2), (3, 16, 4, 5))
-    mask = jnp.ones((3, 16, 4))
-    if masked:  # unevenly over devices
-      mask = mask.at[:, 9:].set(0)
-    one = VectorQuantizer(40, 3, features=5, **fields)
+    # Unevenly over devices.
+    mask = jnp.ones((3, 16, 4)).at[:, 9:].set(0)
+    one = VectorQuantizer(
+      40, 3, features=5, codebook_init="data", revive_below=0.5
+    )
     many = one.clone(axis_name="devices")
     variables = one.init(KEYS, z[0])
 

@@ -1,0 +1,544 @@
+"""What every quantizer keeps: a new one adds a row to `CASES`.
+
+Each test is a property of all quantizers; numbers of one have test files of
+their own.  Tests of a case share what is compiled of it.
+"""
+
+import dataclasses
+import math
+import re
+
+import chex
+import flax.linen as nn
+import jax
+from jax import export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adq_jax import AdaptiveQuantizer
+from adq_jax import VectorQuantizer
+from tests.adq_jax.quantizers.subject import Case
+from tests.adq_jax.quantizers.subject import GRID
+from tests.adq_jax.quantizers.subject import STATE
+from tests.adq_jax.quantizers.subject import Subject
+from tests.adq_jax.small import bits
+from tests.adq_jax.small import make_variables
+from tests.adq_jax.small import RNGS
+from tests.adq_jax.small import train
+
+_POOL = ((20, 3), (12, 2))
+CASES = {
+  "vector": Case(VectorQuantizer(20, 3), width=3),
+  "vector_3x3": Case(VectorQuantizer(20, 3, features=4, output_kernel=3)),
+  "vector_gradient": Case(
+    VectorQuantizer(20, 3, features=4, update="gradient")
+  ),
+  "vector_smoothed": Case(
+    VectorQuantizer(20, 3, features=4, update="smoothed_ema")
+  ),
+  "vector_placed": Case(
+    VectorQuantizer(20, 3, features=4, codebook_init="data", revive_below=0.5)
+  ),
+  "attention": Case(AdaptiveQuantizer(_POOL, 4, entropy_weight=0.1)),
+  "attention_3x3": Case(AdaptiveQuantizer(_POOL, 4, output_kernel=3)),
+  "distortion": Case(
+    AdaptiveQuantizer(_POOL, 4, selection="distortion", rate_weight=0.1)
+  ),
+  "channels": Case(AdaptiveQuantizer(_POOL, 4, selection_unit="channels")),
+}
+GARBAGE = (np.nan, np.inf, -np.inf, 3e38, 1e6)
+
+
+# Pytest puts the tests of a case together, so that it is compiled once.
+@pytest.fixture(name="subject", scope="module", params=CASES)
+def make_subject(request):
+  return Subject(CASES[request.param])
+
+
+def test_evaluation_gives_what_its_codes_decode_to(subject):
+  z = subject.z.at[0, 0, 0].set(np.nan).at[2, 1, 0, 0].set(np.inf)
+  z = z.at[2, 2, 2].set(-np.inf).at[0, 3, 3].set(3e38)
+  negative = jax.tree.map(
+    lambda x: x * jnp.where(x < 0, -0.0, 1.0) if x.ndim else x, subject.state()
+  )
+  *_, trained = subject.trained(subject.z)
+  for variables in (
+    subject.variables,
+    trained,
+    {**subject.variables, **negative},
+  ):
+    result, _ = subject.evaluate(variables, z)
+    codes = subject.encode(variables, z)
+    chex.assert_trees_all_equal(codes, result.codes)
+    values = subject.decode(variables, codes)
+    chex.assert_tree_all_finite(values)
+    chex.assert_trees_all_equal(bits(values), bits(result.values))
+
+
+def test_half_precision_goes_in_and_out_and_is_float32_inside(subject):
+  z = subject.z.astype(jnp.bfloat16)
+  result, _ = subject.evaluate(subject.variables, z)
+  wide, _ = subject.evaluate(subject.variables, z.astype(jnp.float32))
+  expected = wide.replace(values=wide.values.astype(jnp.bfloat16))
+  chex.assert_trees_all_equal_dtypes(result, expected)
+  chex.assert_trees_all_equal(result, expected)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_training_in_half_precision_keeps_its_state_in_float32(subject, dtype):
+  result, after = subject.trace_step(subject.z.astype(dtype))
+  chex.assert_type(result.values, dtype)
+  chex.assert_type([result.loss, *result.metrics.values()], jnp.float32)
+  chex.assert_trees_all_equal_dtypes(after, subject.state())
+
+
+def test_evaluation_changes_nothing(subject):
+  for variables in (subject.variables, subject.padded[-1]):
+    _, after = subject.evaluate(variables, subject.z)
+    chex.assert_trees_all_equal(after, subject.state(variables))
+
+
+def test_streams_are_in_range_and_on_their_grid(subject):
+  quantizer = subject.quantizer
+  codes = subject.encode(subject.variables, subject.z)
+  values = quantizer.to_streams(codes)
+  assert len(values) == len(quantizer.streams)
+  names = [stream.name for stream in quantizer.streams]
+  assert len(set(names)) == len(names)
+  for stream, value in zip(quantizer.streams, values, strict=True):
+    chex.assert_type(value, jnp.int32)
+    batch, *sides = GRID
+    chex.assert_shape(value, (batch, *(s // stream.stride for s in sides)))
+    assert 0 <= value.min() < value.max() < stream.alphabet
+  # A point of no value has a code like any other.
+  codes = subject.encode(subject.variables, subject.z * np.nan)
+  for stream, value in zip(
+    quantizer.streams, quantizer.to_streams(codes), strict=True
+  ):
+    assert 0 <= value.min() and value.max() < stream.alphabet
+
+
+def test_streams_give_back_codes_that_decode_alike(subject):
+  quantizer = subject.quantizer
+  result, _ = subject.evaluate(subject.variables, subject.z)
+  values = quantizer.to_streams(result.codes)
+  again = quantizer.from_streams(values)
+  chex.assert_trees_all_equal_shapes_and_dtypes(again, result.codes)
+  decoded = subject.decode(subject.variables, again)
+  chex.assert_trees_all_equal(bits(decoded), bits(result.values))
+  chex.assert_trees_all_equal(quantizer.to_streams(again), values)
+
+
+def test_what_is_not_sent_is_zero_and_not_needed(subject):
+  quantizer = subject.quantizer
+  result, _ = subject.evaluate(subject.variables, subject.z)
+  values = quantizer.to_streams(result.codes)
+  rng = np.random.default_rng(0)
+  others = [
+    jnp.asarray(rng.integers(0, s.alphabet, v.shape), jnp.int32)
+    for s, v in zip(quantizer.streams, values, strict=True)
+  ]
+  filled = []
+  for k, (value, other) in enumerate(zip(values, others, strict=True)):
+    is_sent = quantizer.sent(k, values[:k])
+    if is_sent is None:
+      filled.append(value)
+      continue
+    chex.assert_type(is_sent, bool)
+    chex.assert_trees_all_equal(value, jnp.where(is_sent, value, 0))
+    filled.append(jnp.where(is_sent, value, other))
+    # Later streams, where they are known, have no say.
+    chex.assert_trees_all_equal(
+      quantizer.sent(k, (*values[:k], *others[k:])), is_sent
+    )
+  codes = quantizer.from_streams(filled)
+  decoded = subject.decode(subject.variables, codes)
+  chex.assert_trees_all_equal(bits(decoded), bits(result.values))
+
+
+def test_a_draw_decodes_and_belongs_to_its_example(subject):
+  quantizer, variables = subject.quantizer, subject.variables
+
+  def evaluate(z, example_index, rngs):
+    return quantizer.apply(
+      variables, z, draw=True, example_index=example_index, rngs=rngs
+    )
+
+  index = jnp.arange(len(subject.z), dtype=jnp.int32)
+  if not quantizer.draws:  # nor needs an rng stream
+    drawn, hard = (
+      re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(function)(subject.z)))
+      for function in (
+        lambda z: evaluate(z, index, {}),
+        lambda z: quantizer.apply(variables, z),
+      )
+    )
+    assert drawn == hard
+    return
+  evaluate = jax.jit(evaluate)
+  result = evaluate(subject.z, index, RNGS)
+  decoded = subject.decode(variables, result.codes)
+  chex.assert_trees_all_equal(bits(decoded), bits(result.values))
+  order = index[::-1]
+  chex.assert_trees_all_equal(
+    evaluate(subject.z[order], order, RNGS).codes,
+    jax.tree.map(lambda x: x[order], result.codes),
+  )
+  other = evaluate(subject.z, index + len(index), RNGS)
+  assert (other.values != result.values).any()
+  with pytest.raises(ValueError, match='rng stream "[a-z]+" is missing'):
+    jax.eval_shape(lambda z: evaluate(z, index, {}), subject.z)
+
+
+def test_what_training_misses_is_named(subject):
+  for name in subject.state():
+    with pytest.raises(ValueError, match=rf'mutable=\["{name}"\]'):
+      subject.trace_step(subject.z, mutable=False)
+  for name, message in subject.missed.items():
+    assert f'rng stream "{name}" is missing' in message
+  if subject.quantizer.draws:
+    assert subject.missed
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_what_padding_holds_reaches_nothing(subject, garbage):
+  found = subject.trained(subject.with_padding(garbage), subject.mask)
+  gradient, result, after = found
+  chex.assert_tree_all_finite(found)
+  chex.assert_trees_all_equal(bits(found), bits(subject.padded))
+  assert result.metrics["nonfinite_points"] == 0
+  assert (gradient[1][~subject.mask] == 0).all()
+  assert (gradient[1][subject.mask] != 0).any()
+
+
+def test_a_step_is_that_of_the_real_points(subject):
+  if "codebook" in subject.missed:
+    pytest.skip("what is placed depends on how many points there are")
+  real = subject.real
+  share = len(real) / len(subject.mask)
+  (gradient, z_gradient), result, after = subject.step(
+    subject.variables,
+    subject.z[real],
+    # Of another dtype, which says the same.
+    jnp.ones((len(real), *GRID[1:]), jnp.float32),
+    subject.weights[real] * share,
+    real.astype(np.int32),
+  )
+  (padded, z_padded), expected, state = subject.padded
+  chex.assert_trees_all_close(
+    (gradient, z_gradient, result.loss, result.metrics, result.values, after),
+    (
+      padded,
+      z_padded[real],
+      expected.loss,
+      expected.metrics,
+      expected.values[real],
+      state,
+    ),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
+def test_a_point_that_is_not_finite_counts_as_padding(subject, garbage):
+  broken = subject.z.at[0, 2, 1, 1].set(garbage).at[2, 0, 0, 0].set(garbage)
+  mask = subject.mask.at[0, 2, 1].set(False).at[2, 0, 0].set(False)
+  found = subject.trained(broken, subject.mask)
+  expected = subject.trained(broken, mask)
+  chex.assert_tree_all_finite(found)
+  assert found[1].metrics.pop("nonfinite_points") == 2
+  assert expected[1].metrics.pop("nonfinite_points") == 0
+  chex.assert_trees_all_equal(bits(found), bits(expected))
+
+
+def test_points_that_are_not_finite_do_no_harm_over_many_steps(subject):
+  variables = subject.variables
+  for i in range(4):
+    z = (subject.z + i).at[i % 3, i].set(np.nan if i % 2 else np.inf)
+    _, result, variables = subject.trained(z, variables=variables)
+    chex.assert_tree_all_finite((variables, result))
+    assert result.metrics["nonfinite_points"] == 4
+
+
+def test_a_batch_of_nothing_finite(subject):
+  found = subject.trained(subject.z * np.nan, subject.mask)
+  chex.assert_tree_all_finite(found)
+  gradient, result, _ = found
+  assert result.metrics["nonfinite_points"] == subject.mask.sum()
+  assert (gradient[1] == 0).all()
+
+
+def test_gradients_are_finite_where_points_are_hard(subject):
+  codes = subject.encode(subject.variables, subject.z)
+  for z in (
+    jnp.zeros_like(subject.z),
+    jnp.broadcast_to(subject.z[0, 0, 0], subject.z.shape),
+    subject.decode(subject.variables, codes),
+    subject.z * 1e6,
+    subject.z * 1e-30,
+  ):
+    chex.assert_tree_all_finite(subject.trained(z))
+
+
+def test_eight_devices_equal_one_and_each_other(subject):
+  many = dataclasses.replace(subject.quantizer, axis_name="devices")
+  z = subject.z.at[0, 2, 1, 1].set(np.nan)
+
+  def shards(x):
+    return x.reshape(8, -1, *x.shape[1:])
+
+  (gradient, z_gradient), result, after = jax.pmap(
+    lambda *args: train(many, subject.variables, *args), "devices"
+  )(shards(z), shards(subject.mask), shards(subject.weights))
+  replicas = result.metrics, result.statistics, after
+  for device in range(1, 8):
+    chex.assert_trees_all_equal(
+      *(jax.tree.map(lambda x, i=i: bits(x[i]), replicas) for i in (0, device))
+    )
+  (one, z_one), expected, state = subject.trained(z, subject.mask)
+  chex.assert_trees_all_equal(
+    jax.tree.map(lambda x: x.reshape(8, *x.shape[2:]), result.codes),
+    expected.codes,
+  )
+  metrics, statistics, after = jax.tree.map(lambda x: x[0], replicas)
+  chex.assert_trees_all_close(
+    (
+      metrics,
+      statistics,
+      after,
+      result.loss.mean(),
+      jax.tree.map(lambda x: x.mean(axis=0), gradient),
+      z_gradient.reshape(z.shape) / 8,
+      result.values.reshape(z.shape),
+    ),
+    (
+      expected.metrics,
+      expected.statistics,
+      state,
+      expected.loss,
+      one,
+      z_one,
+      expected.values,
+    ),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+
+def test_settings_of_jax_change_nothing(subject):
+  quantizer = subject.quantizer
+
+  def all_else(z):
+    variables = make_variables(quantizer, z)
+    codes = quantizer.apply(variables, z, method="encode")
+    decoded = quantizer.apply(variables, codes, method="decode")
+    return variables, quantizer.apply(variables, z), codes, decoded
+
+  expected = jax.eval_shape(all_else, subject.z)
+  with (
+    jax.enable_x64(True),
+    jax.debug_nans(True),
+    jax.numpy_dtype_promotion("strict"),
+    jax.numpy_rank_promotion("raise"),
+  ):
+    trained = subject.trained(subject.with_padding(0.0), subject.mask)
+    found = jax.eval_shape(all_else, subject.z)
+  chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
+  chex.assert_trees_all_equal_shapes_and_dtypes(trained, subject.padded)
+  chex.assert_trees_all_close(trained, subject.padded, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "shape", [(), (128,), (8, 16), (2, 4, 4, 4), (0, 2, 4, 4)]
+)
+def test_any_leading_axes(subject, shape):
+  quantizer, variables = subject.quantizer, subject.variables
+  points = subject.z.reshape(-1, subject.z.shape[-1])
+  z = points[: math.prod(shape)].reshape(*shape, points.shape[-1])
+
+  def everything(z):
+    result = quantizer.apply(variables, z, draw=True, rngs=RNGS)
+    codes = quantizer.apply(variables, z, method="encode")
+    return result, codes, quantizer.apply(variables, codes, method="decode")
+
+  if len(shape) < quantizer.spatial_axes:  # no image
+    with pytest.raises(ValueError, match="z has shape"):
+      quantizer.apply(variables, z)
+    return
+  found, codes, decoded = jax.eval_shape(everything, z)
+  chex.assert_trees_all_equal_shapes_and_dtypes(codes, found.codes)
+  chex.assert_shape([decoded, found.values], z.shape)
+  if shape != ((2, 4, 4, 4) if quantizer.spatial_axes else (128,)):
+    return  # one of them is computed, too
+  result, _ = subject.evaluate(variables, z)
+  expected, _ = subject.evaluate(variables, subject.z)
+  chex.assert_trees_all_equal_shapes_and_dtypes(result, found)
+  chex.assert_trees_all_close(
+    jax.tree.map(lambda x: x.reshape(-1), result),
+    jax.tree.map(lambda x: x.reshape(-1), expected),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
+def test_a_batch_of_none(subject):
+  z, index = subject.z[:0], jnp.zeros(0, jnp.int32)
+  _, result, after = subject.step(
+    subject.variables, z, subject.mask[:0], z, index
+  )
+  chex.assert_shape(result.values, z.shape)
+  chex.assert_tree_all_finite((result, after))
+  assert result.loss == 0
+  codes = subject.encode(subject.variables, z)
+  chex.assert_trees_all_equal_shapes_and_dtypes(codes, result.codes)
+  chex.assert_shape(subject.decode(subject.variables, codes), z.shape)
+
+
+def test_it_vmaps_over_models_and_batches(subject):
+  quantizer = subject.quantizer
+  models = [subject.variables, subject.padded[-1]]
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *models)
+  z = jnp.stack([subject.z, -subject.z])
+
+  def encode_and_decode(variables, z):
+    codes = quantizer.apply(variables, z, method="encode")
+    return codes, quantizer.apply(variables, codes, method="decode")
+
+  codes, values = jax.jit(jax.vmap(encode_and_decode))(stacked, z)
+  for i, variables in enumerate(models):
+    expected, _ = subject.evaluate(variables, z[i])
+    chex.assert_trees_all_close(
+      jax.tree.map(lambda x, i=i: x[i], (codes, values)),
+      (expected.codes, expected.values),
+      rtol=1e-5,
+      atol=1e-6,
+    )
+  found = jax.eval_shape(jax.vmap(quantizer.apply), stacked, z)
+  chex.assert_trees_all_equal_shapes_and_dtypes(found.codes, codes)
+  chex.assert_shape(found.values, z.shape)
+
+
+def _step(quantizer, z):
+  """For Flax's transformations: training, and what is to be compared of it."""
+  result = quantizer(z, train=True)
+  return result.loss, result.values
+
+
+def test_flax_vmaps_it(subject):
+  stacked = jax.tree.map(lambda x: jnp.stack([x, x]), subject.variables)
+  z = subject.stacked
+  lifted = nn.vmap(
+    _step,
+    variable_axes={True: 0},
+    split_rngs={True: False},
+  )
+  (loss, values), after = jax.jit(
+    lambda v, z: subject.quantizer.apply(
+      v, z, method=lifted, mutable=STATE, rngs=RNGS
+    )
+  )(stacked, z)
+  for i in range(2):
+    _, result, state = subject.trained(z[i])
+    chex.assert_trees_all_close(
+      jax.tree.map(lambda x, i=i: x[i], (loss, values, after)),
+      (result.loss, result.values, subject.state(state)),
+      rtol=1e-4,
+      atol=1e-5,
+    )
+
+
+def test_flax_scans_it_and_forgets_what_gradients_can_compute_again(subject):
+  lifted = nn.scan(
+    lambda quantizer, carry, z: (carry, nn.remat(_step)(quantizer, z)),
+    variable_broadcast="params",
+    variable_carry=STATE,
+    split_rngs={True: False},
+  )
+  zs = subject.stacked
+
+  def loss(params, z):
+    (_, (losses, values)), state = subject.quantizer.apply(
+      {**subject.variables, "params": params},
+      (),
+      z,
+      method=lifted,
+      mutable=STATE,
+      rngs=RNGS,
+    )
+    total = losses.sum() + 2 * (values * subject.weights).mean()
+    return total, (losses, values, state)
+
+  twice = jax.grad(loss, (0, 1), has_aux=True)
+  params = subject.variables.get("params", {})
+  if subject.missed:  # a scan draws random numbers of its own
+    gradients, (*_, after) = jax.eval_shape(twice, params, zs)
+    chex.assert_trees_all_equal_shapes_and_dtypes(
+      (gradients, after), ((params, zs), subject.state())
+    )
+    return
+  (gradient, z_gradients), (losses, values, after) = jax.jit(twice)(params, zs)
+  total, variables = jax.tree.map(jnp.zeros_like, gradient), subject.variables
+  for i, z in enumerate(zs):
+    (own, z_gradient), result, variables = subject.trained(
+      z, variables=variables
+    )
+    total = jax.tree.map(jnp.add, total, own)
+    chex.assert_trees_all_close(
+      (losses[i], values[i], z_gradients[i]),
+      (result.loss, result.values, z_gradient),
+      rtol=1e-4,
+      atol=1e-5,
+    )
+  chex.assert_trees_all_close(
+    (gradient, after), (total, subject.state(variables)), rtol=1e-4, atol=1e-5
+  )
+
+
+def test_encode_and_decode_are_exported(subject):
+  codes = subject.encode(subject.variables, subject.z)
+  for function, argument in (
+    (subject.encode, subject.z),
+    (subject.decode, codes),
+  ):
+    exported = export.export(function)(subject.variables, argument)
+    chex.assert_trees_all_equal(
+      exported.call(subject.variables, argument),
+      function(subject.variables, argument),
+    )
+
+
+def test_a_step_is_traced_once(subject):
+  *_, variables = subject.trained(subject.z)
+  before = subject.traces.copy()
+  subject.trained(subject.z + 1, subject.mask, variables)
+  assert subject.traces == before
+
+
+def test_unbound_it_says_what_it_is(subject):
+  quantizer = subject.quantizer
+  quantizer.check()
+  hash(quantizer)
+  assert quantizer == quantizer.copy()
+  assert quantizer.axis_name is None
+  assert quantizer.sharded_size == 0
+  assert quantizer.draws in (False, True)
+  assert quantizer.spatial_axes in (0, 2)
+  fields = {field.name for field in dataclasses.fields(quantizer)}
+  assert fields.issuperset(quantizer.decoding_fields or ())
+
+
+def test_check_refuses_by_name(subject):
+  for field in dataclasses.fields(subject.quantizer):
+    if field.name in ("parent", "name"):
+      continue
+    for bad in (-1.5, "?!", ()):
+      try:
+        subject.quantizer.clone(**{field.name: bad}).check()
+      except ValueError as error:
+        assert field.name in str(error)
+        assert "\n" not in str(error)
+        break
+    else:
+      pytest.fail(f"nothing was refused for {field.name}")
