@@ -1,7 +1,7 @@
 """What tables there are, and the variants in their rows."""
 
+from experiments import notation
 from experiments import paper
-from experiments import style
 from experiments.configs.variants import fixed_structure
 
 TITLES = {
@@ -75,7 +75,7 @@ def row_name(table: int, variant: str) -> str:
     return _OWN_NAMES[table][variant]
   structure = fixed_structure(variant)
   if structure:
-    return style.structure_name(structure)
+    return notation.structure_name(structure)
   if table != 3:
     return "Adaptive codebook"
   for letter, prefix in (("W", "w_"), ("alpha", "alpha_"), ("beta", "beta_")):

@@ -11,6 +11,7 @@ import numpy as np
 
 from adq_jax import optimal_codebook_size
 from experiments import cells as cells_lib
+from experiments import notation
 from experiments import paper
 from experiments import rate_distortion
 from experiments import settings
@@ -96,7 +97,7 @@ def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
       known = {v: value for v, value in known.items() if np.isfinite(value)}
       if known:
         variant = min(known, key=known.get)
-        label = style.structure_name(fixed_structure(variant))
+        label = notation.structure_name(fixed_structure(variant))
         shown[f"{role}: {label}"] = runs[variant][0]
     if "adaptive" in runs:
       shown["adaptive"] = runs["adaptive"][0]
@@ -179,7 +180,7 @@ def usage(runs: Runs) -> plt.Figure:
   ended = cells_lib.ended(runs)
   bars = {
     "fixed": {
-      style.structure_name(fixed_structure(variant)): cells_lib.mean(
+      notation.structure_name(fixed_structure(variant)): cells_lib.mean(
         cells, "usage"
       )
       for variant, cells in fixed(ended).items()
@@ -241,7 +242,7 @@ def _plot_fixed(
     ax.plot(
       steps[shown],
       values[shown],
-      label=style.structure_name(fixed_structure(variant)),
+      label=notation.structure_name(fixed_structure(variant)),
       **style.line(list(paper.TABLE_1).index(variant), int(shown.sum())),
     )
 
@@ -249,7 +250,7 @@ def _plot_fixed(
 def _fixed_lines(axes: Sequence[plt.Axes]) -> list[plt.Line2D]:
   """One line for each structure that some panel shows, by falling D."""
   lines = {line.get_label(): line for ax in axes for line in ax.get_lines()}
-  names = [style.structure_name(fixed_structure(v)) for v in paper.TABLE_1]
+  names = [notation.structure_name(fixed_structure(v)) for v in paper.TABLE_1]
   return [lines[name] for name in names if name in lines]
 
 
@@ -260,7 +261,7 @@ def _legend_beside(figure: plt.Figure, lines: Sequence[plt.Line2D]) -> None:
 
 
 def _pool(cell: Cell) -> list[str]:
-  return [style.structure_name(s) for s in settings.structures(cell.config)]
+  return [notation.structure_name(s) for s in settings.structures(cell.config)]
 
 
 def _final_gap(cells: Sequence[Cell]) -> float:

@@ -15,9 +15,9 @@ from experiments import augment
 from experiments import data
 from experiments import files
 from experiments import hosts
+from experiments import notation
 from experiments import pictures
 from experiments import settings
-from experiments import style
 from experiments import workdir as workdirs
 from experiments.checkpoints import read_state
 from experiments.data.split import Split
@@ -290,7 +290,7 @@ def _rates(summary: Mapping[str, Any]) -> list[str]:
   if "codebooks" in summary:
     lines.append("  codebook      chosen   codewords used")
     rows = [
-      (style.structure_name(book["structure"]), book["selection"], book)
+      (notation.structure_name(book["structure"]), book["selection"], book)
       for book in summary["codebooks"]
     ]
   else:

@@ -1,7 +1,6 @@
 """How all figures look: readable in print and for the colour-blind."""
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 import pathlib
 from typing import Any
 
@@ -44,11 +43,6 @@ def line(index: int, num_points: int) -> dict[str, Any]:
     "markevery": (index % 4, max(num_points // 8, 1)),
     "linewidth": 1.3,
   }
-
-
-def structure_name(structure: Sequence[int]) -> str:
-  """Returns the paper's notation, "[512,128]"."""
-  return f"[{structure[0]},{structure[1]}]"
 
 
 def label_points(

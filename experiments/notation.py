@@ -1,0 +1,8 @@
+"""How tables, figures and texts write things."""
+
+from collections.abc import Sequence
+
+
+def structure_name(structure: Sequence[int]) -> str:
+  """Returns the paper's notation of a codebook, "[512,128]"."""
+  return f"[{structure[0]},{structure[1]}]"
