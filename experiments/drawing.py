@@ -99,7 +99,7 @@ class _Drawing:
   def make_tables(self, dataset: str) -> list[str]:
     """Writes the tables of a data set, and returns them in Markdown."""
     tables, shown = [], set()
-    for table in contents.TITLES:
+    for table in contents.TABLES:
       try:
         rows = rendering.make_rows(self._root, dataset, table, seeds=(0,))
       except UserError as error:

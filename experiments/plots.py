@@ -18,7 +18,7 @@ from experiments import settings
 from experiments import style
 from experiments.cells import Cell
 from experiments.cells import Runs
-from experiments.configs.variants import fixed_structure
+from experiments.configs import variants
 from experiments.errors import one_line
 from experiments.errors import UserError
 
@@ -34,12 +34,12 @@ def fixed(runs: Runs) -> dict[str, Sequence[Cell]]:
 def gap_and_loss(runs: Runs) -> plt.Figure:
   """Figure 2: gradient gap and quantization loss of fixed codebooks."""
   figure, axes = _row(2)
-  _plot_fixed(axes[0], runs, "gradient_gap")
-  _plot_fixed(axes[1], runs, "quantization_error")
+  lines = _plot_fixed(axes[0], runs, "gradient_gap")
+  lines |= _plot_fixed(axes[1], runs, "quantization_error")
   axes[0].set_ylabel("gradient gap")
   axes[1].set_ylabel("quantization loss")
   axes[1].set_yscale("log")
-  _legend_beside(figure, _fixed_lines(axes))
+  _legend_beside(figure, _in_order(lines))
   return figure
 
 
@@ -48,11 +48,12 @@ def gradient_gaps(
 ) -> plt.Figure:
   """Figures 7 and 8: gradient gap of fixed codebooks, a panel a data set."""
   figure, axes = _row(len(datasets))
+  lines = {}
   for ax, (name, runs) in zip(axes, datasets.items(), strict=True):
-    _plot_fixed(ax, runs, "gradient_gap", first_step)
+    lines |= _plot_fixed(ax, runs, "gradient_gap", first_step)
     ax.set_title(name)
   axes[0].set_ylabel("gradient gap")
-  _legend_beside(figure, _fixed_lines(axes))
+  _legend_beside(figure, _in_order(lines))
   return figure
 
 
@@ -97,8 +98,7 @@ def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
       known = {v: value for v, value in known.items() if np.isfinite(value)}
       if known:
         variant = min(known, key=known.get)
-        label = notation.structure_name(fixed_structure(variant))
-        shown[f"{role}: {label}"] = runs[variant][0]
+        shown[f"{role}: {_title(runs[variant])}"] = runs[variant][0]
     if "adaptive" in runs:
       shown["adaptive"] = runs["adaptive"][0]
     for i, (label, cell) in enumerate(shown.items()):
@@ -144,7 +144,10 @@ def reconstructions(runs: Runs) -> plt.Figure:
 def loss_against_size(runs: Runs) -> plt.Figure:
   """Validation loss against N at constant N x D, and eqs. 11-15 through it."""
   ended = cells_lib.ended(fixed(runs))
-  sizes = np.array([fixed_structure(v)[0] for v in ended])
+  structures = [
+    settings.structures(cells[0].config)[0] for cells in ended.values()
+  ]
+  sizes = np.array([size for size, _ in structures])
   losses = np.array([cells_lib.mean_loss(cells) for cells in ended.values()])
   fits = optimal_codebook_size(sizes, losses)
   figure, (ax,) = _row(1)
@@ -180,10 +183,8 @@ def usage(runs: Runs) -> plt.Figure:
   ended = cells_lib.ended(runs)
   bars = {
     "fixed": {
-      notation.structure_name(fixed_structure(variant)): cells_lib.mean(
-        cells, "usage"
-      )
-      for variant, cells in fixed(ended).items()
+      _title(cells): cells_lib.mean(cells, "usage")
+      for cells in fixed(ended).values()
     }
   }
   if "adaptive" in ended:
@@ -234,24 +235,32 @@ def _row(count: int, **kwargs) -> tuple[plt.Figure, Sequence[plt.Axes]]:
 
 def _plot_fixed(
   ax: plt.Axes, runs: Runs, name: str, first_step: int = 0
-) -> None:
-  """Plots a quantity over training, a line a structure."""
+) -> dict[int, plt.Line2D]:
+  """Plots a quantity over training, a line a structure.
+
+  Returns the lines by their places among the structures of the paper's pool.
+  """
+  lines = {}
   for variant, cells in fixed(runs).items():
     steps, values = cells[0].series("train", name)
     shown = steps > first_step
-    ax.plot(
+    place = list(paper.TABLE_1).index(variant)
+    (lines[place],) = ax.plot(
       steps[shown],
       values[shown],
-      label=notation.structure_name(fixed_structure(variant)),
-      **style.line(list(paper.TABLE_1).index(variant), int(shown.sum())),
+      label=_title(cells),
+      **style.line(place, int(shown.sum())),
     )
+  return lines
 
 
-def _fixed_lines(axes: Sequence[plt.Axes]) -> list[plt.Line2D]:
-  """One line for each structure that some panel shows, by falling D."""
-  lines = {line.get_label(): line for ax in axes for line in ax.get_lines()}
-  names = [notation.structure_name(fixed_structure(v)) for v in paper.TABLE_1]
-  return [lines[name] for name in names if name in lines]
+def _in_order(lines: Mapping[int, plt.Line2D]) -> list[plt.Line2D]:
+  return [lines[place] for place in sorted(lines)]
+
+
+def _title(cells: Sequence[Cell]) -> str:
+  """What the variant of some runs is called."""
+  return variants.find(cells[0].dataset, cells[0].variant).title
 
 
 def _legend_beside(figure: plt.Figure, lines: Sequence[plt.Line2D]) -> None:

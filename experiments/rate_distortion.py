@@ -1,15 +1,54 @@
 """What a loss costs in bits: a figure that the paper lacks."""
 
-from collections.abc import Collection
 from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
 
 import matplotlib.pyplot as plt
 
 from experiments import cells as cells_lib
-from experiments import paper
 from experiments import style
+from experiments.cells import Cell
 from experiments.cells import Runs
-from experiments.configs.variants import fixed_structure
+from experiments.configs import variants
+from experiments.configs.variant_table import Variant
+
+
+@dataclasses.dataclass(frozen=True)
+class _Series:
+  """Variants that look alike.
+
+  Attributes:
+    label: what the legend calls them.
+    number: of their colour and marker.
+    groups: of variants.
+    joined: the style of a line through the points; "": none.
+    has_texts: whether each point is named.
+  """
+
+  label: str
+  number: int
+  groups: tuple[str, ...]
+  joined: str = ""
+  has_texts: bool = True
+
+
+_IMPROVED = (
+  _Series("fixed, improved", 4, ("improved_fixed",), ":"),
+  _Series("adaptive, improved, by price of bits", 2, ("improved",), "-"),
+)
+# Of table 3 there are many, near each other; the table has them.
+_TABLE_3 = _Series(
+  "adaptive, variants of table 3", 7, ("table_3",), has_texts=False
+)
+_OTHERS = _Series("adaptive, other variants", 3, ())  # of all other groups
+_SERIES = (
+  _Series("fixed", 0, ("fixed",)),
+  _Series("adaptive", 5, ("adaptive",)),
+  *_IMPROVED,
+  _TABLE_3,
+  _OTHERS,
+)
 
 
 def draw(runs: Runs) -> plt.Figure:
@@ -18,8 +57,9 @@ def draw(runs: Runs) -> plt.Figure:
   All runs, and beside them the improved ones alone, if there are any.
   """
   ended = cells_lib.ended(runs)
-  panels = [tuple(_KINDS)]
-  if any(_kind(variant) in _IMPROVED for variant in ended):
+  known = {name: _variant(cells) for name, cells in ended.items()}
+  panels = [_SERIES]
+  if any(_series(variant) in _IMPROVED for variant in known.values()):
     panels.append(_IMPROVED)
   rates = {
     title: {
@@ -39,8 +79,8 @@ def draw(runs: Runs) -> plt.Figure:
   )
   labels = {}
   for row, (title, points) in zip(axes, rates.items(), strict=True):
-    for ax, kinds in zip(row, panels, strict=True):
-      labels[ax] = _plot_rates(ax, points, kinds)
+    for ax, series in zip(row, panels, strict=True):
+      labels[ax] = _plot_rates(ax, points, known, series)
       ax.set_title(title)
     if len(panels) > 1:  # beside them they have texts
       for variant in labels[row[1]]:
@@ -52,7 +92,8 @@ def draw(runs: Runs) -> plt.Figure:
   )
   for ax, points in labels.items():
     style.label_points(
-      ax, {_short_name(variant): point for variant, point in points.items()}
+      ax,
+      {known[name].label or name: point for name, point in points.items()},
     )
   return figure
 
@@ -60,27 +101,27 @@ def draw(runs: Runs) -> plt.Figure:
 def _plot_rates(
   ax: plt.Axes,
   points: Mapping[str, tuple[float, float]],
-  kinds: Collection[str],
+  known: Mapping[str, Variant],
+  series: Sequence[_Series],
 ) -> dict[str, tuple[float, float]]:
-  """Plots the points (rate, loss) of those variants that are of some kinds.
+  """Plots the points (rate, loss) of those variants that are in some series.
 
   Returns those that should have a text.
   """
   to_label = {}
-  for kind in kinds:
-    label, number, joined = _KINDS[kind]
-    shown = {v: point for v, point in points.items() if _kind(v) == kind}
+  for one in series:
+    shown = {v: p for v, p in points.items() if _series(known[v]) is one}
     if not shown:
       continue
-    look = style.line(number, 1)
+    look = style.line(one.number, 1)
     ax.plot(
       *zip(*sorted(shown.values()), strict=True),
-      linestyle=joined,
+      linestyle=one.joined,
       color=look["color"],
       marker=look["marker"],
-      label=label,
+      label=one.label,
     )
-    if kind != "table 3":  # many, near each other; the table has them
+    if one.has_texts:
       to_label |= shown
   ax.margins(0.1)
   ax.set_xlabel("bits per position")
@@ -100,31 +141,14 @@ def _log_where_wide(ax: plt.Axes) -> None:
 
 _WIDE = 4  # times its smallest value: a linear axis would crowd the small ones
 _RATES = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
-# Of variants: what a legend calls it, its colour, and how points are joined.
-_KINDS = {
-  "fixed": ("fixed", 0, ""),
-  "adaptive": ("adaptive", 5, ""),
-  "improved_fixed": ("fixed, improved", 4, ":"),
-  "improved": ("adaptive, improved, by price of bits", 2, "-"),
-  "table 3": ("adaptive, variants of table 3", 7, ""),
-  "other": ("adaptive, other variants", 3, ""),
-}
-_IMPROVED = ("improved_fixed", "improved")
 
 
-def _kind(variant: str) -> str:
-  improved = "improved_" if variant.startswith("improved") else ""
-  if fixed_structure(variant):
-    return f"{improved}fixed"
-  if variant == "improved" or variant.startswith("improved_rate_"):
-    return "improved"
-  if variant == "adaptive":
-    return variant
-  return "table 3" if variant in paper.TABLE_3 else "other"
+def _variant(cells: Sequence[Cell]) -> Variant:
+  return variants.find(cells[0].dataset, cells[0].variant)
 
 
-def _short_name(variant: str) -> str:
-  structure = fixed_structure(variant)
-  if structure:
-    return ",".join(map(str, structure))
-  return variant.removeprefix("improved_").removeprefix("adaptive_")
+def _series(variant: Variant) -> _Series:
+  for one in _SERIES:
+    if variant.group in one.groups:
+      return one
+  return _OTHERS

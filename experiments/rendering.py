@@ -16,6 +16,7 @@ from experiments import paper
 from experiments.cells import Cell
 from experiments.cells import Statistic
 from experiments.cells import statistic
+from experiments.configs import variants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +74,16 @@ def make_rows(
   Args:
     root: DIR.
     dataset: of the runs.
-    table: a key of `contents.TITLES`.
+    table: a key of `contents.TABLES`.
     seeds: of the runs that there should be; others that there are count too.
 
   Raises:
     UserError: if the runs are not of one kind.
   """
-  variants = contents.VARIANTS[table]
+  titles = contents.TABLES[table].rows
   runs = {
     variant: {seed: Cell(root, dataset, variant, seed) for seed in seeds}
-    for variant in variants
+    for variant in titles
   }
   for cell in cells_lib.find_cells(root, dataset):
     if cell.variant in runs:
@@ -91,12 +92,12 @@ def make_rows(
     cell for some in runs.values() for cell in some.values()
   )
   rows = []
-  for variant in variants:
+  for variant, title in titles.items():
     cells = [runs[variant][seed] for seed in sorted(runs[variant])]
     others = [cell for cell in cells if not cell.summary]
     rows.append(
       Row(
-        name=contents.row_name(table, variant),
+        name=title or variants.find(dataset, variant).title,
         variant=variant,
         paper=paper.number(table, dataset, variant),
         cells=tuple(cell for cell in cells if cell.summary),
@@ -170,7 +171,7 @@ def write(
 def markdown(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in Markdown, the smallest loss in bold."""
   lines = [
-    f"Table {table}: {contents.TITLES[table]}, {dataset}{_of_runs(rows)}",
+    _caption(dataset, table, rows),
     "",
     "| " + " | ".join(_COLUMNS) + " |",
     "|" + "---|" * len(_COLUMNS),
@@ -188,7 +189,7 @@ def latex(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in LaTeX, to be read with the package booktabs."""
   best, digits = _best(rows), _digits(rows)
   lines = [
-    f"% Table {table}: {contents.TITLES[table]}, {dataset}{_of_runs(rows)}",
+    f"% {_caption(dataset, table, rows)}",
     r"\begin{tabular}{l" + "r" * (len(_COLUMNS) - 1) + "}",
     r"\toprule",
     " & ".join(_escaped(column) for column in _COLUMNS) + r" \\",
@@ -230,6 +231,11 @@ def comma_separated(rows: Sequence[Row]) -> str:
       + [row.status]
     )
   return text.getvalue()
+
+
+def _caption(dataset: str, table: int, rows: Sequence[Row]) -> str:
+  title = contents.TABLES[table].title
+  return f"Table {table}: {title}, {dataset}{_of_runs(rows)}"
 
 
 def _of_runs(rows: Sequence[Row]) -> str:

@@ -13,11 +13,15 @@ from absl import app
 from absl import flags
 
 from experiments import command
+from experiments import contents
 from experiments import errors
 
 _DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
 _TABLES = flags.DEFINE_multi_enum(
-  "table", None, list("123456"), "Tables: 1 to 3 are the paper's."
+  "table",
+  None,
+  list(map(str, contents.TABLES)),
+  "Tables: 1 to 3 are the paper's.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "DIR, of all the runs.")
 _SEEDS = flags.DEFINE_integer(
@@ -39,14 +43,13 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   # Imported late, so that a wrong flag is told at once.
   from experiments import cells as cells_lib
-  from experiments import contents
   from experiments import rendering
   from experiments import runner
 
   root, dataset = command.path_of(_WORKDIR), _DATASET.value
   cells_lib.check_root(root)
   tables = [int(table) for table in _TABLES.value]
-  needed = [variant for table in tables for variant in contents.VARIANTS[table]]
+  needed = [name for table in tables for name in contents.TABLES[table].rows]
   variants = dict.fromkeys([*needed, *_VARIANTS.value])
   seeds = range(_SEEDS.value)
   cells = [

@@ -15,7 +15,7 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   """
   config = ml_collections.ConfigDict()
   config.name = name
-  config.variant = "adaptive"  # see experiments/configs/variants.py
+  config.variant = "adaptive"  # see experiments/configs/variant_table.py
   config.seed = 0  # of everything that is random
 
   # Optimization (appendix A.1): Adam, the learning rate constant in the paper.

@@ -12,10 +12,13 @@ import numpy as np
 
 from experiments import cells as cells_lib
 from experiments import figures
+from experiments import paper
 from experiments import plots
 from experiments import rate_distortion
 from experiments import style
 from experiments import workdir as workdirs
+from experiments.configs import variant_table
+from experiments.configs.variant_table import Variant
 from experiments.errors import UserError
 from tests.experiments import fake_runs
 
@@ -387,6 +390,44 @@ class FiguresTest(parameterized.TestCase):
       (ax,) = plots.reconstructions(runs).axes
       self.assertEqual(ax.images[0].get_array().shape[:2], (40, 160))
     self.assertEqual(adaptive.status(), "finished")
+
+  def test_nothing_is_read_from_the_name_of_a_variant(self):
+    known = {
+      name: Variant(
+        f"title {name}",
+        group,
+        {"quantizer.structures": (structure,), "quantizer.kind": "fixed"},
+        label=f"label {name}",
+      )
+      for name, group, structure in (
+        ("fixed_1x1", "improved_fixed", (512, 128)),
+        ("adaptive_rate", "improved", (2048, 32)),
+        ("improved_fixed_8x8", "adaptive", (4096, 16)),
+      )
+    }
+    self.enter_context(mock.patch.dict(variant_table.VARIANTS, known))
+    self.enter_context(
+      mock.patch.dict(paper.TABLE_1, {name: (0.5,) * 6 for name in known})
+    )
+    for i, name in enumerate(known):
+      fake_runs.make(self.root, "mnist", name, loss=0.2 + 0.1 * i)
+    runs = self.runs("mnist")
+    _, improved, *_ = rate_distortion.draw(runs).axes
+    self.assertEqual(
+      labels(improved),
+      ["fixed, improved", "adaptive, improved, by price of bits"],
+    )
+    self.assertCountEqual(
+      [text.get_text() for text in improved.texts],
+      ["label fixed_1x1", "label adaptive_rate"],
+    )
+    (ax,) = plots.gradient_gaps({"mnist": runs}).axes
+    self.assertEqual(labels(ax), [f"title {name}" for name in known])
+    (ax,) = plots.loss_against_size(runs).axes
+    np.testing.assert_array_equal(
+      ax.get_lines()[0].get_xdata(), [512, 2048, 4096]
+    )
+    plt.close("all")
 
   def test_texts_cover_nothing(self):
     figure, ax = plt.subplots()

@@ -1,18 +1,21 @@
 import pathlib
+from unittest import mock
 
 from absl.testing import parameterized
 
+from experiments import contents
 from experiments import page
 from experiments import rendering
 from experiments import workdir as workdirs
-from experiments.configs import variants
+from experiments.configs import variant_table
+from experiments.configs.variant_table import Variant
 from experiments.errors import UserError
 from tests.experiments import fake_runs
 
 # What changes evaluation and what is measured, and no training.
 EVALUATING = {"reference_draw_in_evaluation", "reference_gradient_gap"}
 SWITCHES = {
-  f"reference_{field.rpartition('.')[2]}" for field in variants.REFERENCE
+  f"reference_{field.rpartition('.')[2]}" for field in variant_table.REFERENCE
 }
 
 
@@ -154,6 +157,15 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
       "| As the paper's text | 0.800 | 0.394 | 2.03 | 0.800 | 1.600 |", text
     )
     self.assertIn("| Chosen by channels | **0.500** |  |  | 0.500 | 1.0", text)
+
+  def test_a_row_is_called_what_its_table_says_or_else_its_variant(self):
+    own = Variant("Own", "fixed", {"seed": 5})
+    table = contents.Table("Rows", {"w_0": None, "adaptive": "The pool"})
+    self.enter_context(mock.patch.dict(variant_table.VARIANTS, {"w_0": own}))
+    self.enter_context(mock.patch.dict(contents.TABLES, {7: table}))
+    self.assertEqual([row.name for row in self.rows(7)], ["Own", "The pool"])
+    text = rendering.markdown("mnist", 7, self.rows(7))
+    self.assertStartsWith(text, "Table 7: Rows, mnist\n")
 
   def test_both_ways_of_evaluation(self):
     reference = fake_runs.make(self.root, "mnist", "reference", loss=0.6)

@@ -1,0 +1,313 @@
+"""What variants there are: the cells of the paper's tables, and more.
+
+What a variant is called, what it belongs to and what it changes is here, and is
+nowhere else read from its name.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import math
+from typing import Any
+
+from experiments.notation import structure_name
+
+GROUPS = {
+  "adaptive": "The paper's pool of eight codebooks",
+  "fixed": "One codebook",
+  "table_3": "The pool with one change, of the paper's table 3",
+  "reference": "The pool as the authors' code has it",
+  "adaptive_changed": "The pool with one change, not in the paper",
+  "improved": "A pool that reaches a lower loss in as many updates",
+  "improved_fixed": "One codebook, improved in the same ways",
+  "improved_changed": "The improved pool with one change",
+}
+"""What variants belong to, and how a list of them is headed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """A way to train on any data set.
+
+  Attributes:
+    title: what a table's row or a list calls it.
+    group: a key of `GROUPS`.
+    changes: values by field, such as "quantizer.capacity"; the others have
+      their defaults.
+    label: what a figure with little room calls it; "": its name.
+    about: what a list says of it; "": its title.
+    dataset: the only data set that has it; "": all have.
+  """
+
+  title: str
+  group: str
+  changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+  label: str = ""
+  about: str = ""
+  dataset: str = ""
+
+
+# What the authors' code does where it differs from the paper's text.
+REFERENCE = {
+  "gradient_gap": "mean_absolute",
+  "model.decoder_first_convolution": False,
+  "quantizer.draw_in_evaluation": True,
+  "quantizer.output_kernel": 3,
+  "quantizer.selection_logits": "weights",
+  "quantizer.selection_unit": "channels",
+  "quantizer.update_rule": "smoothed_ema",
+}
+
+# What reaches a lower loss in as many updates; results/README.md has what each
+# change is worth.
+IMPROVED = {
+  "learning_rate": 3e-3,
+  "schedule": "cosine",
+  "warmup_steps": 50,
+  "temperature": "constant",  # matters to `improved_attention` alone
+  "quantizer.codebook_init": "data",
+  "quantizer.revive_below": 0.1,
+  "quantizer.selection": "distortion",
+}
+
+# A few minutes on two CPU cores: a smaller network, a higher learning rate,
+# codewords that start on the data and follow it faster, and a selector that
+# learns from the start.
+_QUICK_START = {
+  "num_steps": 700,
+  "learning_rate": 8e-3,
+  "schedule": "cosine",
+  "warmup_steps": 50,
+  "temperature": "constant",
+  "eval_every": 175,
+  "checkpoint_every": 175,
+  "gradient_gap_every": 0,
+  "rate_examples": 1_000,
+  "data.random_flip": True,
+  "model.network": "cnn",
+  "model.features": 64,
+  "quantizer.decay": 0.9,
+  "quantizer.codebook_init": "data",
+  "quantizer.revive_below": 0.1,
+}
+
+
+def _of_table_3(title: str, field: str, value: Any) -> Variant:
+  return Variant(title, "table_3", {field: value})
+
+
+def _as_reference(title: str, field: str) -> Variant:
+  """What one of the reference's changes does alone."""
+  return Variant(title, "reference", {field: REFERENCE[field]})
+
+
+VARIANTS: dict[str, Variant] = {
+  "adaptive": Variant("Adaptive", "adaptive", about="The paper's settings"),
+  "quick_start": Variant(
+    "Quick start",
+    "adaptive_changed",
+    _QUICK_START,
+    about="The default: a small network that learns fast",
+    dataset="photo_patches",
+  ),
+  "w_32768": _of_table_3("W = 32768", "quantizer.capacity", 32_768),
+  "w_16384": _of_table_3("W = 16384", "quantizer.capacity", 16_384),
+  "w_8192": _of_table_3("W = 8192", "quantizer.capacity", 8_192),
+  "w_4096": _of_table_3("W = 4096", "quantizer.capacity", 4_096),
+  "without_ema": _of_table_3(
+    "Without EMA", "quantizer.update_rule", "gradient"
+  ),
+  "alpha_0.5": _of_table_3("alpha = 0.5", "quantizer.commitment_cost", 0.5),
+  "alpha_0.75": _of_table_3("alpha = 0.75", "quantizer.commitment_cost", 0.75),
+  "alpha_1": _of_table_3("alpha = 1", "quantizer.commitment_cost", 1.0),
+  "alpha_5": _of_table_3("alpha = 5", "quantizer.commitment_cost", 5.0),
+  "alpha_10": _of_table_3("alpha = 10", "quantizer.commitment_cost", 10.0),
+  "beta_0.01": _of_table_3("beta = 0.01", "model.quantization_weight", 0.01),
+  "beta_0.2": _of_table_3("beta = 0.2", "model.quantization_weight", 0.2),
+  "beta_5": _of_table_3("beta = 5", "model.quantization_weight", 5.0),
+  "cnn": _of_table_3("CNN", "model.network", "cnn"),
+  "cnn_inception": _of_table_3(
+    "CNN+Inception", "model.network", "cnn_inception"
+  ),
+  "reference": Variant("As the authors' code", "reference", REFERENCE),
+  # It with a pool of 6 and 7 bits, and at most one for the choice: as many as
+  # the paper's best fixed codebook takes.
+  "reference_14_bits": Variant(
+    "As the authors' code, [64,32] and [128,16]",
+    "reference",
+    REFERENCE
+    | {
+      "quantizer.structures": ((64, 32), (128, 16)),
+      "quantizer.capacity": 2**11,
+    },
+  ),
+  "reference_gradient_gap": _as_reference(
+    "Mean absolute gradient gap", "gradient_gap"
+  ),
+  "reference_decoder_first_convolution": _as_reference(
+    "Decoder without a 3x3 convolution", "model.decoder_first_convolution"
+  ),
+  "reference_draw_in_evaluation": _as_reference(
+    "Drawn in evaluation too", "quantizer.draw_in_evaluation"
+  ),
+  "reference_output_kernel": _as_reference(
+    "3x3 projection", "quantizer.output_kernel"
+  ),
+  "reference_selection_logits": _as_reference(
+    "Weights as logits", "quantizer.selection_logits"
+  ),
+  "reference_selection_unit": _as_reference(
+    "Chosen by channels", "quantizer.selection_unit"
+  ),
+  "reference_update_rule": _as_reference(
+    "Smoothed counts stored back", "quantizer.update_rule"
+  ),
+  # The selector's gradient is not divided by up to num_steps.
+  "adaptive_constant_temperature": Variant(
+    "Adaptive, temperature 1",
+    "adaptive_changed",
+    {"temperature": "constant"},
+    label="constant_temperature",
+  ),
+  "improved": Variant(
+    "Improved",
+    "improved",
+    IMPROVED,
+    about="Learns faster, starts on the data, chooses by distortion",
+  ),
+  "improved_attention": Variant(
+    "Improved, choice by attention",
+    "improved_changed",
+    IMPROVED | {"quantizer.selection": "attention"},
+    label="attention",
+  ),
+  "improved_normal_init": Variant(
+    "Improved, normal codewords, none revived",
+    "improved_changed",
+    IMPROVED
+    | {"quantizer.codebook_init": "normal", "quantizer.revive_below": 0.0},
+    label="normal_init",
+  ),
+  "improved_constant_lr": Variant(
+    "Improved, constant learning rate",
+    "improved_changed",
+    IMPROVED | {"schedule": "constant", "warmup_steps": 0},
+    label="constant_lr",
+  ),
+}
+"""By name; `FAMILIES` has those whose numbers may be any."""
+
+
+def _fixed(size: str, dim: str) -> Variant:
+  structure = (int(size), int(dim))
+  return Variant(
+    structure_name(structure),
+    "fixed",
+    {
+      "quantizer.kind": "fixed",
+      "quantizer.structures": (structure,),
+      "quantizer.capacity": math.prod(structure),
+    },
+    label=f"{structure[0]},{structure[1]}",
+  )
+
+
+def _improved_fixed(size: str, dim: str) -> Variant:
+  fixed = _fixed(size, dim)
+  return dataclasses.replace(
+    fixed,
+    title=f"Improved, fixed {fixed.title}",
+    group="improved_fixed",
+    changes=IMPROVED | fixed.changes,
+  )
+
+
+def _improved_rate(price: str) -> Variant:
+  return Variant(
+    f"Improved, a bit costs {price}",
+    "improved",
+    IMPROVED | {"quantizer.rate_weight": float(price)},
+    label=f"rate_{price}",
+  )
+
+
+def _improved_capacity(capacity: str) -> Variant:
+  return Variant(
+    f"Improved, W = {capacity}",
+    "improved_changed",
+    IMPROVED | {"quantizer.capacity": int(capacity)},
+    label=f"w_{capacity}",
+  )
+
+
+def _with_entropy(base: str, group: str, label: str, price: str) -> Variant:
+  return Variant(
+    f"{VARIANTS[base].title}, a bit of entropy earns {price}",
+    group,
+    VARIANTS[base].changes | {"quantizer.entropy_weight": float(price)},
+    label=f"{label}_{price}",
+  )
+
+
+def _with_learning_rate(base: str, group: str, rate: str) -> Variant:
+  return Variant(
+    f"{VARIANTS[base].title}, learning rate {rate}",
+    group,
+    VARIANTS[base].changes | {"learning_rate": float(rate)},
+    label=f"lr_{rate}",
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """Variants that differ in numbers, which are in their names.
+
+  Attributes:
+    about: what a list says of them.
+    example: the name of one.
+    make: returns one, given the numbers as its name spells them.
+  """
+
+  about: str
+  example: str
+  make: Callable[..., Variant]
+
+
+FAMILIES: dict[str, Family] = {
+  "fixed_NxD": Family("N codewords of width D", "fixed_512x128", _fixed),
+  "adaptive_lr_X": Family(
+    "A learning rate of X",
+    "adaptive_lr_1e-3",
+    functools.partial(_with_learning_rate, "adaptive", "adaptive_changed"),
+  ),
+  "adaptive_entropy_X": Family(
+    "A bit of the choice's entropy earns X",
+    "adaptive_entropy_1e-3",
+    functools.partial(_with_entropy, "adaptive", "adaptive_changed", "entropy"),
+  ),
+  "improved_rate_X": Family(
+    "A bit costs X", "improved_rate_3e-4", _improved_rate
+  ),
+  "improved_fixed_NxD": Family(
+    "N codewords of width D", "improved_fixed_2048x32", _improved_fixed
+  ),
+  "improved_w_N": Family(
+    "Codebooks of capacity N", "improved_w_262144", _improved_capacity
+  ),
+  "improved_lr_X": Family(
+    "A learning rate of X",
+    "improved_lr_1e-3",
+    functools.partial(_with_learning_rate, "improved", "improved_changed"),
+  ),
+  "improved_attention_entropy_X": Family(
+    "Choice by attention, a bit of its entropy earns X",
+    "improved_attention_entropy_1e-3",
+    functools.partial(
+      _with_entropy,
+      "improved_attention",
+      "improved_changed",
+      "attention_entropy",
+    ),
+  ),
+}
+"""By the form of their names: N and D stand for integers, X for any number."""

@@ -1,0 +1,160 @@
+from unittest import mock
+
+from absl.testing import parameterized
+
+from experiments.configs import fashion_mnist
+from experiments.configs import photo_patches
+from experiments.configs import variant_table
+from experiments.configs import variants
+from experiments.configs.variant_table import Family
+from experiments.configs.variant_table import Variant
+from experiments.errors import UserError
+
+# One name of each family, and what it makes.
+FAMILIES = {
+  "fixed_NxD": ("fixed_512x128", "[512,128]", "512,128"),
+  "adaptive_lr_X": (
+    "adaptive_lr_1e-3",
+    "Adaptive, learning rate 1e-3",
+    "lr_1e-3",
+  ),
+  "adaptive_entropy_X": (
+    "adaptive_entropy_0.1",
+    "Adaptive, a bit of entropy earns 0.1",
+    "entropy_0.1",
+  ),
+  "improved_rate_X": (
+    "improved_rate_3e-4",
+    "Improved, a bit costs 3e-4",
+    "rate_3e-4",
+  ),
+  "improved_fixed_NxD": (
+    "improved_fixed_131072x8",
+    "Improved, fixed [131072,8]",
+    "131072,8",
+  ),
+  "improved_w_N": ("improved_w_4096", "Improved, W = 4096", "w_4096"),
+  "improved_lr_X": (
+    "improved_lr_0.001",
+    "Improved, learning rate 0.001",
+    "lr_0.001",
+  ),
+  "improved_attention_entropy_X": (
+    "improved_attention_entropy_1e-2",
+    "Improved, choice by attention, a bit of entropy earns 1e-2",
+    "attention_entropy_1e-2",
+  ),
+}
+
+
+class VariantsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("w_4096", "quantizer.capacity", 4096),
+    ("without_ema", "quantizer.update_rule", "gradient"),
+    ("alpha_0.75", "quantizer.commitment_cost", 0.75),
+    ("beta_0.2", "model.quantization_weight", 0.2),
+    ("adaptive_constant_temperature", "temperature", "constant"),
+    ("cnn_inception", "model.network", "cnn_inception"),
+    ("reference_selection_unit", "quantizer.selection_unit", "channels"),
+    ("reference_selection_logits", "quantizer.selection_logits", "weights"),
+    ("reference_update_rule", "quantizer.update_rule", "smoothed_ema"),
+    ("reference_output_kernel", "quantizer.output_kernel", 3),
+    ("reference_gradient_gap", "gradient_gap", "mean_absolute"),
+    (
+      "reference_decoder_first_convolution",
+      "model.decoder_first_convolution",
+      False,
+    ),
+    (
+      "reference_draw_in_evaluation",
+      "quantizer.draw_in_evaluation",
+      True,
+    ),
+  )
+  def test_a_variant_changes_one_field(self, variant, field, value):
+    base = photo_patches.get_config("adaptive")
+    config = photo_patches.get_config(variant)
+    base.update_from_flattened_dict({"variant": variant, field: value})
+    self.assertEqual(config.to_dict(), base.to_dict())
+
+  @parameterized.parameters(
+    ("adaptive_lr_3e-3", "adaptive", {"learning_rate": 3e-3}),
+    ("improved_lr_0.001", "improved", {"learning_rate": 1e-3}),
+    ("improved_rate_1e-4", "improved", {"quantizer.rate_weight": 1e-4}),
+    ("improved_rate_0", "improved", {}),
+    ("improved_w_262144", "improved", {"quantizer.capacity": 262144}),
+    ("adaptive_entropy_0.1", "adaptive", {"quantizer.entropy_weight": 0.1}),
+    (
+      "improved_attention_entropy_1e-3",
+      "improved_attention",
+      {"quantizer.entropy_weight": 1e-3},
+    ),
+    (
+      "improved_fixed_16x2",
+      "improved",
+      {
+        "quantizer.kind": "fixed",
+        "quantizer.structures": ((16, 2),),
+        "quantizer.capacity": 32,
+      },
+    ),
+  )
+  def test_families_of_variants(self, variant, base, changes):
+    expected = fashion_mnist.get_config(base)
+    expected.update_from_flattened_dict({"variant": variant, **changes})
+    config = fashion_mnist.get_config(variant)
+    self.assertEqual(config.to_dict(), expected.to_dict())
+
+  def test_what_improves_takes_nothing_from_the_rest(self):
+    adaptive = fashion_mnist.get_config("adaptive")
+    fashion_mnist.get_config("improved_fixed_16x2")
+    self.assertEqual(
+      fashion_mnist.get_config("adaptive").to_dict(), adaptive.to_dict()
+    )
+
+  @parameterized.parameters(*variant_table.FAMILIES)
+  def test_a_name_of_a_family_makes_one_of_its_group(self, family):
+    name, title, label = FAMILIES[family]
+    variant = variants.find("mnist", name)
+    self.assertEqual(variant.title, title)
+    self.assertEqual(variant.label, label)
+    example = variant_table.FAMILIES[family].example
+    self.assertEqual(variants._family(example)[0], family)
+    self.assertEqual(variants.find("mnist", example).group, variant.group)
+
+  def test_there_is_no_group_but_those_that_are_listed(self):
+    found = [*variant_table.VARIANTS.values()] + [
+      variants.find("mnist", family.example)
+      for family in variant_table.FAMILIES.values()
+    ]
+    self.assertEqual(
+      {variant.group for variant in found}, set(variant_table.GROUPS)
+    )
+
+  def test_titles_tell_variants_apart(self):
+    titles = [variant.title for variant in variant_table.VARIANTS.values()]
+    self.assertLen(set(titles), len(titles))
+
+  def test_the_quick_start_belongs_to_one_data_set(self):
+    self.assertIn("quick_start", variants.names("photo_patches"))
+    with self.assertRaisesRegex(UserError, "'quick_start' of fashio"):
+      fashion_mnist.get_config("quick_start")
+
+  @parameterized.parameters(
+    "adaptiv", "fixed", "fixed_512", "fixed_512x", "improved_rate_", "cnn_lr_1"
+  )
+  def test_an_unknown_variant_names_the_known(self, variant):
+    with self.assertRaisesRegex(
+      UserError, f"variant '{variant}' of photo_patches.*adaptive, .*fixed_NxD"
+    ):
+      photo_patches.get_config(variant)
+
+  def test_a_new_variant_or_family_is_a_row_of_data(self):
+    own = Variant("Own", "table_3", {"seed": 5})
+    family = Family("A seed", "seed_5", lambda n: Variant(n, "table_3"))
+    self.enter_context(mock.patch.dict(variant_table.VARIANTS, {"own": own}))
+    self.enter_context(
+      mock.patch.dict(variant_table.FAMILIES, {"seed_N": family})
+    )
+    self.assertEqual(fashion_mnist.get_config("own").seed, 5)
+    self.assertEqual(variants.find("mnist", "seed_7").title, "7")
