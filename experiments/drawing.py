@@ -1,6 +1,5 @@
 """Draws what the runs in a directory are enough for."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 import pathlib
 from typing import Any
@@ -40,20 +39,21 @@ def draw(root: pathlib.Path) -> None:
       continue
     datasets[dataset] = _by_variant(cells)
     for plot in plots.PLOTS:
-      is_sixth = plot.name == "figure3" and _is_grey(dataset)
-      name = "figure6" if is_sixth else plot.name
+      if not plot.is_of(_is_grey(dataset)):
+        continue
       lacks = plot.lacks(datasets[dataset])
       if lacks:
-        print(f"{name} of {dataset}: left out, {lacks}")
+        print(f"{plot.name} of {dataset}: left out, {lacks}")
       else:
-        work.save(dataset, f"{name}_{dataset}", plot.draw, datasets[dataset])
-  some = {d: runs for d, runs in datasets.items() if plots.fixed(runs)}
-  if some:
-    work.save("", "figure7", plots.gradient_gaps, some)
-    work.save("", "figure9", plots.comparison, some)
-  grey = {dataset: runs for dataset, runs in some.items() if _is_grey(dataset)}
-  if grey:
-    work.save("", "figure8", plots.gaps_without_start, grey)
+        work.save(dataset, f"{plot.name}_{dataset}", plot, datasets[dataset])
+  for plot in plots.OVERVIEWS:
+    some = {
+      dataset: runs
+      for dataset, runs in datasets.items()
+      if plot.is_of(_is_grey(dataset)) and not plot.lacks(runs)
+    }
+    if some:
+      work.save("", plot.name, plot, some)
   path = root / "report.html"
   problems = list(dict.fromkeys(work.problems))
   notes = [*problems, *work.notes]
@@ -71,14 +71,14 @@ class _Drawing:
   """What has been drawn, and what could not be.
 
   Attributes:
-    drawn: names of the figures, by data set.
+    drawn: the figures, by data set.
     problems: what is left out, and why.
     notes: what is left out of what was drawn.
   """
 
   def __init__(self, root: pathlib.Path):
     self._root = root
-    self.drawn: dict[str, list[str]] = {}
+    self.drawn: dict[str, list[page.Figure]] = {}
     self.problems: list[str] = []
     self.notes: list[str] = []
 
@@ -116,15 +116,13 @@ class _Drawing:
       shown |= told
     return tables
 
-  def save(
-    self, dataset: str, name: str, draw: Callable[[Any], Any], runs: Any
-  ) -> None:
+  def save(self, dataset: str, name: str, plot: plots.Plot, runs: Any) -> None:
     """Draws a figure of runs, and writes it."""
     place = self._root / "figures"
     try:
       with files.writing(place):
         place.mkdir(exist_ok=True)
-        style.save(draw(runs), place / name, ".svg", ".png")
+        style.save(plot.draw(runs), place / name, ".svg", ".png")
     except (LookupError, UserError, ValueError) as error:
       # Lines of a log, say, that are whole but do not fit together.
       is_told = isinstance(error, UserError)
@@ -132,7 +130,8 @@ class _Drawing:
       self.problems.append(text)
       plt.close("all")  # what was begun
       return
-    self.drawn.setdefault(dataset, []).append(name)
+    figure = page.Figure(name, plot.caption)
+    self.drawn.setdefault(dataset, []).append(figure)
     print(place / f"{name}.svg")
 
 

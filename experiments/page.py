@@ -3,27 +3,11 @@
 import base64
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import html
 import pathlib
 import re
 
-_CAPTIONS = {
-  "figure2": "Gradient gap and quantization loss of fixed codebooks.",
-  "figure3": "How often each codebook is chosen over training.",
-  "figure4": "The pool beside the fixed codebooks with the smallest gradient"
-  " gap and with the smallest loss; of the pool's quantization loss, the mean"
-  " and the range over codebooks.",
-  "figure5": "Validation images, reconstructions, chosen codebooks.",
-  "figure6": "How often each codebook is chosen over training.",
-  "figure7": "Gradient gap of fixed codebooks.",
-  "figure8": "Gradient gap of fixed codebooks, grey images, without the first"
-  " 1,000 updates.",
-  "figure9": "The pool beside fixed codebooks, as in figure 4.",
-  "loss_against_size": "Loss against N at constant N x D, with the fit of"
-  " equations 11 to 15 and one with a constant.",
-  "rate_distortion": "Loss against bits per position.",
-  "usage": "Codewords used on the validation split.",
-}
 _STYLE = """
 body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em;
   padding: 0 1em; color: #222 }
@@ -34,10 +18,23 @@ figure { margin: 2em 0 } img { max-width: 100% }
 """
 
 
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A figure of the page.
+
+  Attributes:
+    name: of its file in DIR/figures, which is name.png.
+    caption: the text below it.
+  """
+
+  name: str
+  caption: str
+
+
 def make(
   root: pathlib.Path,
   tables: Mapping[str, Sequence[str]],
-  drawn: Mapping[str, Sequence[str]],
+  drawn: Mapping[str, Sequence[Figure]],
   problems: Sequence[str],
 ) -> str:
   """Returns the page as HTML.
@@ -45,7 +42,7 @@ def make(
   Args:
     root: DIR, with the figures in DIR/figures.
     tables: what `rendering.markdown` makes, by data set.
-    drawn: names of the figures, by data set; "" for those of all.
+    drawn: the figures, by data set; "" for those of all.
     problems: what is left out, and why.
   """
   title = "Adaptive dynamic quantization: tables and figures"
@@ -59,10 +56,10 @@ def make(
   for dataset, texts in tables.items():
     parts.append(f"<h2>{html.escape(dataset)}</h2>")
     parts += [_table(text) for text in texts]
-    parts += [_figure(root, name) for name in drawn.get(dataset, ())]
+    parts += [_figure(root, figure) for figure in drawn.get(dataset, ())]
   if drawn.get(""):
     parts.append("<h2>All data sets</h2>")
-    parts += [_figure(root, name) for name in drawn[""]]
+    parts += [_figure(root, figure) for figure in drawn[""]]
   return "\n".join([*parts, "</body></html>", ""])
 
 
@@ -82,11 +79,9 @@ def _table(markdown: str) -> str:
   return "\n".join([*lines, "</table>"])
 
 
-def _figure(root: pathlib.Path, name: str) -> str:
-  data = (root / "figures" / f"{name}.png").read_bytes()
-  kind = next(kind for kind in _CAPTIONS if name.startswith(kind))
-  number = kind.replace("figure", "Figure ") + ". " if "figure" in kind else ""
-  caption = html.escape(number + _CAPTIONS[kind])
+def _figure(root: pathlib.Path, figure: Figure) -> str:
+  data = (root / "figures" / f"{figure.name}.png").read_bytes()
+  caption = html.escape(figure.caption)
   source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
   return (
     f'<figure><img src="{source}" alt="{caption}">'

@@ -282,17 +282,25 @@ def _final_gap(cells: Sequence[Cell]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-  """A figure of one data set's runs.
+  """A figure of one data set's runs, or of all data sets.
 
   Attributes:
     name: of its files.
-    draw: makes it.
+    caption: of it.
+    draw: makes it, of a data set's runs, or of all runs by data set.
     lacks: says what runs it lacks, "" if none.
+    images: of which data sets it is: "any", "grey" or "colour".
   """
 
   name: str
-  draw: Callable[[Runs], plt.Figure]
+  caption: str
+  draw: Callable[..., plt.Figure]
   lacks: Callable[[Runs], str]
+  images: str = "any"
+
+  def is_of(self, is_grey: bool) -> bool:
+    """Returns whether it is of data sets with grey images, or with others."""
+    return self.images in ("any", "grey" if is_grey else "colour")
 
 
 def _lacks_fixed(count: int, ended: bool) -> Callable[[Runs], str]:
@@ -315,13 +323,76 @@ def _lacks_reconstructions(runs: Runs) -> str:
   return "" if ended else "needs the adaptive run finished"
 
 
+_SELECTION = "How often each codebook is chosen over training."
 PLOTS = (
-  Plot("figure2", gap_and_loss, _lacks_fixed(1, ended=False)),
-  Plot("figure3", selection, _lacks_adaptive),
-  Plot("figure4", lambda runs: comparison({"": runs}), _lacks_fixed(1, True)),
-  Plot("figure5", reconstructions, _lacks_reconstructions),
-  Plot("loss_against_size", loss_against_size, _lacks_fixed(3, True)),
-  Plot("rate_distortion", rate_distortion.draw, _lacks_fixed(1, True)),
-  Plot("usage", usage, _lacks_fixed(1, True)),
+  Plot(
+    "figure2",
+    "Figure 2. Gradient gap and quantization loss of fixed codebooks.",
+    gap_and_loss,
+    _lacks_fixed(1, ended=False),
+  ),
+  Plot(
+    "figure3", f"Figure 3. {_SELECTION}", selection, _lacks_adaptive, "colour"
+  ),
+  Plot(
+    "figure6", f"Figure 6. {_SELECTION}", selection, _lacks_adaptive, "grey"
+  ),
+  Plot(
+    "figure4",
+    "Figure 4. The pool beside the fixed codebooks with the smallest gradient"
+    " gap and with the smallest loss; of the pool's quantization loss, the mean"
+    " and the range over codebooks.",
+    lambda runs: comparison({"": runs}),
+    _lacks_fixed(1, ended=True),
+  ),
+  Plot(
+    "figure5",
+    "Figure 5. Validation images, reconstructions, chosen codebooks.",
+    reconstructions,
+    _lacks_reconstructions,
+  ),
+  Plot(
+    "loss_against_size",
+    "Loss against N at constant N x D, with the fit of equations 11 to 15 and"
+    " one with a constant.",
+    loss_against_size,
+    _lacks_fixed(3, ended=True),
+  ),
+  Plot(
+    "rate_distortion",
+    "Loss against bits per position.",
+    rate_distortion.draw,
+    _lacks_fixed(1, ended=True),
+  ),
+  Plot(
+    "usage",
+    "Codewords used on the validation split.",
+    usage,
+    _lacks_fixed(1, ended=True),
+  ),
 )
-"""Those of each data set; figure 3 is called 6 for grey images."""
+"""Those of each data set."""
+
+OVERVIEWS = (
+  Plot(
+    "figure7",
+    "Figure 7. Gradient gap of fixed codebooks.",
+    gradient_gaps,
+    _lacks_fixed(1, ended=False),
+  ),
+  Plot(
+    "figure9",
+    "Figure 9. The pool beside fixed codebooks, as in figure 4.",
+    comparison,
+    _lacks_fixed(1, ended=False),
+  ),
+  Plot(
+    "figure8",
+    "Figure 8. Gradient gap of fixed codebooks, grey images, without the first"
+    " 1,000 updates.",
+    gaps_without_start,
+    _lacks_fixed(1, ended=False),
+    "grey",
+  ),
+)
+"""Those of all data sets that lack nothing for them."""

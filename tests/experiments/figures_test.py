@@ -65,6 +65,12 @@ class FiguresTest(parameterized.TestCase):
     )
     page = (self.root / "report.html").read_text()
     self.assertEqual(page.count("<img"), len(expected))
+    captions = re.findall("<figcaption>(Figure .|\\w+)", page)
+    self.assertCountEqual(
+      captions,
+      [f"Figure {number}" for number in (2, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9)]
+      + ["Loss", "Loss", "Codewords"] * 2,
+    )
     self.assertEqual(re.findall('(?:src|href)="(?!data:)', page), [])
     self.assertIn("Table 2: The best fixed codebook", page)
     # Of table 3 there is only what table 2 has.
