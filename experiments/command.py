@@ -1,7 +1,8 @@
 """How every command begins and ends.
 
 It ends with one line on standard error and an exit code, whatever happens: bad
-input, a signal, a file that cannot be written, or a bug.  docs/robustness.md
+input, a signal, a file that cannot be written, or a bug.  Before that line it
+may list what there is instead of what was asked for.  docs/robustness.md
 lists the exit codes.
 """
 
@@ -73,6 +74,8 @@ def _say_why(error: BaseException) -> int:
       f"{one_line(error)}; put that right, and give the same command again"
     )
   if isinstance(error, UserError):
+    if error.details:
+      print(f"{error.details}\n", file=sys.stderr)
     print(f"{error.label}: {error}", file=sys.stderr)
     return error.exit_code
   print(

@@ -2,7 +2,8 @@
 
     --config=FILE[:VARIANT] --config.FIELD=VALUE ...
 
-A mistake in these flags or in FILE is named in one line.
+`--config=FILE:help` lists the variants.  A mistake in these flags or in FILE is
+named in one line.
 """
 
 from collections.abc import Callable
@@ -22,11 +23,15 @@ from absl import flags
 import ml_collections
 
 from experiments import fields
+from experiments.configs.variants import UnknownVariantError
 from experiments.errors import one_line
 from experiments.errors import UserError
 
 _FILE = flags.DEFINE_string(
-  "config", None, "FILE[:VARIANT], the experiment; by default that of workdir."
+  "config",
+  None,
+  "FILE[:VARIANT], the experiment; by default that of workdir. FILE:help lists"
+  " the variants.",
 )
 # `parse_flags` collects all --config.FIELD=VALUE in it.
 _CHANGES = flags.DEFINE_multi_string(
@@ -35,6 +40,7 @@ _CHANGES = flags.DEFINE_multi_string(
 _CHANGE = re.compile(r"--?(no)?config\.([^=]+)(=.*)?", re.DOTALL)
 _NUMBER = re.compile(r"-[\d.]")
 _MODULE = "config_file"
+_HELP = "help"  # where a variant is expected
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -84,6 +90,8 @@ def _with_one_flag(argv: Sequence[str]) -> list[str]:
 def from_flags() -> ml_collections.ConfigDict | None:
   """Returns the config that the flags describe, None where they name no file.
 
+  Where they ask for help, lists the variants of the file, and exits.
+
   Raises:
     UserError: if the file gives no config, or if a field of it or of the
       command line is unknown, missing or of another type.
@@ -95,7 +103,14 @@ def from_flags() -> ml_collections.ConfigDict | None:
         " fields of the config"
       )
     return None
-  config = _read(_FILE.value)
+  try:
+    config = _read(_FILE.value)
+  except UnknownVariantError as error:
+    # Its get_config alone knows which data set's variants a file has.
+    if _FILE.value.partition(":")[2] != _HELP:
+      raise
+    print(error.details)
+    sys.exit(0)
   name = config.name
   for assignment in _CHANGES.value:
     field, _, text = assignment.partition("=")

@@ -5,8 +5,12 @@ class UserError(Exception):
   """Bad input: a command prints its one line, without a traceback, and exits.
 
   The message names the thing, what it got and what to do.
+
+  Attributes:
+    details: lines to print before it, "" if it says all.
   """
 
+  details = ""
   exit_code = 2
   label = "error"
 

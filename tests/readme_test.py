@@ -12,6 +12,9 @@ import pytest
 
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
+from experiments import contents
+from experiments.configs import variant_table
+from experiments.configs import variants
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text()
@@ -76,6 +79,24 @@ class ReadmeTest(parameterized.TestCase):
     for file, test in named:
       texts = [path.read_text() for path in tests.rglob(file)]
       self.assertIn(f"def {test}(", "".join(texts), file)
+
+  def test_the_table_of_variants_has_all_with_their_tables(self):
+    _, rows = _README.split("| variant | what it is | in table |\n")
+    told = {}
+    for row in rows.partition("\n\n")[0].splitlines()[1:]:
+      names, _, tables = row.strip("|").split("|")
+      for name in re.findall("`(.*?)`", names):
+        self.assertNotIn(name, told)
+        told[name] = [int(number) for number in re.findall(r"\d", tables)]
+    listed = (*variant_table.VARIANTS, *variant_table.FAMILIES)
+    expected = {name: [] for name in listed}
+    for number, table in contents.TABLES.items():
+      for name in {
+        name if name in variant_table.VARIANTS else variants._family(name)[0]
+        for name in table.rows
+      }:
+        expected[name].append(number)
+    self.assertEqual(told, expected)
 
   def test_what_survives_is_shown_by_tests(self):
     table = _PAGES["docs/robustness.md"].split("## What follows")[1]

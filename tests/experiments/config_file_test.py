@@ -1,3 +1,5 @@
+import contextlib
+import io
 import pathlib
 
 from absl.testing import flagsaver
@@ -6,6 +8,7 @@ from absl.testing import parameterized
 from experiments import config_file
 from experiments import fields
 from experiments.configs import datasets
+from experiments.configs import variants
 from experiments.errors import UserError
 
 _CONFIGS = pathlib.Path(datasets.__file__).parent
@@ -70,6 +73,14 @@ class FlagsTest(parameterized.TestCase):
     self.assertEqual(config.to_dict(), expected.to_dict())
     self.assertTrue(config.is_locked)
 
+  @parameterized.parameters("mnist", "photo_patches")
+  def test_help_lists_the_variants(self, name):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+      with self.assertRaises(SystemExit) as end:
+        self.from_flags(str(_CONFIGS / f"{name}.py:help"))
+    self.assertEqual(end.exception.code, 0)
+    self.assertEqual(output.getvalue(), f"{variants.describe(name)}\n")
+
   def test_there_may_be_no_config(self):
     self.assertIsNone(self.from_flags(None))
 
@@ -79,7 +90,7 @@ class FlagsTest(parameterized.TestCase):
     ("mnist.py", "seed=x", "config.seed is 'x'; it must be an integer"),
     ("mnist.py", "name=cifar10", "is of mnist; name a config file of the"),
     ("mnist.py", "FIELD=5", "no field 'FIELD'"),
-    ("mnist.py:adaptiv", None, "unknown variant 'adaptiv' of mnist; known"),
+    ("mnist.py:adaptiv", None, "variant 'adaptiv' of mnist; did you mean"),
     ("mnist.py:", "seed=-", "config.seed is '-'; it must be an integer"),
   )
   def test_a_mistake_in_the_flags(self, name, change, message):

@@ -7,6 +7,8 @@ import sys
 from absl.testing import parameterized
 import pytest
 
+from experiments.configs import variants
+
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -34,12 +36,17 @@ class MainTest(parameterized.TestCase):
     self.assertIn("--config: FILE[:VARIANT], the experiment", result.stdout)
     self.assertIn("--config.FIELD: VALUE of a field", result.stdout)
 
+  def test_help_with_variants(self):
+    result = run_main(variant=":help")
+    self.assertEqual(result.returncode, 0, result.stderr)
+    self.assertEqual(result.stdout, f"{variants.describe('photo_patches')}\n")
+
   def test_an_unknown_variant(self):
     result = run_main(variant=":adaptiv")
     self.assertEqual(result.returncode, 2)
-    self.assertRegex(
-      result.stderr, "^error: unknown variant 'adaptiv'.*fixed_NxD.*\n$"
-    )
+    listed, line = result.stderr.split("\n\nerror: ")
+    self.assertEqual(listed, variants.describe("photo_patches"))
+    self.assertRegex(line, "^unknown variant 'adaptiv'.*mean adaptive.*\n$")
 
   def test_a_file_of_flags(self):
     path = self.create_tempfile(content="--config.num_stpes=5\n").full_path

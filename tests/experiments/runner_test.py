@@ -34,7 +34,7 @@ class ConfigTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ({"dataset": "imagenet"}, (), "data set 'imagenet'; known are mnist, "),
-    ({"variant": "gamma"}, (), "variant 'gamma' of mnist; known are adaptive"),
+    ({"variant": "gamma"}, (), "variant 'gamma' of mnist; .*FILE:help"),
     ({}, ("num_steps",), "--set is 'num_steps'; it needs FIELD=VALUE"),
     ({}, ("num_stps=5",), "--set: .*num_stps.*did you mean num_steps?"),
     ({}, ("num_steps=many",), "--set: .*num_steps is 'many'; .* an integer"),

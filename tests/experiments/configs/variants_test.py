@@ -8,7 +8,7 @@ from experiments.configs import variant_table
 from experiments.configs import variants
 from experiments.configs.variant_table import Family
 from experiments.configs.variant_table import Variant
-from experiments.errors import UserError
+from experiments.configs.variants import UnknownVariantError
 
 # One name of each family, and what it makes.
 FAMILIES = {
@@ -137,17 +137,54 @@ class VariantsTest(parameterized.TestCase):
 
   def test_the_quick_start_belongs_to_one_data_set(self):
     self.assertIn("quick_start", variants.names("photo_patches"))
-    with self.assertRaisesRegex(UserError, "'quick_start' of fashio"):
+    with self.assertRaisesRegex(UnknownVariantError, "'quick_start' of fashio"):
       fashion_mnist.get_config("quick_start")
 
   @parameterized.parameters(
-    "adaptiv", "fixed", "fixed_512", "fixed_512x", "improved_rate_", "cnn_lr_1"
+    ("adaptiv", "adaptive"),
+    ("Adaptive", "adaptive"),
+    ("refrence_14_bits", "reference_14_bits"),
+    ("alpha_0.55", "alpha_0.5"),
+    ("fixed", "fixed_NxD, such as fixed_512x128"),
+    ("fixed_512", "fixed_NxD, such as fixed_512x128"),
+    ("fixed_512x", "fixed_NxD, such as fixed_512x128"),
+    ("fixed512x128", "fixed_NxD, such as fixed_512x128"),
+    ("improved_fixd_2x1", "improved_fixed_NxD, such as improved_fixed_2048x32"),
+    ("improved_rate_", "improved_rate_X, such as improved_rate_3e-4"),
+    ("improved_w_1e3", "improved_w_N, such as improved_w_262144"),
+    ("adaptve_lr_1e-3", "adaptive_lr_X, such as adaptive_lr_1e-3"),
+    ("cnn_lr_1", None),
+    ("gamma", None),
+    ("", None),
+    ("help", None),
   )
-  def test_an_unknown_variant_names_the_known(self, variant):
-    with self.assertRaisesRegex(
-      UserError, f"variant '{variant}' of photo_patches.*adaptive, .*fixed_NxD"
-    ):
-      photo_patches.get_config(variant)
+  def test_an_unknown_variant_names_what_may_be_meant(self, name, meant):
+    message = f"^unknown variant '{name}' of photo_patches; "
+    message += f"did you mean {meant}[?] " if meant else ""
+    message += "--config=FILE:help lists all$"
+    with self.assertRaisesRegex(UnknownVariantError, message) as context:
+      photo_patches.get_config(name)
+    self.assertEqual(
+      context.exception.details, variants.describe("photo_patches")
+    )
+
+  def test_a_list_has_all_in_groups_each_in_a_line(self):
+    groups = {}
+    for block in variants.describe("photo_patches").split("\n\n")[1:]:
+      heading, *lines = block.splitlines()
+      groups[heading] = dict(line.split(maxsplit=1) for line in lines)
+    self.assertEqual(list(groups), list(variant_table.GROUPS.values()))
+    listed = [name for lines in groups.values() for name in lines]
+    self.assertCountEqual(
+      listed, [*variant_table.VARIANTS, *variant_table.FAMILIES]
+    )
+    self.assertEqual(
+      groups["One codebook"]["fixed_NxD"],
+      "N codewords of width D, such as fixed_512x128",
+    )
+    of_table_3 = groups[variant_table.GROUPS["table_3"]]
+    self.assertEqual(of_table_3["cnn"], "CNN (model.network=cnn)")
+    self.assertNotIn("quick_start", variants.describe("mnist"))
 
   def test_a_new_variant_or_family_is_a_row_of_data(self):
     own = Variant("Own", "table_3", {"seed": 5})
@@ -158,3 +195,6 @@ class VariantsTest(parameterized.TestCase):
     )
     self.assertEqual(fashion_mnist.get_config("own").seed, 5)
     self.assertEqual(variants.find("mnist", "seed_7").title, "7")
+    self.assertRegex(
+      variants.describe("mnist"), r"\n  seed_N +A seed, such as seed_5\n"
+    )
