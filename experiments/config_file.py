@@ -23,6 +23,7 @@ from absl import flags
 import ml_collections
 
 from experiments import fields
+from experiments.configs import datasets
 from experiments.configs.variants import UnknownVariantError
 from experiments.errors import one_line
 from experiments.errors import UserError
@@ -40,6 +41,7 @@ _CHANGES = flags.DEFINE_multi_string(
 _CHANGE = re.compile(r"--?(no)?config\.([^=]+)(=.*)?", re.DOTALL)
 _NUMBER = re.compile(r"-[\d.]")
 _MODULE = "config_file"
+_FOLDER = os.path.join("experiments", "configs")
 _HELP = "help"  # where a variant is expected
 
 
@@ -126,7 +128,7 @@ def from_flags() -> ml_collections.ConfigDict | None:
 def _read(file_and_variant: str) -> ml_collections.ConfigDict:
   """Returns what the `get_config` of a file returns, locked."""
   name, _, variant = file_and_variant.partition(":")
-  path = os.path.expanduser(name)
+  path = _find(os.path.expanduser(name))
   flag = f"--config={file_and_variant}"
   try:
     config = _get_config(path, flag)(*([variant] if variant else []))
@@ -146,6 +148,18 @@ def _read(file_and_variant: str) -> ml_collections.ConfigDict:
       f" {one_line(error)}"
     ) from error
   return config.lock()
+
+
+def _find(path: str) -> str:
+  """Returns where a file is.
+
+  Where there is no such file, `experiments/configs/NAME` is that of this
+  package, whatever the current directory.
+  """
+  folder, name = os.path.split(os.path.normpath(path))
+  own = os.path.join(os.path.dirname(datasets.__file__), name)
+  is_own = folder == _FOLDER and os.path.isfile(own)
+  return own if is_own and not os.path.lexists(path) else path
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import os
 import pathlib
 
 from absl.testing import flagsaver
@@ -163,6 +164,23 @@ class FileTest(parameterized.TestCase):
     self.refused("--config cannot be read: .*mine.py")
     self.path.mkdir()
     self.refused("--config cannot be read: .*directory.*mine.py")
+
+  @parameterized.parameters("", "./")
+  def test_the_packages_own_from_any_directory(self, prefix):
+    before = os.getcwd()
+    self.addCleanup(os.chdir, before)
+    os.chdir(self.path.parent)
+    name = f"{prefix}experiments/configs/mnist.py"
+    self.assertEqual(config_file._read(name).name, "mnist")
+    with self.assertRaisesRegex(UserError, "^--config cannot be read: .*mnst"):
+      config_file._read("experiments/configs/mnst.py")
+    with self.assertRaisesRegex(UserError, "^--config cannot be read: .*mnist"):
+      config_file._read("configs/mnist.py")
+    # One's own comes first.
+    place = self.path.parent / name
+    place.parent.mkdir(parents=True)
+    place.write_text(_MNIST.format("config.num_steps = 7"))
+    self.assertEqual(config_file._read(name).num_steps, 7)
 
   def test_a_variant_that_the_file_takes_none_of(self):
     self.path.write_text("def get_config(): pass")

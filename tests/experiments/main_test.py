@@ -12,7 +12,9 @@ from experiments.configs import variants
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run_main(*arguments, variant="", name="photo_patches", **environment):
+def run_main(
+  *arguments, variant="", name="photo_patches", cwd=_ROOT, **environment
+):
   config = f"experiments/configs/{name}.py{variant}"
   return subprocess.run(
     [
@@ -22,7 +24,7 @@ def run_main(*arguments, variant="", name="photo_patches", **environment):
       f"--config={config}",
       *arguments,
     ],
-    cwd=_ROOT,
+    cwd=cwd,
     env={**os.environ, **environment},
     capture_output=True,
     text=True,
@@ -36,8 +38,12 @@ class MainTest(parameterized.TestCase):
     self.assertIn("--config: FILE[:VARIANT], the experiment", result.stdout)
     self.assertIn("--config.FIELD: VALUE of a field", result.stdout)
 
-  def test_help_with_variants(self):
-    result = run_main(variant=":help")
+  def test_help_with_variants_from_any_directory(self):
+    result = run_main(
+      variant=":help",
+      cwd=self.create_tempdir().full_path,
+      PYTHONPATH=str(_ROOT),
+    )
     self.assertEqual(result.returncode, 0, result.stderr)
     self.assertEqual(result.stdout, f"{variants.describe('photo_patches')}\n")
 
