@@ -39,7 +39,7 @@ import tensorflow_datasets as tfds
 from benchmarks import report
 from benchmarks import timing
 from experiments import data
-from experiments import logging
+from experiments import metric_log
 from experiments import train
 from experiments.configs import base
 from experiments.configs import datasets
@@ -145,7 +145,7 @@ def _train(config: ml_collections.ConfigDict) -> dict[str, float]:
   with tempfile.TemporaryDirectory() as workdir, _synthetic(load):
     with contextlib.redirect_stdout(io.StringIO()):
       train.train_and_evaluate(config, workdir)
-    logged = logging.read_metrics(pathlib.Path(workdir))
+    logged = metric_log.read_metrics(pathlib.Path(workdir))
   values = [line["values"] for line in logged if line["split"] == "train"]
   # The first line's time has the compilation in it.
   speed = np.median([line["steps_per_second"] for line in values[1:]])

@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 
 from experiments import errors
-from experiments import logging
+from experiments import metric_log
 from experiments import summary as summary_lib
 from experiments import workdir as workdirs
 from experiments.configs import datasets
@@ -80,11 +80,11 @@ class Cell:
   @property
   def metrics(self) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl."""
-    return logging.read_metrics(self.workdir)
+    return metric_log.read_metrics(self.workdir)
 
   def log_problems(self) -> list[str]:
     """What is left out of metrics.jsonl, and why."""
-    return logging.read_log(self.workdir).problems
+    return metric_log.read_log(self.workdir).problems
 
   @property
   def steps(self) -> int:
@@ -93,8 +93,8 @@ class Cell:
     return int(steps[-1]) if len(steps) else 0
 
   def series(self, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `logging.read_series` does."""
-    return logging.read_series(self.workdir, split, name)
+    """Returns what `metric_log.read_series` does."""
+    return metric_log.read_series(self.workdir, split, name)
 
   def config_problem(self) -> str:
     """Returns why nothing can be made of the run, "" if something can."""

@@ -18,6 +18,7 @@ from adq_jax import codebook as codebooks
 from adq_jax import placement
 from experiments import devices as device_lib
 from experiments import logging
+from experiments import metric_log
 from experiments import settings
 from experiments import step as step_lib
 from experiments import train
@@ -66,7 +67,7 @@ def run(root, num_devices, variant, stop_after=None, **fields):
 def curve(root):
   return [
     (line["step"], line["split"], line["values"])
-    for line in logging.read_metrics(root)
+    for line in metric_log.read_metrics(root)
   ]
 
 

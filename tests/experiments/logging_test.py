@@ -10,6 +10,7 @@ from absl.testing import parameterized
 import numpy as np
 
 from experiments import logging
+from experiments import metric_log
 from experiments import workdir
 
 
@@ -22,10 +23,10 @@ class MetricLogTest(parameterized.TestCase):
     log.close()
     with open(root / "metrics.jsonl", "a") as file:
       file.write('{"step": 4, "sp')  # killed while writing
-    self.assertLen(logging.read_metrics(root), 3)
+    self.assertLen(metric_log.read_metrics(root), 3)
     logging.MetricLog(root, 2).close()
     self.assertEqual(
-      logging.read_metrics(root),
+      metric_log.read_metrics(root),
       [
         {
           "step": step,
@@ -59,8 +60,8 @@ class MetricLogTest(parameterized.TestCase):
     content = b"\n".join([one, *damaged, two, b"{{", three, four, b"cut sho"])
     path.write_bytes(content)
     expected = [json.loads(line) for line in whole]
-    self.assertEqual(logging.read_metrics(root), expected)
-    problems = logging.read_log(root).problems
+    self.assertEqual(metric_log.read_metrics(root), expected)
+    problems = metric_log.read_log(root).problems
     for text in (
       "lines 2, 10 to 11, 13: damaged (not JSON), left out",
       "line 3: damaged (not UTF-8)",
@@ -68,7 +69,7 @@ class MetricLogTest(parameterized.TestCase):
       "lines 6 to 9: damaged (not a step, a split and values)",
     ):
       self.assertRegex("\n".join(problems), re.escape(text))
-    steps, losses = logging.read_series(root, "train", "loss")
+    steps, losses = metric_log.read_series(root, "train", "loss")
     np.testing.assert_array_equal(steps, [1, 2, 3, 4])
     self.assertEqual(losses.tolist(), [1.0] * 4)
 
@@ -76,8 +77,8 @@ class MetricLogTest(parameterized.TestCase):
       output = io.StringIO()
       with contextlib.redirect_stdout(output):
         logging.MetricLog(root, 3).close()
-      self.assertEqual(logging.read_metrics(root), expected[:3])
-      self.assertEmpty(logging.read_log(root).problems)
+      self.assertEqual(metric_log.read_metrics(root), expected[:3])
+      self.assertEmpty(metric_log.read_log(root).problems)
       kept = root / "damaged" / "metrics.jsonl"
       self.assertEqual(kept.read_bytes(), content)
       self.assertIn(str(kept), output.getvalue())
@@ -98,37 +99,18 @@ class MetricLogTest(parameterized.TestCase):
     old = {"step": 2, "split": "train", "values": {"loss": 2.0}}
     content = ours.read_bytes() + theirs.read_bytes()
     ours.write_bytes(content + json.dumps(old).encode() + b"\n")
-    log = logging.read_log(roots[0])
+    log = metric_log.read_log(roots[0])
     self.assertEqual([line["step"] for line in log.lines], [1, 2])
     self.assertNotIn("run_id", log.lines[0])
     (problem,) = log.problems
     self.assertRegex(problem, "line 2: of another run, b{32}, left out")
     with contextlib.redirect_stdout(io.StringIO()):
       logging.MetricLog(roots[0], 2).close()
-    self.assertLen(logging.read_metrics(roots[0]), 2)
+    self.assertLen(metric_log.read_metrics(roots[0]), 2)
     self.assertIn(
       theirs.read_bytes(),
       (roots[0] / "damaged" / "metrics.jsonl").read_bytes(),
     )
-
-  def test_a_log_that_cannot_be_read(self):
-    root = pathlib.Path(self.create_tempdir())
-    (root / "metrics.jsonl").mkdir()
-    self.assertEmpty(logging.read_metrics(root))
-    self.assertRegex(
-      logging.read_log(root).problems[0], "metrics.jsonl cannot be read"
-    )
-
-  def test_values_of_another_shape_are_left_out(self):
-    root = pathlib.Path(self.create_tempdir())
-    log = logging.MetricLog(root, 0)
-    for step, value in ((1, 1.0), (2, np.ones(2)), (3, np.ones(3) * np.nan)):
-      log.write(step, "train", {"v": value})
-    log.write(4, "train", {"v": np.zeros(3)})
-    log.close()
-    steps, values = logging.read_series(root, "train", "v")
-    self.assertEqual(steps.tolist(), [3, 4])
-    self.assertEqual(values.shape, (2, 3))
 
 
 class ProgressTest(parameterized.TestCase):

@@ -16,7 +16,7 @@ import pytest
 
 from experiments import checkpoint
 from experiments import checkpoints
-from experiments import logging
+from experiments import metric_log
 from experiments import workdir as workdirs
 from tests.experiments import tiny
 
@@ -40,7 +40,7 @@ _FIELDS = {
 
 
 def training_lines(workdir):
-  lines = logging.read_metrics(workdir)
+  lines = metric_log.read_metrics(workdir)
   return [line for line in lines if "loss" in line["values"]]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import data
-from experiments import logging
+from experiments import metric_log
 from experiments import settings
 from experiments import train
 from experiments.checkpoints import load_state
@@ -32,7 +32,7 @@ def run(root, **fields):
 def gaps(root):
   return [
     (line["step"], line["values"]["gradient_gap"])
-    for line in logging.read_metrics(pathlib.Path(root))
+    for line in metric_log.read_metrics(pathlib.Path(root))
     if "gradient_gap" in line["values"]
   ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments import logging
+from experiments import metric_log
 from experiments.configs import photo_patches
 from experiments.configs import variants
 
@@ -48,7 +48,7 @@ def command(workdir: pathlib.Path, fields: Mapping[str, Any]) -> list[str]:
 
 def logged(workdir: pathlib.Path) -> list[dict[str, Any]]:
   """The log, less what depends on the clock."""
-  lines = logging.read_metrics(workdir)
+  lines = metric_log.read_metrics(workdir)
   for line in lines:
     for name in ("steps_per_second", "data_wait"):
       line["values"].pop(name, None)

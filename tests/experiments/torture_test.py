@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import checkpoints
-from experiments import logging
+from experiments import metric_log
 from experiments import workdir as workdirs
 from tests.experiments import tiny
 
@@ -63,7 +63,7 @@ class TortureTest(parameterized.TestCase):
     workdir = self.root / "killed"
     # How long it takes to the first step, compiled programs being cached.
     process, started = self.start(workdir), time.monotonic()
-    while not logging.read_metrics(workdir):
+    while not metric_log.read_metrics(workdir):
       self.assertIsNone(process.poll())
       time.sleep(0.01)
     startup = time.monotonic() - started
@@ -81,7 +81,7 @@ class TortureTest(parameterized.TestCase):
           output, r"(^|\n)stopped: .*SIGTERM.* go on with the same command\n$"
         )
       self.assertNotIn("damaged", output)
-      lines = logging.read_metrics(workdir)
+      lines = metric_log.read_metrics(workdir)
       steps.append(lines[-1]["step"] if lines else 0)
     self.assertGreater(len(set(steps)), 3, steps)
     output = self.finish(workdir)

@@ -16,6 +16,7 @@ import pytest
 from experiments import checkpoint
 from experiments import devices
 from experiments import logging
+from experiments import metric_log
 from experiments import report
 from experiments import settings
 from experiments import step as step_lib
@@ -100,7 +101,7 @@ class TrainTest(parameterized.TestCase):
     self.assertIn("drawn", summary)
     self.assertIn("commit", summary)
 
-    lines = logging.read_metrics(root)
+    lines = metric_log.read_metrics(root)
     steps = [line["step"] for line in lines if line["split"] == "train"]
     self.assertEqual(steps, [1, 2, 3, 4, 5, 6])
     steps = [line["step"] for line in lines if line["split"] == "validation"]
@@ -143,7 +144,7 @@ class TrainTest(parameterized.TestCase):
       longer, output = run(root, num_steps=8)
       self.assertIn("at step 6", output)
       self.assertEqual(longer["steps"], 8)
-      lines = logging.read_metrics(root)
+      lines = metric_log.read_metrics(root)
       steps = [line["step"] for line in lines if line["split"] == "train"]
       self.assertEqual(steps, [1, 2, 3, 4, 5, 6, 7, 8])
 
@@ -256,7 +257,7 @@ class TrainTest(parameterized.TestCase):
     self.assertEqual(summary["steps"], 6)
     self.assertTrue(np.isfinite(summary["mse"]))
     self.assertIsNone(tiny.logged(self.root / "run")[3]["values"]["mse"])
-    _, losses = logging.read_series(self.root / "run", "train", "loss")
+    _, losses = metric_log.read_series(self.root / "run", "train", "loss")
     np.testing.assert_array_equal(
       np.isfinite(losses), [True, True, False, False, True, True]
     )
