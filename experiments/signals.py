@@ -34,9 +34,9 @@ class StopRequest:
   """
 
   signal: str | None = None
-  at_once: bool = False
 
-  def __init__(self, or_unread: bool = False):
+  def __init__(self, or_unread: bool = False, at_once: bool = False):
+    self.at_once = at_once
     self._or_unread = or_unread
 
   @property
@@ -46,6 +46,16 @@ class StopRequest:
       return _UNREAD
     return self.signal
 
+  @contextlib.contextmanager
+  def put_off(self) -> Iterator[None]:
+    """Has a request wait for the code inside, which is to look at `name`.
+
+    After an error it still waits: what follows then cleans up.
+    """
+    self.at_once = False
+    yield
+    self.at_once = True
+
 
 @contextlib.contextmanager
 def stop_request(
@@ -53,6 +63,7 @@ def stop_request(
   on_signal: Callable[[], None] = lambda: None,
   *,
   or_unread: bool = False,
+  at_once: bool = False,
 ) -> Iterator[StopRequest]:
   """Lets the code inside finish what it does when it is asked to stop.
 
@@ -63,8 +74,9 @@ def stop_request(
     promise: what to say when it is, after the signal's name.
     on_signal: is called at each signal, which may be for this process alone.
     or_unread: whether to stop also when nobody reads the output any more.
+    at_once: of the StopRequest, to begin with.
   """
-  request = StopRequest(or_unread)
+  request = StopRequest(or_unread, at_once)
   has_raised = False
 
   def ask(number: int, frame: object) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -19,6 +20,38 @@ from experiments.devices import AXIS
 from experiments.devices import unreplicate
 from experiments.state import create_optimizer
 from experiments.state import TrainState
+
+_Step = Callable[
+  [TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+  """What training runs on devices; the functions that make each describe it."""
+
+  train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+  gradient_gap: Callable[[TrainState, jax.Array], jax.Array]
+  check_replicas: Callable[[TrainState], None]
+
+
+def make_programs(
+  config: ml_collections.ConfigDict,
+  model: VQVAE,
+  devices: Sequence[jax.Device],
+) -> Programs:
+  """Returns the programs of a run on these devices of all processes.
+
+  Args:
+    config: of the experiment.
+    model: with `AXIS` for its axis_name.
+    devices: to map over.
+  """
+  return Programs(
+    make_train_step(config, model, devices),
+    make_gradient_gap(config, model, devices),
+    make_replica_check(model, devices),
+  )
 
 
 def make_train_step(
@@ -41,6 +74,22 @@ def make_train_step(
     model: with `AXIS` for its axis_name.
     devices: to map over.
   """
+  train_step = _make_step(config, model)
+  stops = config.on_nonfinite != "skip"
+
+  def train_steps(state: TrainState, *batches: jax.Array):
+    if len(batches) == 1:
+      # A CPU computes convolutions many times slower inside a loop.
+      return train_step(state, *batches)
+    return _scan_steps(train_step, state, batches, stops)
+
+  return jax.pmap(
+    train_steps, axis_name=AXIS, devices=devices, donate_argnums=0
+  )
+
+
+def _make_step(config: ml_collections.ConfigDict, model: VQVAE) -> _Step:
+  """Returns one step of training, of one device."""
   optimizer = create_optimizer(config)
   prepare = _make_preparation(config, model)
   skips = config.on_nonfinite == "skip"
@@ -65,22 +114,11 @@ def make_train_step(
     gradient, loss, mse, quantizer_loss = jax.lax.pmean(
       (gradient, loss, result.mse, result.quantized.loss), AXIS
     )
-    updates, opt_state = optimizer.update(
-      gradient, state.opt_state, state.params
-    )
-    new_state = TrainState(
-      step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
-      codebook=codebook,
-      opt_state=opt_state,
-    )
+    new_state = _updated(optimizer, state, gradient, codebook)
     gradient_norm = optax.global_norm(gradient)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
     as_it_was = state.replace(step=new_state.step) if skips else state
-    new_state = jax.tree.map(
-      functools.partial(jnp.where, is_finite), new_state, as_it_was
-    )
-    return new_state, {
+    return _where(is_finite, new_state, as_it_was), {
       "step": state.step + 1,
       "is_nonfinite": ~is_finite[None],
       "loss": loss,
@@ -91,35 +129,55 @@ def make_train_step(
       **result.quantized.metrics,
     }
 
-  def train_steps(state: TrainState, *batches: jax.Array):
-    if len(batches) == 1:
-      # A CPU computes convolutions many times slower inside a loop.
-      return train_step(state, *batches)
+  return train_step
 
-    def go_on(carry, images: jax.Array):
-      state, has_ended = carry
-      new_state, metrics = train_step(state, images)
-      new_state = jax.tree.map(
-        functools.partial(jnp.where, has_ended), state, new_state
-      )
-      if not skips:
-        has_ended |= metrics["is_nonfinite"][0]
-      return (new_state, has_ended), metrics
 
-    (state, _), metrics = jax.lax.scan(
-      go_on, (state, jnp.array(False)), jnp.stack(batches)
-    )
-    is_bad = metrics["is_nonfinite"][:, 0]
-    shown = jnp.where(is_bad.any(), jnp.argmax(is_bad), len(batches) - 1)
-    return state, {
-      **jax.tree.map(lambda values: values[shown], metrics),
-      "is_nonfinite": is_bad,
-      "nonfinite_points": metrics["nonfinite_points"].sum(),
-    }
-
-  return jax.pmap(
-    train_steps, axis_name=AXIS, devices=devices, donate_argnums=0
+def _updated(
+  optimizer: optax.GradientTransformation,
+  state: TrainState,
+  gradient: Any,
+  codebook: Any,
+) -> TrainState:
+  """The state after an update of the parameters, and a new codebook."""
+  updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+  return TrainState(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    codebook=codebook,
+    opt_state=opt_state,
   )
+
+
+def _scan_steps(
+  train_step: _Step,
+  state: TrainState,
+  batches: Sequence[jax.Array],
+  stops: bool,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Takes several steps; of those after one not finite none, if it `stops`."""
+
+  def go_on(carry, images: jax.Array):
+    state, has_ended = carry
+    new_state, metrics = train_step(state, images)
+    new_state = _where(has_ended, state, new_state)
+    if stops:
+      has_ended |= metrics["is_nonfinite"][0]
+    return (new_state, has_ended), metrics
+
+  (state, _), metrics = jax.lax.scan(
+    go_on, (state, jnp.array(False)), jnp.stack(batches)
+  )
+  is_bad = metrics["is_nonfinite"][:, 0]
+  shown = jnp.where(is_bad.any(), jnp.argmax(is_bad), len(batches) - 1)
+  return state, {
+    **jax.tree.map(lambda values: values[shown], metrics),
+    "is_nonfinite": is_bad,
+    "nonfinite_points": metrics["nonfinite_points"].sum(),
+  }
+
+
+def _where(condition: jax.Array, yes: TrainState, no: TrainState) -> TrainState:
+  return jax.tree.map(functools.partial(jnp.where, condition), yes, no)
 
 
 def make_replica_check(

@@ -1,6 +1,10 @@
 """Training, readable top to bottom from `train_and_evaluate`."""
 
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
+import dataclasses
 import pathlib
 import time
 from typing import Any
@@ -9,6 +13,7 @@ from clu import parameter_overview
 import jax
 import ml_collections
 
+from adq_jax import VQVAE
 from experiments import checkpoint
 from experiments import data
 from experiments import hosts
@@ -20,6 +25,7 @@ from experiments import workdir as workdirs
 from experiments.checkpoints import Checkpoints
 from experiments.checkpoints import make_template
 from experiments.data import pipeline
+from experiments.data.split import Split
 from experiments.devices import AXIS
 from experiments.devices import choose_devices
 from experiments.devices import of_all_processes
@@ -29,6 +35,7 @@ from experiments.errors import one_line
 from experiments.errors import StoppedError
 from experiments.errors import UserError
 from experiments.evaluate import describe
+from experiments.evaluate import Evaluation
 from experiments.evaluate import Evaluator
 from experiments.logging import MetricLog
 from experiments.logging import Progress
@@ -36,9 +43,9 @@ from experiments.nonfinite import Guard
 from experiments.state import create_on_devices
 from experiments.state import to_devices
 from experiments.state import to_host
-from experiments.step import make_gradient_gap
-from experiments.step import make_replica_check
-from experiments.step import make_train_step
+from experiments.state import TrainState
+from experiments.step import make_programs
+from experiments.step import Programs
 from experiments.summary import read_summary
 
 
@@ -76,10 +83,10 @@ def train_and_evaluate(
     signals.stop_request(
       "stopping after this step, and saving it; another Ctrl-C stops at once",
       or_unread=True,
+      at_once=True,
     ) as stop,
     _claim(workdir, config) as claim,
   ):
-    stop.at_once = True  # but between steps, where something may be lost
     try:
       hosts.from_main(lambda: checkpoint.check_own(workdir))
       return _train(config, workdir, stop, claim)
@@ -135,9 +142,76 @@ def _train(
   stop: signals.StopRequest,
   claim: workdirs.Claim,
 ) -> dict[str, Any]:
+  run, start = _set_up(config, workdir, claim)
+  try:
+    with stop.put_off():
+      reached = _loop(run, start, stop)
+      run.checkpoints.wait()
+      if reached.is_stopping:
+        raise StoppedError(
+          f"by {stop.name or 'another process'} after step {reached.step}"
+          f" of {config.num_steps}, saved in {workdir}; go on with the same"
+          " command"
+        )
+  finally:
+    run.progress.close()
+    run.log.close()
+    run.checkpoints.close()
+  return _finish(run, reached)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What training works with, from its first step to its last.
+
+  Attributes:
+    started: when it would have started, had it never been interrupted.
+  """
+
+  config: ml_collections.ConfigDict
+  claim: workdirs.Claim
+  model: VQVAE
+  devices: Sequence[jax.Device]
+  splits: Mapping[str, Split]
+  programs: Programs
+  evaluator: Evaluator
+  checkpoints: Checkpoints
+  log: MetricLog
+  progress: Progress
+  guard: Guard
+  started: float
+
+  @property
+  def seconds(self) -> float:
+    """For how long it has trained."""
+    return time.perf_counter() - self.started
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reached:
+  """How far a run has come.
+
+  Attributes:
+    step: steps done.
+    state: after them, replicated.
+    validation: what evaluating that state has given, where it was evaluated.
+    is_stopping: whether the run was asked to stop.
+  """
+
+  step: int
+  state: TrainState
+  validation: Evaluation | None = None
+  is_stopping: bool = False
+
+
+def _set_up(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  claim: workdirs.Claim,
+) -> tuple[_Run, _Reached]:
+  """Loads the data, and the state from where `workdir` stands."""
   model = settings.create_model(config, axis_name=AXIS)
   devices = choose_devices(config.batch_size, model.sharded_size)
-  everywhere = of_all_processes(devices)
   with hosts.main_first("data"):
     splits = data.load(config)
   settings.check_batch(config, len(splits["train"]))
@@ -147,123 +221,175 @@ def _train(
   checkpoints = Checkpoints(
     workdir, template, claim.steady_path if is_alone else None
   )
-  seconds, step = 0.0, 0
+  seconds = 0.0
   if checkpoints.latest is not None:
     saved, seconds = checkpoints.latest.state, checkpoints.latest.seconds
-    step, state = int(saved.step), to_devices(saved, devices)
-    print(f"Resuming {workdir} at step {step}")
+    start = _Reached(int(saved.step), to_devices(saved, devices))
+    print(f"Resuming {workdir} at step {start.step}")
   else:
-    state = create_on_devices(config, model, devices)
+    start = _Reached(0, create_on_devices(config, model, devices))
     print(
       parameter_overview.get_parameter_overview(
         template.variables, include_stats=False
       )
     )
-  log = MetricLog(workdir, step)
-  progress = Progress(config.num_steps, step, config.batch_size)
-  train_step = make_train_step(config, model, everywhere)
-  gradient_gap = make_gradient_gap(config, model, everywhere)
-  check_replicas = make_replica_check(model, everywhere)
-  evaluator = Evaluator(config, model, devices)
+  run = _Run(
+    config=config,
+    claim=claim,
+    model=model,
+    devices=devices,
+    splits=splits,
+    programs=make_programs(config, model, of_all_processes(devices)),
+    evaluator=Evaluator(config, model, devices),
+    checkpoints=checkpoints,
+    log=MetricLog(workdir, start.step),
+    progress=Progress(config.num_steps, start.step, config.batch_size),
+    guard=Guard(config, workdir),
+    started=time.perf_counter() - seconds,
+  )
+  return run, start
+
+
+def _loop(run: _Run, start: _Reached, stop: signals.StopRequest) -> _Reached:
+  """Trains to the last step, or until asked to stop."""
+  config, step, state = run.config, start.step, start.state
+  batches = _batches(run, step)
+  unchecked, validation, is_stopping = None, None, False
+  while step < config.num_steps and not is_stopping:
+    # Up to the next multiple, where logs and checkpoints are due.
+    count = config.steps_per_call - step % config.steps_per_call
+    count = min(count, config.num_steps - step)
+    with run.progress.waiting():
+      next_batches = [next(batches) for _ in range(count)]
+    state, metrics = _take_steps(run, step, state, next_batches)
+    # The device computes these steps while the host looks at those before.
+    run.guard.check(unchecked)
+    unchecked = metrics
+    step += count
+    run.progress.advance(count)
+    due = _what_is_due(config, step)
+    # Of several processes all must be asked, which waits for the step.
+    if due.log or jax.process_count() == 1:
+      is_stopping = hosts.any_process(stop.name is not None)
+    due = dataclasses.replace(due, save=due.save or is_stopping)
+    if due.log or due.evaluate or due.save:
+      run.guard.check(metrics)
+      unchecked = None
+      validation = _do_what_is_due(run, due, step, state, metrics)
+  return _Reached(step, state, validation, is_stopping)
+
+
+def _batches(run: _Run, first: int) -> Iterator[jax.Array]:
+  """The batches of all steps from the first on, ahead on the devices."""
+  config = run.config
   batches = pipeline.TrainBatches(
-    splits["train"].images,
+    run.splits["train"].images,
     seed=config.seed,
     batch_size=config.batch_size,
     num_steps=config.num_steps,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
-  batches = prefetch(
-    pipeline.iterate(batches, first=step), devices, config.steps_per_call
+  return prefetch(
+    pipeline.iterate(batches, first=first), run.devices, config.steps_per_call
   )
-  started = time.perf_counter() - seconds
-  guard = Guard(config, workdir)
-  unchecked, result, is_stopping = None, None, False
 
-  try:
-    stop.at_once = False
-    while step < config.num_steps and not is_stopping:
-      # Up to the next multiple, where logs and checkpoints are due.
-      count = config.steps_per_call - step % config.steps_per_call
-      count = min(count, config.num_steps - step)
-      with progress.waiting():
-        next_batches = [next(batches) for _ in range(count)]
-      gap_every = config.gradient_gap_every
-      gap_is_due = gap_every > 0 and step % gap_every == 0
-      if gap_is_due and config.gradient_gap == "norm":
-        gap_step, gap = step + 1, gradient_gap(state, next_batches[0])
-      state, metrics = train_step(state, *next_batches)
-      if gap_is_due and config.gradient_gap == "mean_absolute":
-        gap_step, gap = step + count, gradient_gap(state, next_batches[-1])
-      if gap_is_due:
-        claim.check()
-        log.write(gap_step, "train", {"gradient_gap": unreplicate(gap)})
-      if config.check_replicas:
-        check_replicas(state)
-      # The device computes these steps while the host looks at those before.
-      guard.check(unchecked)
-      unchecked = metrics
-      step += count
-      progress.advance(count)
-      to_log, to_evaluate, to_save = (
-        step == config.num_steps or step % every == 0
-        for every in (
-          config.log_every,
-          config.eval_every,
-          config.checkpoint_every,
-        )
+
+def _take_steps(
+  run: _Run, step: int, state: TrainState, batches: Sequence[jax.Array]
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One call of the training step, and the gradient gap where it is due."""
+  config, programs = run.config, run.programs
+  every = config.gradient_gap_every
+  is_due = every > 0 and step % every == 0
+  if is_due and config.gradient_gap == "norm":
+    gap_step, gap = step + 1, programs.gradient_gap(state, batches[0])
+  state, metrics = programs.train_step(state, *batches)
+  if is_due and config.gradient_gap == "mean_absolute":
+    gap_step = step + len(batches)
+    gap = programs.gradient_gap(state, batches[-1])
+  if is_due:
+    run.claim.check()
+    run.log.write(gap_step, "train", {"gradient_gap": unreplicate(gap)})
+  if config.check_replicas:
+    programs.check_replicas(state)
+  return state, metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class _Due:
+  """What is to be done between two steps."""
+
+  log: bool
+  evaluate: bool
+  save: bool
+
+
+def _what_is_due(config: ml_collections.ConfigDict, step: int) -> _Due:
+  def is_due(every: int) -> bool:
+    return step == config.num_steps or step % every == 0
+
+  return _Due(
+    log=is_due(config.log_every),
+    evaluate=is_due(config.eval_every),
+    save=is_due(config.checkpoint_every),
+  )
+
+
+def _do_what_is_due(
+  run: _Run,
+  due: _Due,
+  step: int,
+  state: TrainState,
+  metrics: dict[str, jax.Array],
+) -> Evaluation | None:
+  """Logs, evaluates and saves; returns the evaluation, where there was one."""
+  run.claim.check()
+  if due.log:
+    values = jax.device_get(unreplicate(metrics))
+    del values["step"]
+    values["num_nonfinite"] = values.pop("is_nonfinite").sum()
+    speed = run.progress.measure(step)
+    run.log.write(step, "train", {**values, **speed})
+  validation = figures = None
+  with run.progress.pause():
+    if due.evaluate:
+      split = run.splits["validation"]
+      validation = run.evaluator.evaluate(state.variables, split)
+      figures = describe(run.config, validation, split)
+      run.log.write(step, "validation", report.loggable(figures))
+    if due.evaluate or due.save:
+      run.claim.check()
+      run.checkpoints.save(
+        to_host(state, run.model.sharded_size > 0),
+        run.seconds,
+        figures and figures["mse"],
       )
-      # Of several processes all must be asked, which waits for the step.
-      if to_log or jax.process_count() == 1:
-        is_stopping = hosts.any_process(stop.name is not None)
-      to_save |= is_stopping
-      if not (to_log or to_evaluate or to_save):
-        continue
-      guard.check(metrics)
-      unchecked = None
-      claim.check()
-      if to_log:
-        values = jax.device_get(unreplicate(metrics))
-        del values["step"]
-        values["num_nonfinite"] = values.pop("is_nonfinite").sum()
-        speed = progress.measure(step)
-        log.write(step, "train", {**values, **speed})
-      figures = None
-      with progress.pause():
-        if to_evaluate:
-          result = evaluator.evaluate(state.variables, splits["validation"])
-          figures = describe(config, result, splits["validation"])
-          log.write(step, "validation", report.loggable(figures))
-        if to_evaluate or to_save:
-          claim.check()
-          checkpoints.save(
-            to_host(state, model.sharded_size > 0),
-            time.perf_counter() - started,
-            figures and figures["mse"],
-          )
-        # All is saved before something is said, whatever that may lead to.
-        if to_log:
-          progress.report(
-            step, float(values["loss"]), speed["steps_per_second"]
-          )
-        if to_evaluate:
-          progress.say(report.one_line(step, figures))
-    checkpoints.wait()
-    if is_stopping:
-      raise StoppedError(
-        f"by {stop.name or 'another process'} after step {step} of"
-        f" {config.num_steps}, saved in {workdir}; go on with the same command"
+    # All is saved before something is said, whatever that may lead to.
+    if due.log:
+      run.progress.report(
+        step, float(values["loss"]), speed["steps_per_second"]
       )
-    stop.at_once = True
-  finally:
-    progress.close()
-    log.close()
-    checkpoints.close()
-  run = {
-    "steps": step,
-    "seconds": round(time.perf_counter() - started, 1),
-    "devices": f"{len(everywhere)} x {devices[0].device_kind}",
-  }
-  summary = report.finish(config, claim, state, evaluator, splits, result, run)
+    if due.evaluate:
+      run.progress.say(report.one_line(step, figures))
+  return validation
+
+
+def _finish(run: _Run, reached: _Reached) -> dict[str, Any]:
+  """Writes what a finished run leaves behind."""
+  devices = of_all_processes(run.devices)
+  summary = report.finish(
+    run.config,
+    run.claim,
+    reached.state,
+    run.evaluator,
+    run.splits,
+    reached.validation,
+    {
+      "steps": reached.step,
+      "seconds": round(run.seconds, 1),
+      "devices": f"{len(devices)} x {devices[0].device_kind}",
+    },
+  )
   hosts.barrier("finished")  # Or those that draw no pictures would be missed.
   return summary
