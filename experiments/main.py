@@ -11,10 +11,12 @@ from absl import logging
 import ml_collections
 
 from experiments import command
+from experiments import compilation
 from experiments import config_file
 from experiments import errors
 
-flags.adopt_module_key_flags(config_file)  # which --help shows
+for _module in (config_file, compilation):
+  flags.adopt_module_key_flags(_module)  # which --help shows
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of the run; by default runs/NAME_VARIANT."
 )
@@ -70,7 +72,6 @@ def main(argv: list[str]) -> None:
   config, workdir = _config_and_workdir()
   # Imported late, so that a wrong flag or field is told at once.
   from experiments import checkpoints
-  from experiments import compilation
   from experiments import encoding
   from experiments import hosts
   from experiments import report
@@ -82,7 +83,7 @@ def main(argv: list[str]) -> None:
     _PROCESS_ID.value,
     _HEARTBEAT.value,
   )
-  compilation.keep_none_that_may_go_wrong()
+  compilation.keep_programs()
   if _MODE.value in ("encode", "decode"):
     paths = _paths()
     if _MODE.value == "encode":

@@ -12,6 +12,7 @@ from typing import TextIO
 import ml_collections
 
 from experiments import cells as cells_lib
+from experiments import compilation
 from experiments import errors
 from experiments import fields
 from experiments import hosts
@@ -127,6 +128,7 @@ def _train(cell: Cell, changes: Sequence[str]) -> bool:
   command += [f"--config=experiments/configs/{cell.dataset}.py:{cell.variant}"]
   command += [f"--workdir={cell.workdir}", f"--config.seed={cell.seed}"]
   command += [f"--config.{change}" for change in changes]
+  command += compilation.arguments()
   cell.output.parent.mkdir(parents=True, exist_ok=True)
   cell.failure.unlink(missing_ok=True)
   # To a file, and not to this process: it goes on if this one is killed.

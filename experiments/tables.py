@@ -13,9 +13,11 @@ from absl import app
 from absl import flags
 
 from experiments import command
+from experiments import compilation
 from experiments import contents
 from experiments import errors
 
+flags.adopt_module_key_flags(compilation)  # which --help shows
 _DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
 _TABLES = flags.DEFINE_multi_enum(
   "table",
@@ -43,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   # Imported late, so that a wrong flag is told at once.
   from experiments import cells as cells_lib
+  from experiments import hosts
   from experiments import rendering
   from experiments import runner
 
@@ -60,6 +63,8 @@ def main(argv: Sequence[str]) -> None:
   configs = {cell: runner.make_config(cell, _SET.value) for cell in cells}
   runner.check_begun(configs)
   if _DRY_RUN.value:
+    hosts.check_platform()
+    compilation.keep_programs()  # of the steps that are timed
     print(runner.describe_plan(configs))
     return
   missing = {

@@ -11,6 +11,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # optimizing.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
+# Many tests compile the same training step, in any of pytest's processes, or in
+# commands that they start; these have nothing to leave in the home directory.
+# (There Matplotlib has its list of fonts, which takes seconds to make.)
+_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+_PROGRAMS = f"{tempfile.gettempdir()}/adq_jax_tests_{_RUN}"
+_CACHES = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+os.environ.setdefault("MPLCONFIGDIR", f"{_CACHES}/matplotlib")
+os.environ["XDG_CACHE_HOME"] = f"{_PROGRAMS}/commands"
+
 from absl import flags  # noqa: E402
 import chex  # noqa: E402
 import jax  # noqa: E402
@@ -19,11 +28,7 @@ import pytest  # noqa: E402
 
 chex.set_n_cpu_devices(8)
 flags.FLAGS.mark_as_parsed()  # pytest, not absl, reads the command line
-# Many tests compile the same training step, in any of pytest's processes.
-run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-jax.config.update(
-  "jax_compilation_cache_dir", f"{tempfile.gettempdir()}/adq_jax_tests_{run}"
-)
+jax.config.update("jax_compilation_cache_dir", f"{_PROGRAMS}/tests")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -1,25 +1,229 @@
+import contextlib
+import io
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
 from unittest import mock
 
+from absl.testing import flagsaver
 from absl.testing import parameterized
 import jax
+from jax._src import compilation_cache
 
 from experiments import compilation
+from experiments import runner
+from experiments.errors import UserError
+
+_PROGRAM = """
+import sys
+
+from absl import flags
+import jax
+from jax import monitoring
+
+from experiments import compilation
+
+flags.FLAGS(sys.argv)
+compilation._MIN_SECONDS = 0
+compilation.keep_programs()
+monitoring.register_event_listener(lambda name, **_: print(name.split("/")[-1]))
+print(jax.jit(lambda x: x * 3)(7))
+"""
+_ROOT = pathlib.Path(__file__).parents[2]
 
 
 class CompilationTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    was_on = jax.config.jax_enable_compilation_cache
-    self.addCleanup(jax.config.update, "jax_enable_compilation_cache", was_on)
+    self.root = pathlib.Path(self.create_tempdir())
+    for name in (
+      "jax_enable_compilation_cache",
+      "jax_compilation_cache_dir",
+      "jax_persistent_cache_min_compile_time_secs",
+    ):
+      self.addCleanup(jax.config.update, name, getattr(jax.config, name))
+    self.addCleanup(compilation_cache.reset_cache)
+    self.enter_context(
+      mock.patch.object(
+        compilation_cache, "get_file_cache", compilation_cache.get_file_cache
+      )
+    )
+    self.enter_context(
+      mock.patch.dict(os.environ, {"XDG_CACHE_HOME": str(self.root)})
+    )
     jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+  def keep(self, flag=None, backend="cpu", count=1):
+    """Returns the directory that is used, and what is said."""
+    with (
+      flagsaver.flagsaver(compilation_cache=flag),
+      mock.patch.object(jax, "default_backend", return_value=backend),
+      mock.patch.object(jax, "device_count", return_value=count),
+      contextlib.redirect_stderr(io.StringIO()) as said,
+    ):
+      compilation.keep_programs()
+    return jax.config.jax_compilation_cache_dir, said.getvalue()
 
   @parameterized.parameters(
     ("cpu", 8, False), ("cpu", 1, True), ("gpu", 8, True), ("tpu", 1, True)
   )
   def test_several_devices_of_a_cpu_have_no_cache(self, backend, count, is_on):
-    with (
-      mock.patch.object(jax, "default_backend", return_value=backend),
-      mock.patch.object(jax, "device_count", return_value=count),
-    ):
-      compilation.keep_none_that_may_go_wrong()
+    self.keep(backend=backend, count=count)
     self.assertEqual(jax.config.jax_enable_compilation_cache, is_on)
+
+  def test_the_users_directory_for_caches_is_the_default(self):
+    directory, said = self.keep()
+    self.assertEqual(said, "")
+    place = pathlib.Path(directory)
+    self.assertEqual(place.parent, self.root / "adq_jax" / "xla")
+    self.assertTrue(place.is_dir())
+
+  @parameterized.parameters("", "relative")
+  def test_without_one_it_is_in_the_home_directory(self, caches):
+    os.environ.update(XDG_CACHE_HOME=caches, HOME=str(self.root))
+    directory, _ = self.keep()
+    expected = self.root / ".cache" / "adq_jax" / "xla"
+    self.assertEqual(pathlib.Path(directory).parent, expected)
+
+  def test_the_flag_moves_it(self):
+    directory, said = self.keep(str(self.root / "mine"))
+    self.assertEqual(said, "")
+    self.assertEqual(pathlib.Path(directory).parent, self.root / "mine")
+
+  def test_the_flag_turns_it_off(self):
+    self.keep("off")
+    self.assertFalse(jax.config.jax_enable_compilation_cache)
+    self.assertEmpty(list(self.root.iterdir()))
+
+  def test_a_flag_without_a_value(self):
+    with self.assertRaisesRegex(UserError, "--compilation_cache is empty"):
+      self.keep("")
+
+  def test_a_setting_of_jax_is_left_alone_but_for_the_flag(self):
+    jax.config.update("jax_compilation_cache_dir", "/of/the/user")
+    directory, _ = self.keep()
+    self.assertEqual(directory, "/of/the/user")
+    self.assertEmpty(list(self.root.iterdir()))
+    directory, _ = self.keep(str(self.root))
+    self.assertEqual(pathlib.Path(directory).parent, self.root)
+
+  def test_a_file_in_its_place(self):
+    (self.root / "adq_jax").write_text("mine")
+    self.assert_goes_on_without("adq_jax")
+    self.assertEqual((self.root / "adq_jax").read_text(), "mine")
+
+  @parameterized.parameters(
+    (pathlib.Path, "mkdir", PermissionError(13, "Permission denied")),
+    (pathlib.Path, "mkdir", OSError(30, "Read-only file system")),
+    (tempfile, "TemporaryFile", OSError(28, "No space left on device")),
+  )
+  def test_a_directory_that_cannot_be_written(self, where, name, error):
+    with mock.patch.object(where, name, side_effect=error):
+      self.assert_goes_on_without(error.strerror)
+
+  def test_no_home_directory(self):
+    os.environ["XDG_CACHE_HOME"] = ""
+    error = RuntimeError("Could not determine home directory.")
+    with mock.patch.object(pathlib.Path, "home", side_effect=error):
+      self.assert_goes_on_without("home directory")
+
+  def assert_goes_on_without(self, why):
+    directory, said = self.keep()
+    self.assertIsNone(directory)
+    self.assertRegex(said, f"^warning: .* not kept .*{why}.*--comp.*\n$")
+
+  def test_machines_are_told_apart_by_their_instructions(self):
+    here = compilation._machine()
+    self.assertEqual(compilation._machine(), here)
+    flags = "flags\t\t: fpu avx512f\n"
+    with mock.patch.object(pathlib.Path, "read_text", return_value=flags):
+      there = compilation._machine()
+      with mock.patch.object(os, "cpu_count", return_value=1_000):
+        self.assertNotEqual(compilation._machine(), there)
+    self.assertNotEqual(there, here)
+
+  def test_runs_of_tables_are_given_the_flag(self):
+    self.assertEmpty(compilation.arguments())
+    with flagsaver.flagsaver(compilation_cache="off"):
+      self.assertEqual(compilation.arguments(), ["--compilation_cache=off"])
+      with mock.patch.object(runner.subprocess, "Popen") as started:
+        started.side_effect = OSError
+        cell = runner.Cell(self.root, "mnist", "cnn", 0)
+        with self.assertRaises(OSError):
+          runner._train(cell, ())
+    self.assertIn("--compilation_cache=off", started.call_args.args[0])
+
+  def test_the_next_command_finds_what_the_first_has_compiled(self):
+    outputs = []
+    for _ in range(2):
+      result = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, f"--compilation_cache={self.root}"],
+        cwd=_ROOT,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": "", "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+      )
+      self.assertEqual(result.stderr, "")
+      outputs.append(result.stdout.split())
+    self.assertIn("cache_misses", outputs[0])
+    self.assertIn("cache_hits", outputs[1])
+    self.assertNotIn("cache_misses", outputs[1])
+    self.assertEqual([output[-1] for output in outputs], ["21", "21"])
+
+
+class FilesTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.path = pathlib.Path(self.create_tempdir()) / "a.program"
+
+  def test_what_is_written_is_read(self):
+    compilation.write(self.path, b"program")
+    compilation.write(self.path, b"another")
+    self.assertEqual(compilation.read(self.path), b"another")
+    self.assertEqual(list(self.path.parent.iterdir()), [self.path])
+
+  @parameterized.parameters(0, 5, 33, -1)
+  def test_one_cut_short_is_as_good_as_not_there(self, length):
+    compilation.write(self.path, b"program")
+    self.path.write_bytes(self.path.read_bytes()[:length])
+    self.assertIsNone(compilation.read(self.path))
+    self.assertFalse(self.path.exists())  # and is written again
+
+  def test_so_is_one_with_a_bit_flipped(self):
+    compilation.write(self.path, b"program")
+    content = bytearray(self.path.read_bytes())
+    content[-1] ^= 1
+    self.path.write_bytes(content)
+    self.assertIsNone(compilation.read(self.path))
+
+  def test_nothing_there_or_a_directory(self):
+    self.assertIsNone(compilation.read(self.path))
+    self.path.mkdir()
+    self.assertIsNone(compilation.read(self.path))
+    compilation.write(self.path, b"program")
+    self.assertEqual(list(self.path.parent.iterdir()), [self.path])
+
+  def test_a_disk_that_is_full_leaves_nothing(self):
+    full = OSError(28, "No space left on device")
+    with mock.patch.object(os, "replace", side_effect=full):
+      compilation.write(self.path, b"program")
+    self.assertEmpty(list(self.path.parent.iterdir()))
+
+  def test_those_not_used_the_longest_go(self):
+    paths = [self.path.with_name(f"{i}.program") for i in range(3)]
+    for i, path in enumerate(paths):
+      compilation.write(path, b"x" * 1_000)
+      os.utime(path, (i, i))
+    compilation.read(paths[0])  # which uses it
+    of_xla = self.path.with_name("xla_gpu_autotune")
+    of_xla.mkdir()
+    os.utime(of_xla, (0, 0))
+    with mock.patch.object(compilation, "_MOST_BYTES", 2_500):
+      compilation._remove_oldest(self.path.parent)
+    left = sorted(self.path.parent.iterdir())
+    self.assertEqual(left, [paths[0], paths[2], of_xla])

@@ -63,6 +63,22 @@ class SignalsTest(parameterized.TestCase):
           cleaned = True
     self.assertTrue(cleaned)
 
+  def test_a_request_that_is_put_off_waits_for_the_code_inside(self):
+    with signals.stop_request(at_once=True) as stop:
+      with stop.put_off():
+        send(signal.SIGTERM)
+        self.assertEqual(stop.name, "SIGTERM")
+      with self.assertRaises(signals.Interrupt):
+        send(signal.SIGTERM)
+
+  def test_after_an_error_it_still_waits(self):
+    with signals.stop_request(at_once=True) as stop:
+      with self.assertRaises(KeyError):
+        with stop.put_off():
+          raise KeyError
+      send(signal.SIGTERM)  # while what the error leaves is cleaned up
+    self.assertEqual(stop.name, "SIGTERM")
+
   @parameterized.parameters(*_ALL)
   def test_elsewhere_the_first_interrupts(self, number):
     cleaned = False
