@@ -70,9 +70,10 @@ def _order(device: jax.Device) -> tuple[int, int]:
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
   """Copies arrays to all devices, `[...]` -> `[devices, ...]`."""
-  # Under another name for the axis, a step that returns such arrays would be
-  # compiled a second time when it gets them back.
-  return flax.jax_utils.replicate(tree, devices, AXIS)
+  # On the host, where no program has to be compiled for every shape; and
+  # copies, since a step may write upon what it is given.
+  copies = jax.tree.map(lambda x: np.stack([x] * len(devices)), tree)
+  return jax.device_put(copies, _over(devices))
 
 
 def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
@@ -124,6 +125,8 @@ def create_spread(
 
 def _over(devices: Sequence[jax.Device]) -> jax.NamedSharding:
   """The sharding of arrays `[devices, ...]` that are mapped."""
+  # Under another name for the axis, a step that returns such arrays would be
+  # compiled a second time when it gets them back.
   mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
   return jax.NamedSharding(mesh, jax.P(AXIS))
 

@@ -71,6 +71,25 @@ def curve(root):
   ]
 
 
+class ReplicateTest(parameterized.TestCase):
+  @parameterized.parameters(1, 8)
+  def test_a_step_may_write_upon_the_copies(self, num_devices):
+    original = {"a": np.arange(2**15, dtype=np.float32), "b": jnp.int32(3)}
+    chosen = jax.local_devices()[:num_devices]
+    copies = device_lib.replicate(original, chosen)
+    chex.assert_shape(copies["a"], (num_devices, 2**15))
+    chex.assert_shape(copies["b"], (num_devices,))
+    increase = jax.pmap(
+      lambda x: jax.tree.map(lambda y: y + 1, x),
+      AXIS,
+      devices=chosen,
+      donate_argnums=0,
+    )
+    increased = jax.block_until_ready(increase(copies))
+    np.testing.assert_array_equal(original["a"], np.arange(2**15))
+    self.assertEqual(int(device_lib.unreplicate(increased["b"])), 4)
+
+
 class DevicesTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
