@@ -1,9 +1,7 @@
-"""Which programs that JAX compiled are kept for the next command.
+"""Where JAX keeps compiled programs, with which later commands start faster.
 
-JAX has a cache for them, but writes its files in place and trusts what it
-finds: a command that is killed while it writes, or a full disk, would leave a
-program that no later command can read.  So files are written whole here, and
-carry the hash of what they hold.
+JAX compiles again what it cannot read, such as a program that was cut short by
+a kill, and says so.
 """
 
 from collections.abc import Sequence
@@ -28,8 +26,6 @@ _FLAG = flags.DEFINE_string(
   " ~/.cache/adq_jax/xla.",
 )
 _OFF = "off"
-_SUFFIX = ".program"
-_DIGEST = hashlib.sha256().digest_size
 _MOST_BYTES = 2**30  # of all programs; the oldest go
 _MIN_SECONDS = 0.3  # that a program takes to compile, to be kept
 
@@ -64,7 +60,8 @@ def keep_programs() -> None:
       file=sys.stderr,
     )
     return
-  _use(directory)
+  jax.config.update("jax_compilation_cache_dir", str(directory))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_SECONDS)
 
 
 def arguments() -> Sequence[str]:
@@ -126,56 +123,3 @@ def _remove_oldest(directory: pathlib.Path) -> None:
       break
     path.unlink(missing_ok=True)
     total -= size
-
-
-def _use(directory: pathlib.Path) -> None:
-  import jax
-  from jax._src import compilation_cache  # has no public place for a cache
-  from jax._src import compilation_cache_interface
-
-  class Programs(compilation_cache_interface.CacheInterface):
-    """Files that are whole, or as good as not there."""
-
-    def __init__(self, path: str):
-      self._path = pathlib.Path(path)
-
-    def get(self, key: str) -> bytes | None:
-      return read(self._path / (key + _SUFFIX))
-
-    def put(self, key: str, value: bytes) -> None:
-      write(self._path / (key + _SUFFIX), value)
-
-  compilation_cache.reset_cache()
-  compilation_cache.get_file_cache = lambda path: (Programs(path), path)
-  jax.config.update("jax_compilation_cache_dir", str(directory))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_SECONDS)
-
-
-def read(path: pathlib.Path) -> bytes | None:
-  """Returns what `write` wrote; None where it is not there, or not whole."""
-  try:
-    content = path.read_bytes()
-    value = content[_DIGEST:]
-    if hashlib.sha256(value).digest() != content[:_DIGEST]:
-      path.unlink(missing_ok=True)  # lest it stay so
-      return None
-    os.utime(path)  # the oldest is the one that was not used the longest
-  except OSError:
-    return None
-  return value
-
-
-def write(path: pathlib.Path, value: bytes) -> None:
-  """Writes a file whole or, where that cannot be, not at all."""
-  try:
-    # Of a name of its own: several commands may write the same program.
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-      try:
-        file.write(hashlib.sha256(value).digest() + value)
-        file.flush()
-        os.replace(file.name, path)
-      except BaseException:
-        os.unlink(file.name)
-        raise
-  except OSError:
-    pass  # the command compiles as it did without

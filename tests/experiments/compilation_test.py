@@ -10,7 +10,7 @@ from unittest import mock
 from absl.testing import flagsaver
 from absl.testing import parameterized
 import jax
-from jax._src import compilation_cache
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import compilation
 from experiments import runner
@@ -45,11 +45,6 @@ class CompilationTest(parameterized.TestCase):
     ):
       self.addCleanup(jax.config.update, name, getattr(jax.config, name))
     self.addCleanup(compilation_cache.reset_cache)
-    self.enter_context(
-      mock.patch.object(
-        compilation_cache, "get_file_cache", compilation_cache.get_file_cache
-      )
-    )
     self.enter_context(
       mock.patch.dict(os.environ, {"XDG_CACHE_HOME": str(self.root)})
     )
@@ -157,73 +152,44 @@ class CompilationTest(parameterized.TestCase):
           runner._train(cell, ())
     self.assertIn("--compilation_cache=off", started.call_args.args[0])
 
+  def start(self):
+    """Returns what a command prints that compiles a program, and its errors."""
+    result = subprocess.run(
+      [sys.executable, "-c", _PROGRAM, f"--compilation_cache={self.root}"],
+      cwd=_ROOT,
+      env={**os.environ, "JAX_COMPILATION_CACHE_DIR": "", "XLA_FLAGS": ""},
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    *events, number = result.stdout.split()
+    self.assertEqual(number, "21")
+    return events, result.stderr
+
   def test_the_next_command_finds_what_the_first_has_compiled(self):
-    outputs = []
-    for _ in range(2):
-      result = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, f"--compilation_cache={self.root}"],
-        cwd=_ROOT,
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": "", "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-      )
-      self.assertEqual(result.stderr, "")
-      outputs.append(result.stdout.split())
-    self.assertIn("cache_misses", outputs[0])
-    self.assertIn("cache_hits", outputs[1])
-    self.assertNotIn("cache_misses", outputs[1])
-    self.assertEqual([output[-1] for output in outputs], ["21", "21"])
+    first, errors = self.start()
+    self.assertEqual(errors, "")
+    self.assertIn("cache_misses", first)
+    second, errors = self.start()
+    self.assertEqual(errors, "")
+    self.assertIn("cache_hits", second)
+    self.assertNotIn("cache_misses", second)
+    with self.subTest("programs that were cut short are compiled again"):
+      for path in self.root.rglob("*"):
+        if path.is_file():
+          path.write_bytes(path.read_bytes()[:-30])
+      _, errors = self.start()
+      self.assertIn("Error reading persistent compilation cache", errors)
 
-
-class FilesTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.path = pathlib.Path(self.create_tempdir()) / "a.program"
-
-  def test_what_is_written_is_read(self):
-    compilation.write(self.path, b"program")
-    compilation.write(self.path, b"another")
-    self.assertEqual(compilation.read(self.path), b"another")
-    self.assertEqual(list(self.path.parent.iterdir()), [self.path])
-
-  @parameterized.parameters(0, 5, 33, -1)
-  def test_one_cut_short_is_as_good_as_not_there(self, length):
-    compilation.write(self.path, b"program")
-    self.path.write_bytes(self.path.read_bytes()[:length])
-    self.assertIsNone(compilation.read(self.path))
-    self.assertFalse(self.path.exists())  # and is written again
-
-  def test_so_is_one_with_a_bit_flipped(self):
-    compilation.write(self.path, b"program")
-    content = bytearray(self.path.read_bytes())
-    content[-1] ^= 1
-    self.path.write_bytes(content)
-    self.assertIsNone(compilation.read(self.path))
-
-  def test_nothing_there_or_a_directory(self):
-    self.assertIsNone(compilation.read(self.path))
-    self.path.mkdir()
-    self.assertIsNone(compilation.read(self.path))
-    compilation.write(self.path, b"program")
-    self.assertEqual(list(self.path.parent.iterdir()), [self.path])
-
-  def test_a_disk_that_is_full_leaves_nothing(self):
-    full = OSError(28, "No space left on device")
-    with mock.patch.object(os, "replace", side_effect=full):
-      compilation.write(self.path, b"program")
-    self.assertEmpty(list(self.path.parent.iterdir()))
-
-  def test_those_not_used_the_longest_go(self):
-    paths = [self.path.with_name(f"{i}.program") for i in range(3)]
+  def test_the_oldest_programs_go(self):
+    paths = [self.root / f"{i}-cache" for i in range(3)]
     for i, path in enumerate(paths):
-      compilation.write(path, b"x" * 1_000)
-      os.utime(path, (i, i))
-    compilation.read(paths[0])  # which uses it
-    of_xla = self.path.with_name("xla_gpu_autotune")
+      path.write_bytes(b"x" * 1_000)
+      os.utime(path, (10 - i, 10 - i))
+    of_xla = self.root / "xla_gpu_autotune"
     of_xla.mkdir()
     os.utime(of_xla, (0, 0))
     with mock.patch.object(compilation, "_MOST_BYTES", 2_500):
-      compilation._remove_oldest(self.path.parent)
-    left = sorted(self.path.parent.iterdir())
-    self.assertEqual(left, [paths[0], paths[2], of_xla])
+      compilation._remove_oldest(self.root)
+    left = sorted(self.root.iterdir())
+    self.assertEqual(left, [paths[0], paths[1], of_xla])
