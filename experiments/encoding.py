@@ -25,6 +25,7 @@ from experiments import model_identity
 from experiments import packing
 from experiments import settings
 from experiments import signals
+from experiments import token_header
 from experiments import tokens
 from experiments import workdir as workdirs
 from experiments.checkpoints import load_state
@@ -79,12 +80,12 @@ def encode(
   batches.say_left_out(batches.bad)
   model, state = load_state(config, workdir)
   _check_streams(model)
-  header = tokens.Header(
+  header = token_header.Header(
     name=config.name,
     variant=config.variant,
     step=int(state.step),
     model=model_identity.compute(config, model, state.variables),
-    streams=tokens.bare(model.streams),
+    streams=token_header.bare(model.streams),
     channels=config.data.channels,
     downsampling=factor,
     num_images=batches.num_images,

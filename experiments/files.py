@@ -10,6 +10,8 @@ from typing import Any
 from experiments.errors import one_line
 from experiments.errors import UserError
 
+MAX_NAME = 1024  # bytes, of a path in a folder
+
 
 class UnreadableError(UserError):
   """A file is damaged, or cannot be read; the message names it."""
@@ -75,3 +77,23 @@ def read_json(path: pathlib.Path) -> Any:
     ) from error
   except (RecursionError, ValueError) as error:
     raise UnreadableError(f"{path} is damaged ({one_line(error)})") from error
+
+
+def check_name(name: Any) -> None:
+  """Raises a ValueError unless `name` is a path that stays in its folder."""
+  fault = name_fault(name)
+  if fault:
+    raise ValueError(f"{name!r:.99} {fault}")
+
+
+def name_fault(name: Any) -> str | None:
+  """Returns why a name is no path that stays in its folder, if it is none."""
+  if not isinstance(name, str) or any(c < " " or c == "\x7f" for c in name):
+    return "is no name of a file"
+  try:
+    size = len(name.encode())
+  except UnicodeEncodeError:
+    return "is no UTF-8"
+  if {"", ".", ".."} & set(name.split("/")) or "\\" in name:
+    return "is no path inside a folder"
+  return f"is longer than {MAX_NAME} bytes" if size > MAX_NAME else None

@@ -43,7 +43,6 @@ their `structures`, (N, D) of each, instead of streams, and its chunks
 
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Sequence
 import contextlib
 import dataclasses
 import hashlib
@@ -57,78 +56,24 @@ from typing import BinaryIO
 import numpy as np
 
 from adq_jax import Stream
+from experiments import files
 from experiments import packing
+from experiments import token_header
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.limits import MAX_PIXELS
+from experiments.token_header import Header
+from experiments.token_header import VERSION
 
-VERSION = 2
 MAX_IMAGES = 4096  # of a chunk
-MAX_STREAMS = 512
 
 _MAGIC = b"\x89ADQTOK\n"
 _START = struct.Struct(">8sHI")
 _CHUNK = struct.Struct(">3I")
 _MAX_HEADER = 2**16
-_MAX_NAME = 1024  # bytes
-_MAX_NAMES = MAX_IMAGES * _MAX_NAME
+_MAX_NAMES = MAX_IMAGES * files.MAX_NAME  # bytes
 _HASH_BYTES = 32
 _AT_ONCE = 2**20  # bytes
-_OF_STREAM = ("name", "alphabet", "stride", "coding")
-
-
-@dataclasses.dataclass(frozen=True)
-class Header:
-  """What a token file says of itself.
-
-  Attributes:
-    name: of the data set that the model was trained on.
-    variant: of its config.
-    step: of its checkpoint.
-    model: what `model_identity.compute` says of it.
-    streams: of the model, what `bare` leaves of them.
-    channels: of the images.
-    downsampling: pixels a side that a position stands for.
-    num_images: in all chunks.
-    version: of the file.
-  """
-
-  name: str
-  variant: str
-  step: int
-  model: str
-  streams: tuple[Stream, ...]
-  channels: int
-  downsampling: int
-  num_images: int
-  version: int = VERSION
-
-  def is_of(self, streams: Sequence[Stream]) -> bool:
-    """Returns whether a model with these streams may have written it."""
-    if self.version > 1:
-      return self.streams == bare(streams)
-    # Its streams had no names.
-    return [(s.alphabet, s.stride, s.coding) for s in self.streams] == [
-      (s.alphabet, s.stride, s.coding) for s in streams
-    ]
-
-  def to_json(self) -> bytes:
-    """Returns the header as it is written, by the newest version."""
-    fields = dataclasses.asdict(self)
-    del fields["version"]
-    fields["streams"] = [
-      {name: stream[name] for name in _OF_STREAM}
-      for stream in fields["streams"]
-    ]
-    return json.dumps(fields).encode()
-
-
-def bare(streams: Sequence[Stream]) -> tuple[Stream, ...]:
-  """Returns what reading streams takes: name, alphabet, stride and coding."""
-  return tuple(
-    Stream(**{name: getattr(stream, name) for name in _OF_STREAM})
-    for stream in streams
-  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +232,7 @@ class Reader:
     if len(content) < size:
       raise self.damaged("its header is cut short")
     try:
-      return _header(json.loads(content), version)
+      return token_header.parse(json.loads(content), version)
     except (ValueError, TypeError, RecursionError) as error:
       raise self.damaged(f"its header is wrong ({one_line(error)})") from error
 
@@ -369,26 +314,6 @@ class Reader:
     return names
 
 
-def check_name(name: Any) -> None:
-  """Raises a ValueError unless `name` is a path that stays in its folder."""
-  fault = name_fault(name)
-  if fault:
-    raise ValueError(f"{name!r:.99} {fault}")
-
-
-def name_fault(name: Any) -> str | None:
-  """Returns why a name is no path that stays in its folder, if it is none."""
-  if not isinstance(name, str) or any(c < " " or c == "\x7f" for c in name):
-    return "is no name of a file"
-  try:
-    size = len(name.encode())
-  except UnicodeEncodeError:
-    return "is no UTF-8"
-  if {"", ".", ".."} & set(name.split("/")) or "\\" in name:
-    return "is no path inside a folder"
-  return f"is longer than {_MAX_NAME} bytes" if size > _MAX_NAME else None
-
-
 def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
   """The SHA-256 of the next `size` bytes."""
   digest = hashlib.sha256()
@@ -413,68 +338,5 @@ def _names(value: Any) -> tuple[str, ...]:
   if not isinstance(value, list) or not 1 <= len(value) <= MAX_IMAGES:
     raise ValueError("its names are no list of images")
   for name in value:
-    check_name(name)
+    files.check_name(name)
   return tuple(value)
-
-
-def _header(value: Any, version: int) -> Header:
-  """The header, its fields of the types and in the ranges that they have."""
-  if not isinstance(value, dict):
-    raise ValueError("it is no object")
-  others = dict(value)
-  if version == 1:
-    streams = _streams_of_structures(others.pop("structures", None))
-  else:
-    streams = _streams(others.pop("streams", None))
-  header = Header(streams=streams, **{**others, "version": version})
-  if "version" in others:
-    raise ValueError("it has a version of its own")
-  for field in ("name", "variant", "model"):
-    check_name(getattr(header, field))
-  ranges = {
-    "step": (0, 2**31),
-    "channels": (1, 2**16),
-    "downsampling": (2, 2**16),
-    "num_images": (1, 2**63),
-  }
-  for field, (lowest, end) in ranges.items():
-    _check_number(field, getattr(header, field), lowest, end)
-  return header
-
-
-def _streams(value: Any) -> tuple[Stream, ...]:
-  """The streams of a header of version 2."""
-  if not isinstance(value, list) or not 1 <= len(value) <= MAX_STREAMS:
-    raise ValueError("its streams are no list of streams")
-  for fields in value:
-    if not isinstance(fields, dict) or set(fields) != set(_OF_STREAM):
-      raise ValueError("a stream has other fields")
-    check_name(fields["name"])
-    is_coded = fields["coding"] == "entropy"
-    most = packing.MAX_SYMBOLS if is_coded else 2**31 - 1
-    _check_number("alphabet", fields["alphabet"], 1, most + 1)
-    _check_number("stride", fields["stride"], 1, 2**16)
-  return tuple(Stream(**fields) for fields in value)
-
-
-def _streams_of_structures(value: Any) -> tuple[Stream, ...]:
-  """The streams that codebooks of these (N, D) have, of version 1."""
-  if (
-    not isinstance(value, list)
-    or not 1 <= len(value) <= packing.MAX_SYMBOLS
-    or not all(isinstance(s, list) and len(s) == 2 for s in value)
-  ):
-    raise ValueError("structures are no pairs")
-  for number in sum(value, []):
-    _check_number("structures", number, 1, 2**31)
-  if len(value) == 1:
-    return (Stream("index", value[0][0]),)
-  return (
-    Stream("book", len(value), coding="entropy"),
-    *(Stream(f"index_{i}", size) for i, (size, _) in enumerate(value)),
-  )
-
-
-def _check_number(field: str, number: Any, lowest: int, end: int) -> None:
-  if type(number) is not int or not lowest <= number < end:
-    raise ValueError(f"{field} is {number!r:.99}")

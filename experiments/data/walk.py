@@ -5,7 +5,7 @@ import os
 import pathlib
 import stat
 
-from experiments import tokens
+from experiments import files
 from experiments.errors import UserError
 
 SUFFIXES = (
@@ -114,7 +114,7 @@ def _put(
     reason = f"cannot be read, {error.strerror}"
     found.bad.append(Bad(name, "links to nothing" if is_missing else reason))
     return
-  fault = tokens.name_fault(name)
+  fault = files.name_fault(name)
   if stat.S_ISDIR(mode):
     (links if entry.is_symlink() else folders).append(name)
   elif pathlib.PurePosixPath(name).suffix.lower() not in SUFFIXES:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from adq_jax import Stream
 from experiments import augment
 from experiments import checkpoints
 from experiments import encoding
@@ -445,9 +446,7 @@ class RefusedTest(Case):
     for header, written, message in (
       (reader.header, cut, "index has another number of codes"),
       (
-        dataclasses.replace(
-          reader.header, streams=(tokens.Stream("index", 101),)
-        ),
+        dataclasses.replace(reader.header, streams=(Stream("index", 101),)),
         chunk,
         "its header is not that of its model",
       ),

@@ -8,6 +8,8 @@ import numpy as np
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import Stream
+from experiments import files
+from experiments import token_header
 from experiments import tokens
 from experiments.errors import UserError
 from tests.experiments import first_tokens
@@ -40,7 +42,7 @@ def header(streams=POOL, **fields):
     "downsampling": 4,
     "num_images": 5,
   }
-  return tokens.Header(streams=streams, **{**values, **fields})
+  return token_header.Header(streams=streams, **{**values, **fields})
 
 
 def chunks(streams=POOL, height=4, width=6, counts=(4, 1), seed=0):
@@ -210,7 +212,7 @@ class TokensTest(parameterized.TestCase):
     chunk = tokens.Chunk(names, 56, 56, tuple(codes))
     streams = AdaptiveQuantizer(structures, 128).streams
     (size,) = write(
-      self.path, header(tokens.bare(streams), num_images=20), [chunk]
+      self.path, header(token_header.bare(streams), num_images=20), [chunk]
     )
     p = np.bincount(book.reshape(-1), minlength=m) / book.size
     bits = np.log2([n for n, _ in structures])
@@ -314,7 +316,7 @@ class TokensTest(parameterized.TestCase):
   )  # fmt: skip
   def test_a_name_that_leaves_its_folder(self, name):
     with self.assertRaises(ValueError):
-      tokens.check_name(name)
+      files.check_name(name)
     (chunk,) = chunks(counts=(1,))
     chunk = dataclasses.replace(chunk, names=(name,))
     dump = json.dumps  # of what `Writer` cannot write as UTF-8
