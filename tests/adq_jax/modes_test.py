@@ -81,10 +81,11 @@ class ModesTest(parameterized.TestCase):
     model = VQVAE(QUANTIZERS["attention"], channels=1, features=4)
     images = jnp.zeros((2, 8, 8, 1), jnp.float32)
     with MODES[mode]():
-      variables = model.init(
+      variables = jax.jit(model.init)(
         {"params": jax.random.key(0), "codebook": jax.random.key(1)}, images
       )
-      result = model.apply(variables, images, mask=jnp.array([1, 0], jnp.uint8))
+      mask = jnp.array([1, 0], jnp.uint8)
+      result = jax.jit(model.apply)(variables, images, mask=mask)
     chex.assert_type([result.images, result.loss], jnp.float32)
     for leaf in jax.tree.leaves(variables):
       self.assertIn(leaf.dtype, (jnp.float32, bool))

@@ -82,6 +82,7 @@ class GradientGapTest(parameterized.TestCase):
     difference = jax.grad(loss)(z) - jax.grad(lambda z: loss(quantize(z)))(z)
     np.testing.assert_allclose(gap[0], jnp.linalg.norm(difference), rtol=1e-3)
 
+  @pytest.mark.slow
   def test_the_log_has_every_value_once(self):
     root = pathlib.Path(self.create_tempdir())
     run(root / "a", gradient_gap_every=2, num_steps=2)

@@ -90,13 +90,3 @@ class DistortionTest(parameterized.TestCase):
       of_loss, 0.5 * 2 * (z - values) / z.size, rtol=1e-4, atol=1e-7
     )
     np.testing.assert_array_equal(of_values, weights)
-
-  def test_a_mask_leaves_padding_out(self):
-    quantizer, variables, z = make()
-    mask = jnp.zeros((4, 4, 4)).at[:2].set(1)
-    padded = z.at[2:].set(jnp.nan)
-    masked = quantizer.apply(variables, padded, mask=mask)
-    alone = quantizer.apply(variables, z[:2])
-    np.testing.assert_allclose(masked.loss, alone.loss, rtol=1e-6)
-    for name, value in alone.metrics.items():
-      np.testing.assert_allclose(masked.metrics[name], value, rtol=1e-5)
