@@ -66,6 +66,8 @@ def _drop_of_threads(unraisable: object) -> None:
 
 def _say_why(error: BaseException) -> int:
   """Says in a line why a command ends; returns its exit code."""
+  # Where both streams go to one file, the reason is its last line.
+  sys.stdout.flush()
   if isinstance(error, KeyboardInterrupt):
     name = getattr(error, "name", "SIGINT")
     error = StoppedError(f"by {name}; go on with the same command")

@@ -34,6 +34,10 @@ def clean_up(argv):
 def user_error(argv):
   raise errors.UserError("x is 1; it must be 2")
 
+def say_and_fail(argv):
+  print("as it went")
+  user_error(argv)
+
 def bug(argv):
   {}["no\\nsuch"]
 
@@ -112,6 +116,12 @@ class EndingTest(parameterized.TestCase):
       text=True,
       timeout=60,
     )
+
+  def test_where_both_streams_go_to_one_file_the_reason_is_its_last_line(self):
+    process = self.start("say_and_fail", stderr=subprocess.STDOUT)
+    code, output, _ = self.end(process)
+    self.assertEqual(code, 2)
+    self.assertEqual(output, "as it went\nerror: x is 1; it must be 2\n")
 
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
   def test_a_signal_cleans_up_and_ends_with_one_line(self, number):

@@ -227,8 +227,8 @@ class TrainTest(parameterized.TestCase):
   def test_updates_that_are_not_finite_may_be_skipped(self):
     make_preparation = step_lib._make_preparation
 
-    def poisoned(config):
-      prepare = make_preparation(config)
+    def poisoned(*arguments):
+      prepare = make_preparation(*arguments)
 
       def prepare_poisoned(step, images):
         images, *others = prepare(step, images)
