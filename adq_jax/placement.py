@@ -99,7 +99,8 @@ def _place(
   def place(codebook: Codebook) -> tuple[Codebook, jax.Array]:
     batch, is_drawn = points, is_real
     if axis_name is not None:
-      # Together: of two gathers at once, another process may begin the other.
+      # By one gather: a program that is read from JAX's cache of compiled ones
+      # may take two that do not depend on each other in any order, on a CPU.
       seen = jnp.where(is_real[:, None], points, jnp.nan)
       batch = sharding.gather(seen, axis_name)
       is_drawn = masks.finite_rows(batch)

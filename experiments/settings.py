@@ -268,6 +268,7 @@ def _check_memory(config: ml_collections.ConfigDict) -> None:
   size, features = config.data.image_size, config.model.features
   images = config.batch_size * size**2 * config.data.channels
   codewords = sum(n * d for n, d in structures(config))
+  holders = processes if config.quantizer.shard_codebook else 1
   is_given = bool(config.quantizer.structures)
   for names, needed in (
     (("batch_size", "data.image_size"), images // processes),
@@ -276,10 +277,7 @@ def _check_memory(config: ml_collections.ConfigDict) -> None:
     # In float32, with the sums of their points.
     (
       ("quantizer.structures" if is_given else "quantizer.capacity",),
-      codewords
-      * 4
-      * 2
-      // (processes if config.quantizer.shard_codebook else 1),
+      codewords * 4 * 2 // holders,
     ),
   ):
     if needed > memory:

@@ -1,6 +1,7 @@
 """Every program takes any quantizer that keeps the interface."""
 
 import contextlib
+import functools
 import io
 from unittest import mock
 
@@ -34,7 +35,7 @@ class AnyQuantizerTest(encoding_test.Case):
     )
 
   def create(self, kind):
-    replacement = toys.replacement(kind)
+    replacement = functools.partial(toys.create_model, kind)
     self.enter_context(mock.patch.object(settings, "create_model", replacement))
 
   def train(self, name, num_steps):

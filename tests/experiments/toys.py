@@ -3,8 +3,6 @@
 None has a collection "codebook".
 """
 
-import functools
-
 import flax.linen as nn
 import jax.numpy as jnp
 import ml_collections
@@ -193,12 +191,7 @@ def create_model(
   config: ml_collections.ConfigDict,
   axis_name: str | None = None,
 ) -> VQVAE:
-  """Takes the place of `settings.create_model`, but for the first argument."""
+  """Takes the place of `settings.create_model`, given the first argument."""
   features = config.model.features
   quantizer = kind(features, axis_name)
   return VQVAE(quantizer, config.data.channels, "cnn", features)
-
-
-def replacement(kind: type[Toy]):
-  """Returns what takes the place of `settings.create_model`."""
-  return functools.partial(create_model, kind)
