@@ -84,7 +84,7 @@ def encode(
     name=config.name,
     variant=config.variant,
     step=int(state.step),
-    model=model_identity.compute(config, model, state.variables),
+    model=model_identity.compute(model, state.variables),
     streams=token_header.bare(model.streams),
     channels=config.data.channels,
     downsampling=factor,
@@ -191,9 +191,8 @@ def decode(
   model, state = load_state(
     config, workdir, header.step if header.step in there else None
   )
-  if not model_identity.matches(
-    header.model, config, workdir, model, state.variables
-  ):
+  _check_streams(model)
+  if not model_identity.matches(header.model, workdir, model, state.variables):
     raise UserError(
       f"token file {path} is of another model, {header.name!r}"
       f" {header.variant!r} at step {header.step}, than {workdir} holds"
@@ -276,7 +275,7 @@ def _check_streams(model: VQVAE) -> None:
     name = type(model.quantizer).__name__
     raise UserError(
       f"the model's quantizer is a {name}, whose codes are not finite in"
-      " number; encode with a model of another quantizer"
+      " number; take a run with another quantizer"
     )
   for stream in model.streams:
     most = packing.MAX_SYMBOLS

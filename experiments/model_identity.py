@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import functools
+import math
 import pathlib
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 
 from experiments import checkpoint
 from experiments import files
@@ -32,9 +32,7 @@ _HASHED_BEFORE = ("dtype", "model", "quantizer")
 _ADDED_BEFORE = (("shard_codebook", False), ("entropy_weight", 0.0))
 
 
-def compute(
-  config: ml_collections.ConfigDict, model: nn.Module, variables: Any
-) -> str:
+def compute(model: nn.Module, variables: Any) -> str:
   """Returns the SHA-256, in hexadecimal, of what decoding reads.
 
   These are the class of the model, the fields that its `decode` reads where
@@ -43,17 +41,15 @@ def compute(
   where their codes come from.
 
   Args:
-    config: of the run, whose images are encoded to learn the shapes of codes.
-    model: of the run.
+    model: of the run, with streams.
     variables: of the model.
   """
-  arrays = checkpoint.array_hashes(_arrays_read(config, model, variables))
+  arrays = checkpoint.array_hashes(_arrays_read(model, variables))
   return checkpoint.json_hash({"model": _plain(model), "arrays": arrays})
 
 
 def matches(
   identity: str,
-  config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   model: nn.Module,
   variables: Any,
@@ -62,28 +58,27 @@ def matches(
 
   Args:
     identity: that the file has, from this version or an earlier one.
-    config: of the run.
     workdir: of the run.
     model: of the run.
     variables: of the model.
   """
-  if identity == compute(config, model, variables):
+  if identity == compute(model, variables):
     return True
   stored = files.read_json(workdir / workdirs.CONFIG)
   return identity in _computed_before(stored, variables)
 
 
-def _arrays_read(
-  config: ml_collections.ConfigDict, model: nn.Module, variables: Any
-) -> dict[str, Any]:
+def _arrays_read(model: nn.Module, variables: Any) -> dict[str, Any]:
   """Returns the arrays that `decode` computes with, by name."""
-  size = config.data.image_size
-  images = jax.ShapeDtypeStruct((1, size, size, model.channels), jnp.float32)
-  encode, decode = (
-    functools.partial(model.apply, method=method)
-    for method in ("encode", "decode")
+  # Codes of any image tell which arrays these are.
+  side = math.lcm(*(stream.stride for stream in model.streams))
+  codes = model.from_streams(
+    [
+      jnp.zeros((1, side // stream.stride, side // stream.stride), jnp.int32)
+      for stream in model.streams
+    ]
   )
-  codes = jax.eval_shape(encode, variables, images)
+  decode = functools.partial(model.apply, method="decode")
   traced = jax.make_jaxpr(decode)(variables, codes).jaxpr
   read = {id(x) for equation in traced.eqns for x in equation.invars}
   leaves, _ = jax.tree_util.tree_flatten_with_path(variables)

@@ -22,6 +22,7 @@ from experiments import tokens
 from experiments import train
 from tests.experiments import encoding_test
 from tests.experiments import tiny
+from tests.experiments import tokens_test
 from tests.experiments import toys
 
 
@@ -132,9 +133,9 @@ class AnyQuantizerTest(encoding_test.Case):
     self.assertNotIn("rate_nominal", figures)
     self.assertIn("rate none", told)
     encoding_test.make_images(self.folder)
-    self.refused(
-      "quantizer is a Soft, whose codes are not finite in number",
-      encoding.encode,
-      self.folder,
-      self.file,
-    )
+    message = "quantizer is a Soft, whose codes are not finite in number"
+    self.refused(message, encoding.encode, self.folder, self.file)
+    with self.subTest("nor is there a file that it could decode"):
+      head, chunks = tokens_test.header(), tokens_test.chunks()
+      tokens_test.write(self.file, head, chunks)
+      self.refused(message, encoding.decode, self.file, self.output)

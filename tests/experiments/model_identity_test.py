@@ -44,7 +44,7 @@ def identity(model=None, change="", **fields):
     return array + (change in name) if change else array
 
   variables = jax.tree_util.tree_map_with_path(changed, zeros(config, model))
-  return model_identity.compute(config, model, variables)
+  return model_identity.compute(model, variables)
 
 
 @functools.cache
@@ -157,7 +157,7 @@ class EarlierVersionsTest(parameterized.TestCase):
       fields["arrays"] = checkpoint.array_hashes(variables)
       text = json.dumps(fields, sort_keys=True).encode()
       found = hashlib.sha256(text).hexdigest()
-      return model_identity.matches(found, config, root, model, variables)
+      return model_identity.matches(found, root, model, variables)
 
     workdirs.write_json(root / workdirs.CONFIG, stored)
     self.assertTrue(is_of_the_run())
