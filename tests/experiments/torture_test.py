@@ -57,6 +57,19 @@ class TortureTest(parameterized.TestCase):
     self.assertEqual(process.returncode, 0, output)
     return output
 
+  def wait(self, workdir, seconds, last_step):
+    """Waits that long, or until the run has come to `last_step`.
+
+    Without the second a machine that is fast now and was slow when its startup
+    was measured would end the run before the kills do.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+      lines = metric_log.read_metrics(workdir)
+      if lines and lines[-1]["step"] >= last_step:
+        return
+      time.sleep(0.02)
+
   def test_killed_at_random_moments(self):
     rng = np.random.default_rng(int.from_bytes(b"torture"))
     self.finish(self.root / "whole")
@@ -68,10 +81,11 @@ class TortureTest(parameterized.TestCase):
       time.sleep(0.01)
     startup = time.monotonic() - started
     steps = []
+    share = _FIELDS["num_steps"] // (_KILLS + 1)
     for kill in range(_KILLS):
       if kill:
         process = self.start(workdir)
-        time.sleep(rng.uniform(0, 1.3) * startup)
+        self.wait(workdir, rng.uniform(0, 1.3) * startup, (kill + 1) * share)
       # One of them asks; the others do not.
       process.send_signal(signal.SIGTERM if kill == 7 else signal.SIGKILL)
       output, _ = process.communicate(timeout=300)
