@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
-from adq_jax import nearest
-from adq_jax import nearest_scan
-from adq_jax import nearest_sorted
 from adq_jax.parts import map_parts
+from adq_jax.search import bisection
+from adq_jax.search import nearest
+from adq_jax.search import scan
 
 _SUM_PARTS = 1024  # that a sum over codewords is made of, at most
 
@@ -257,7 +257,7 @@ def _find_nearest(points: jax.Array, shard: jax.Array) -> jax.Array:
 
 def _find_neighbours(points: jax.Array, shard: jax.Array) -> jax.Array:
   """On the line, those below and above, `[2, T]`; N / n where there is none."""
-  found = nearest_sorted.neighbours(points, shard)
+  found = bisection.neighbours(points, shard)
   return jnp.stack([found.below_index, found.above_index])
 
 
@@ -271,7 +271,7 @@ def _choose_nearest(
     candidates: `[n, c, D, t]`.
     indices: theirs, `[n, c, t]`.
   """
-  squares = nearest_scan.sum_of_squares(
+  squares = scan.sum_of_squares(
     points.shape[1], lambda d: candidates[:, :, d] - points[None, None, :, d]
   )
   smallest = squares.min(axis=(0, 1), keepdims=True)
@@ -295,9 +295,9 @@ def _choose_neighbour(
   above = jnp.where(is_none[:, 1], jnp.inf, candidates[:, 1, 0])
   highest = below.max(axis=0, keepdims=True)
   lowest = above.min(axis=0, keepdims=True)
-  return nearest_sorted.nearer(
+  return bisection.nearer(
     points[:, 0],
-    nearest_sorted.Neighbours(
+    bisection.Neighbours(
       below=highest[0],
       below_index=jnp.where(below == highest, indices[:, 0], none).min(axis=0),
       above=lowest[0],

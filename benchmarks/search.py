@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import codebook_structures
-from adq_jax import nearest
+from adq_jax.search import nearest
 from benchmarks import report
 from benchmarks import timing
 

@@ -19,9 +19,9 @@ from adq_jax import masks
 from adq_jax import metrics
 from adq_jax import placement
 from adq_jax import sharding
-from adq_jax.nearest import nearest_codes
 from adq_jax.quantizers import base
 from adq_jax.quantizers import projections
+from adq_jax.search.nearest import nearest_codes
 from adq_jax.statistics import code_counts
 from adq_jax.statistics import code_sums
 from adq_jax.statistics import Statistics

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from adq_jax import nearest_codes
-from adq_jax import nearest_pallas
+from adq_jax.search import pallas
 from benchmarks import aot_sharded
 from benchmarks import topologies
 
@@ -57,7 +57,7 @@ class AheadOfTimeTest(parameterized.TestCase):
     platform = "gpu" if chip == "H100" else "tpu"
 
     def search(points, codewords):
-      return nearest_pallas.search(points, codewords, platform=platform)
+      return pallas.search(points, codewords, platform=platform)
 
     compiled = compile_search(chip, search, structure)
     self.assertIn("nearest_codes", compiled.as_text())
@@ -70,9 +70,9 @@ class AheadOfTimeTest(parameterized.TestCase):
     platform = "gpu" if chip == "H100" else "tpu"
 
     def search(points, codewords):
-      return nearest_pallas.search(points, codewords, platform=platform)
+      return pallas.search(points, codewords, platform=platform)
 
-    compile_search(chip, search, (1001, nearest_pallas.MAX_WIDTH))
+    compile_search(chip, search, (1001, pallas.MAX_WIDTH))
 
   @parameterized.product(
     chip=("v5e", "v6e"),

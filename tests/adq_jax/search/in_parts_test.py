@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from adq_jax import codebook_structures
-from adq_jax import nearest
 from adq_jax import nearest_codes
 from adq_jax import sharding
+from adq_jax.search import nearest
 
 METHODS = {
   "blocked": 3,

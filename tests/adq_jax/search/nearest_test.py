@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from adq_jax import codebook_structures
-from adq_jax import nearest_cells
 from adq_jax import nearest_codes
-from adq_jax import nearest_scan
 from adq_jax import parts
-from adq_jax.nearest import best_on_cpu
-from adq_jax.nearest import index_codebook
+from adq_jax.search import cells
+from adq_jax.search import scan
+from adq_jax.search.nearest import best_on_cpu
+from adq_jax.search.nearest import index_codebook
 from tests.adq_jax.exactness import excess
 
 METHODS = ("auto", "blocked", "screened", "dense")  # for any D
@@ -265,7 +265,7 @@ class NearestCodesTest(parameterized.TestCase):
     ):
       z, codebook = np.zeros((num_points, 2)), np.zeros((num_codes, 2))
       with mock.patch.object(
-        nearest_cells, "search", return_value=jnp.zeros(num_points, jnp.int32)
+        cells, "search", return_value=jnp.zeros(num_points, jnp.int32)
       ) as search:
         jax.eval_shape(lambda *args: nearest_codes(*args), z, codebook)
       self.assertEqual(search.called, is_searched_so)
@@ -463,7 +463,7 @@ class PropertiesTest(parameterized.TestCase):
       if kind == "crowded far away":  # from what the products are centred at
         z, codebook = 1e-4 * z + 10, 1e-4 * codebook + 10
         codebook[::2] -= 20
-      with mock.patch.object(nearest_scan, "search_blocked", nothing_found):
+      with mock.patch.object(scan, "search_blocked", nothing_found):
         part = np.mean(np.asarray(search(z, codebook)) == NOTHING)
       self.assertGreaterEqual(part, least)
       self.assertLessEqual(part, most)
@@ -486,8 +486,8 @@ class PropertiesTest(parameterized.TestCase):
       if kind == "some far points":
         z[::10] *= 30
       with (
-        mock.patch.object(nearest_cells, "for_each_part", go_on),
-        mock.patch.object(nearest_scan, "search_blocked", nothing_found),
+        mock.patch.object(cells, "for_each_part", go_on),
+        mock.patch.object(scan, "search_blocked", nothing_found),
       ):
         indices = np.asarray(search(z, codebook))
       self.assertEqual((indices == WENT_ON).any(), went_on, kind)

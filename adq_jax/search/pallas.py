@@ -46,8 +46,8 @@ def search(
 ) -> jax.Array:
   """Returns the index of the codeword nearest to every point.
 
-  By squared differences, like the methods of `adq_jax.nearest`; the lowest
-  index wins a tie, and index 0 where every distance is infinite.
+  By squared differences, like the methods of `adq_jax.search.nearest`; the
+  lowest index wins a tie, and index 0 where every distance is infinite.
 
   Args:
     points: float32 `[T, D]`, T >= 1, D <= `MAX_WIDTH`, finite.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import nearest_codes
-from adq_jax import nearest_pallas
+from adq_jax.search import pallas
 from tests.adq_jax.exactness import excess
 
 PLATFORMS = ("tpu", "gpu")
@@ -21,7 +21,7 @@ def search(platform, z, codebook):
     interpret = True
   else:
     interpret = pltpu.InterpretParams(detect_races=True)
-  indices = nearest_pallas.search(
+  indices = pallas.search(
     jnp.asarray(z),
     jnp.asarray(codebook),
     platform=platform,
@@ -62,8 +62,8 @@ class NearestPallasTest(parameterized.TestCase):
   def test_several_tiles(self):
     # A TPU's; a GPU's are so small that there are always several.
     with (
-      mock.patch.object(nearest_pallas, "_TPU_POINTS", 128),
-      mock.patch.object(nearest_pallas, "_TPU_WORDS", 1),
+      mock.patch.object(pallas, "_TPU_POINTS", 128),
+      mock.patch.object(pallas, "_TPU_WORDS", 1),
     ):
       self.assert_agrees("tpu", *make_integers(140, 1100, 2))
 
@@ -100,9 +100,7 @@ class NearestPallasTest(parameterized.TestCase):
     z, codebook = make_integers(16, 30, 2)
 
     def interpreted(z, codebook):
-      return nearest_pallas.search(
-        z, codebook, platform=platform, interpret=True
-      )
+      return pallas.search(z, codebook, platform=platform, interpret=True)
 
     expected = np.asarray(nearest_codes(z, codebook, method="dense"))
     chex.assert_trees_all_equal(
@@ -122,7 +120,7 @@ class NearestPallasTest(parameterized.TestCase):
   def test_bad_arguments_are_named(self):
     z, codebook = make_integers(4, 10, 2)
     with self.assertRaisesRegex(ValueError, "platform is 'cpu'.*'tpu'"):
-      nearest_pallas.search(z, codebook, platform="cpu")
-    wide = np.zeros((4, nearest_pallas.MAX_WIDTH + 1), np.float32)
+      pallas.search(z, codebook, platform="cpu")
+    wide = np.zeros((4, pallas.MAX_WIDTH + 1), np.float32)
     with self.assertRaisesRegex(ValueError, r"\(4, 513\).* 512"):
-      nearest_pallas.search(wide, wide, platform="tpu")
+      pallas.search(wide, wide, platform="tpu")

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
-from adq_jax import nearest_cells
-from adq_jax import nearest_pallas
-from adq_jax import nearest_scan
-from adq_jax import nearest_sorted
 from adq_jax.parts import map_parts
+from adq_jax.search import bisection
+from adq_jax.search import cells
+from adq_jax.search import pallas
+from adq_jax.search import scan
 
-CodebookIndex = nearest_cells.Cells | nearest_sorted.SortedCodes
+CodebookIndex = cells.Cells | bisection.SortedCodes
 """What `index_codebook` returns."""
 
 _SORTED_FROM = 4096  # codewords of width 1; below, the scan is as fast
@@ -110,13 +110,13 @@ def index_codebook(codebook: jax.Array) -> CodebookIndex:
   """
   codewords = _checked_codewords(codebook)
   dim = codewords.shape[1]
-  if dim > nearest_cells.MAX_WIDTH:
+  if dim > cells.MAX_WIDTH:
     raise ValueError(
       f"codebook has shape {codewords.shape}; an index is for codewords of"
-      f" width 1 to {nearest_cells.MAX_WIDTH}: give wider ones to"
+      f" width 1 to {cells.MAX_WIDTH}: give wider ones to"
       " nearest_codes as they are"
     )
-  build = nearest_sorted.build if dim == 1 else nearest_cells.build
+  build = bisection.build if dim == 1 else cells.build
   return build(codewords)
 
 
@@ -182,7 +182,7 @@ def _in_parts(
 def _search_pallas(points: jax.Array, codewords: jax.Array) -> jax.Array:
   def on(platform: str, interpret: bool = False) -> _Search:
     return functools.partial(
-      nearest_pallas.search, platform=platform, interpret=interpret
+      pallas.search, platform=platform, interpret=interpret
     )
 
   return jax.lax.platform_dependent(
@@ -194,23 +194,23 @@ def _search_pallas(points: jax.Array, codewords: jax.Array) -> jax.Array:
   )
 
 
-def _search_cells(points: jax.Array, cells: nearest_cells.Cells) -> jax.Array:
-  return nearest_cells.search(points, cells)
+def _search_cells(points: jax.Array, index: cells.Cells) -> jax.Array:
+  return cells.search(points, index)
 
 
 _ANYWHERE: dict[str, _Search] = {
-  "dense": _in_parts(nearest_scan.search_dense),
-  "blocked": _in_parts(nearest_scan.search_blocked),
-  "screened": _in_parts(nearest_scan.search_screened),
-  "cells": _in_parts(_search_cells, nearest_cells.build),
+  "dense": _in_parts(scan.search_dense),
+  "blocked": _in_parts(scan.search_blocked),
+  "screened": _in_parts(scan.search_screened),
+  "cells": _in_parts(_search_cells, cells.build),
   "pallas": _in_parts(_search_pallas),
-  "sorted": _in_parts(nearest_sorted.search_unsorted),
+  "sorted": _in_parts(bisection.search_unsorted),
 }
 
 
 def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
   dim = codewords.shape[1]
-  has_kernel = dim <= nearest_pallas.MAX_WIDTH
+  has_kernel = dim <= pallas.MAX_WIDTH
   return jax.lax.platform_dependent(
     points,
     codewords,
@@ -242,11 +242,11 @@ _METHODS: dict[str, _Search] = {
   for name, search in {**_ANYWHERE, "auto": _search_auto}.items()
 }
 _WIDTHS = {
-  "cells": range(2, nearest_cells.MAX_WIDTH + 1),
-  "pallas": range(1, nearest_pallas.MAX_WIDTH + 1),
+  "cells": range(2, cells.MAX_WIDTH + 1),
+  "pallas": range(1, pallas.MAX_WIDTH + 1),
   "sorted": range(1, 2),
 }
 _INDEX_SEARCHES = {
-  nearest_cells.Cells: jax.jit(_in_parts(_search_cells)),
-  nearest_sorted.SortedCodes: jax.jit(_in_parts(nearest_sorted.search)),
+  cells.Cells: jax.jit(_in_parts(_search_cells)),
+  bisection.SortedCodes: jax.jit(_in_parts(bisection.search)),
 }

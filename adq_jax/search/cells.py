@@ -16,8 +16,8 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from adq_jax import nearest_scan
 from adq_jax.parts import for_each_part
+from adq_jax.search import scan
 
 MAX_WIDTH = 8
 _SAMPLE = 1024  # codewords that the quantiles are taken of
@@ -103,7 +103,7 @@ def search(points: jax.Array, cells: Cells) -> jax.Array:
   is_few = is_open.sum() <= few
   found = for_each_part(is_open & is_few, (best, index, is_open), go_on, few)
   _, index, is_open = found
-  return nearest_scan.search_doubtful(points, cells.codewords, index, is_open)
+  return scan.search_doubtful(points, cells.codewords, index, is_open)
 
 
 def _visit(
@@ -207,7 +207,7 @@ def _window(
   """Compares each point with the codewords from `position` `[T]` on."""
   offsets = jnp.arange(_WINDOW, dtype=jnp.int32)[:, None]
   at = jnp.clip(position[None] + offsets, 0, len(cells.order) - 1)
-  squares = nearest_scan.sum_of_squares(
+  squares = scan.sum_of_squares(
     points.shape[1], lambda d: cells.columns[d][at] - points[None, :, d]
   )
   # Distances, once computed, are what is compared, here and below: computed
