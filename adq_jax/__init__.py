@@ -1,9 +1,11 @@
 """Vector quantizers for JAX and Flax, adaptive dynamic quantization first."""
 
-from adq_jax.codebook import Codebook
-from adq_jax.codebook import codebook_from
-from adq_jax.codebook import codebook_structures
-from adq_jax.codebook import freeze_codewords
+from adq_jax.codebook.state import Codebook
+from adq_jax.codebook.state import codebook_from
+from adq_jax.codebook.state import codebook_structures
+from adq_jax.codebook.state import freeze_codewords
+from adq_jax.codebook.statistics import code_counts
+from adq_jax.codebook.statistics import Statistics
 from adq_jax.metrics import coded_rate
 from adq_jax.metrics import entropy_bits
 from adq_jax.metrics import gradient_gap
@@ -21,8 +23,6 @@ from adq_jax.search.nearest import nearest_codes
 from adq_jax.selection import AttentionSelector
 from adq_jax.sharding import merge_codebook
 from adq_jax.sharding import split_codebook
-from adq_jax.statistics import code_counts
-from adq_jax.statistics import Statistics
 from adq_jax.streams import Stream
 from adq_jax.theory import optimal_codebook_size
 from adq_jax.vqvae import Reconstruction

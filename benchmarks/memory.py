@@ -16,11 +16,11 @@ from absl import flags
 import jax
 import jax.numpy as jnp
 
-from adq_jax import codebook
 from adq_jax import codebook_structures
 from adq_jax import nearest_codes
-from adq_jax import placement
-from adq_jax import statistics
+from adq_jax.codebook import placement
+from adq_jax.codebook import state as codebooks
+from adq_jax.codebook import statistics
 from benchmarks import report
 from experiments import devices
 from experiments import settings
@@ -69,13 +69,13 @@ def _update(codebook_size: int, embedding_dim: int) -> dict[str, Any]:
   codes = jax.ShapeDtypeStruct((_POINTS.value,), jnp.int32)
   key = jax.eval_shape(lambda: jax.random.key(0))
   state = jax.eval_shape(
-    lambda key: codebook.init_codebook(key, codebook_size, embedding_dim), key
+    lambda key: codebooks.init_codebook(key, codebook_size, embedding_dim), key
   )
 
   def update(key, state, points, codes):
     counts = statistics.code_counts(codes, codebook_size)
     sums = statistics.code_sums(points, codes, codebook_size)
-    state = codebook.ema_update(state, counts, sums, 0.99)
+    state = codebooks.ema_update(state, counts, sums, 0.99)
     return placement.revive_dead_codes(key, state, points, 0.1)
 
   return {

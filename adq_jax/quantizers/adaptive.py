@@ -17,13 +17,13 @@ from adq_jax import checks
 from adq_jax import masks
 from adq_jax import metrics
 from adq_jax import selection
+from adq_jax.codebook.statistics import code_counts
+from adq_jax.codebook.statistics import Statistics
+from adq_jax.codebook.statistics import to_indices
 from adq_jax.parts import for_each_part
 from adq_jax.quantizers import base
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import nearest_codes
-from adq_jax.statistics import code_counts
-from adq_jax.statistics import Statistics
-from adq_jax.statistics import to_indices
 from adq_jax.streams import Stream
 
 _PART = 256  # points that are searched together, at least

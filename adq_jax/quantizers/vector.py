@@ -14,18 +14,18 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
-from adq_jax import codebook as codebooks
 from adq_jax import masks
 from adq_jax import metrics
-from adq_jax import placement
 from adq_jax import sharding
+from adq_jax.codebook import placement
+from adq_jax.codebook import state as codebooks
+from adq_jax.codebook.statistics import code_counts
+from adq_jax.codebook.statistics import code_sums
+from adq_jax.codebook.statistics import Statistics
+from adq_jax.codebook.statistics import to_indices
 from adq_jax.quantizers import base
 from adq_jax.quantizers import projections
 from adq_jax.search.nearest import nearest_codes
-from adq_jax.statistics import code_counts
-from adq_jax.statistics import code_sums
-from adq_jax.statistics import Statistics
-from adq_jax.statistics import to_indices
 from adq_jax.streams import Stream
 
 COLLECTION = "codebook"

@@ -11,11 +11,11 @@ pytest.importorskip("vector_quantize_pytorch")
 from adq_jax import nearest_codes  # noqa: E402
 from adq_jax import networks  # noqa: E402
 from adq_jax import selection  # noqa: E402
-from adq_jax.codebook import Codebook  # noqa: E402
-from adq_jax.codebook import codebook_structures  # noqa: E402
-from adq_jax.codebook import ema_update  # noqa: E402
-from adq_jax.statistics import code_counts  # noqa: E402
-from adq_jax.statistics import code_sums  # noqa: E402
+from adq_jax.codebook.state import Codebook  # noqa: E402
+from adq_jax.codebook.state import codebook_structures  # noqa: E402
+from adq_jax.codebook.state import ema_update  # noqa: E402
+from adq_jax.codebook.statistics import code_counts  # noqa: E402
+from adq_jax.codebook.statistics import code_sums  # noqa: E402
 from benchmarks import peers  # noqa: E402
 
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adq_jax import codebook as codebooks
-from adq_jax import placement
+from adq_jax.codebook import placement
+from adq_jax.codebook import state as codebooks
 from experiments import devices as device_lib
 from experiments import logging
 from experiments import metric_log

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import AdaptiveQuantizer
-from adq_jax import codebook as codebooks
 from adq_jax import selection
-from adq_jax import statistics
 from adq_jax import VectorQuantizer
+from adq_jax.codebook import state as codebooks
+from adq_jax.codebook import statistics
 from adq_jax.networks import Decoder
 
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adq_jax import codebook as codebooks
-from adq_jax import placement
-from adq_jax import statistics
+from adq_jax.codebook import placement
+from adq_jax.codebook import state as codebooks
+from adq_jax.codebook import statistics
 
 
 def make_codebook(codebook_size=6, embedding_dim=3, initialized=True):

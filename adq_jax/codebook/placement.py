@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from adq_jax import masks
 from adq_jax import sharding
-from adq_jax.codebook import Codebook
+from adq_jax.codebook.state import Codebook
+from adq_jax.codebook.statistics import points_at_once
 from adq_jax.parts import map_parts
 from adq_jax.parts import sum_parts
-from adq_jax.statistics import points_at_once
 
 _PLACEMENT_NOISE = 0.01  # in standard deviations of the encodings
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adq_jax import statistics
+from adq_jax.codebook import statistics
 
 INTEGERS = (
   "int8 int16 int32 int64 uint8 uint16 uint32 uint64 int4 uint4".split()
