@@ -13,20 +13,20 @@ from adq_jax.metrics import nominal_rate
 from adq_jax.metrics import perplexity
 from adq_jax.metrics import psnr
 from adq_jax.metrics import usage
+from adq_jax.models.vqvae import Reconstruction
+from adq_jax.models.vqvae import VQVAE
 from adq_jax.quantizers.adaptive import AdaptiveCodes
 from adq_jax.quantizers.adaptive import AdaptiveQuantizer
 from adq_jax.quantizers.base import Quantized
 from adq_jax.quantizers.base import Quantizer
+from adq_jax.quantizers.choice import AttentionSelector
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import index_codebook
 from adq_jax.search.nearest import nearest_codes
-from adq_jax.selection import AttentionSelector
 from adq_jax.sharding import merge_codebook
 from adq_jax.sharding import split_codebook
 from adq_jax.streams import Stream
 from adq_jax.theory import optimal_codebook_size
-from adq_jax.vqvae import Reconstruction
-from adq_jax.vqvae import VQVAE
 
 __all__ = [
   "AdaptiveCodes",

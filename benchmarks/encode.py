@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import AdaptiveCodes
-from adq_jax import selection
 from adq_jax import VQVAE
+from adq_jax.quantizers import choice as choices
 from benchmarks import report
 from benchmarks import timing
 from experiments import settings
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
   for title, book in _CHOICES.items():
     # The choice is made while a program is traced.
     with mock.patch.object(
-      selection.AttentionSelector,
+      choices.AttentionSelector,
       "__call__",
       functools.partialmethod(_choose, book=book),
     ):
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
 
 
 def _choose(
-  selector: selection.AttentionSelector, z: jax.Array, book: int | None
+  selector: choices.AttentionSelector, z: jax.Array, book: int | None
 ) -> jax.Array:
   """Logits `[..., m]` that make points choose `book`, or evenly."""
   num_books = selector.num_codebooks
@@ -119,7 +119,7 @@ def _choose(
 def _encode_all(model: VQVAE, images: jax.Array):
   """Codes, by searching every codebook for every point."""
   quantizer, z = model.quantizer, model.encoder(images)
-  _, book = selection.straight_through_choice(quantizer.selector(z), 1.0)
+  _, book = choices.straight_through_choice(quantizer.selector(z), 1.0)
   indices = [codebook.encode(z) for codebook in quantizer.codebooks]
   index = jnp.choose(book, indices, mode="clip")
   return AdaptiveCodes(book, index)

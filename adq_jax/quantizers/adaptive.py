@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from adq_jax import checks
 from adq_jax import masks
 from adq_jax import metrics
-from adq_jax import selection
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import to_indices
 from adq_jax.parts import for_each_part
 from adq_jax.quantizers import base
+from adq_jax.quantizers import choice as choices
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import nearest_codes
 from adq_jax.streams import Stream
@@ -172,12 +172,12 @@ class AdaptiveQuantizer(base.Quantizer):
   @nn.nowrap
   def check(self) -> None:
     """Raises a ValueError if a field does not fit."""
-    checks.check_choice("selection", self.selection, selection.SELECTIONS)
-    checks.check_choice("selection_unit", self.selection_unit, selection.UNITS)
+    checks.check_choice("selection", self.selection, choices.SELECTIONS)
+    checks.check_choice("selection_unit", self.selection_unit, choices.UNITS)
     checks.check_choice(
-      "selection_logits", self.selection_logits, selection.LOGITS
+      "selection_logits", self.selection_logits, choices.LOGITS
     )
-    for field, needed in selection.WEIGHTS_OF.items():
+    for field, needed in choices.WEIGHTS_OF.items():
       weight = getattr(self, field)
       checks.check_at_least(field, weight, 0)
       if weight and self.selection != needed:
@@ -188,7 +188,7 @@ class AdaptiveQuantizer(base.Quantizer):
     checks.check_count("features", self.features)
     checks.check_count("num_heads", self.num_heads)
     if self.draws:
-      selection.check_heads(self.num_heads, self.features)
+      choices.check_heads(self.num_heads, self.features)
     for fields in self._of_codebooks():
       VectorQuantizer(**fields, parent=None).check()
 
@@ -198,7 +198,7 @@ class AdaptiveQuantizer(base.Quantizer):
       VectorQuantizer(**fields) for fields in self._of_codebooks()
     ]
     if self.selection == "attention":
-      self.selector = selection.AttentionSelector(
+      self.selector = choices.AttentionSelector(
         len(self.structures), self.num_heads
       )
 
@@ -289,13 +289,13 @@ class AdaptiveQuantizer(base.Quantizer):
     if not by_distortion:
       logits = self._logits(z)
       if self.entropy_weight:
-        entropy = selection.choice_entropy(logits, is_real, axis_name)
+        entropy = choices.choice_entropy(logits, is_real, axis_name)
         loss -= self.entropy_weight * entropy
       draw = train if draw is None else draw
       if draw is not False:
         noise = self._noise(logits.shape, example_index, axis_name)
         logits += jnp.where(draw, noise, jnp.zeros_like(noise))
-      weights, book = selection.straight_through_choice(logits, temperature)
+      weights, book = choices.straight_through_choice(logits, temperature)
     else:
       book = self._least_distortion(seen, [r.values for r in results])
       weights = jax.nn.one_hot(book, len(results), dtype=jnp.float32)
@@ -375,7 +375,7 @@ class AdaptiveQuantizer(base.Quantizer):
       ]
       book = self._least_distortion(z, values)
       return self._codes(book, indices)
-    _, book = selection.straight_through_choice(self._logits(z), 1.0)
+    _, book = choices.straight_through_choice(self._logits(z), 1.0)
     if self.all_indices:
       indices = [codebook.encode(given) for codebook in self.codebooks]
       return self._codes(book, indices)
@@ -516,7 +516,7 @@ class AdaptiveQuantizer(base.Quantizer):
     checks.check_shape(
       "example_index", example_index, (batch_size,), "one for each example"
     )
-    noise = selection.gumbel_noise(self.make_rng("gumbel"), rows, example_index)
+    noise = choices.gumbel_noise(self.make_rng("gumbel"), rows, example_index)
     return noise.reshape(shape)
 
 

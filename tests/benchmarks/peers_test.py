@@ -9,13 +9,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("vector_quantize_pytorch")
 
 from adq_jax import nearest_codes  # noqa: E402
-from adq_jax import networks  # noqa: E402
-from adq_jax import selection  # noqa: E402
 from adq_jax.codebook.state import Codebook  # noqa: E402
 from adq_jax.codebook.state import codebook_structures  # noqa: E402
 from adq_jax.codebook.state import ema_update  # noqa: E402
 from adq_jax.codebook.statistics import code_counts  # noqa: E402
 from adq_jax.codebook.statistics import code_sums  # noqa: E402
+from adq_jax.models import networks  # noqa: E402
+from adq_jax.quantizers import choice as choices  # noqa: E402
 from benchmarks import peers  # noqa: E402
 
 
@@ -37,7 +37,7 @@ class PeersTest(parameterized.TestCase):
 
   def test_same_selector(self):
     z = jax.random.normal(jax.random.key(0), (20, 8))
-    ours = selection.AttentionSelector(3, num_heads=2)
+    ours = choices.AttentionSelector(3, num_heads=2)
     variables = _random(ours.init(jax.random.key(1), z))
     theirs = peers.AdaptiveQuantizer(peers.OneHotCodebook, 8, [(4, 2)] * 3)
     params = variables["params"]

@@ -9,7 +9,7 @@ import pytest
 
 from adq_jax import AdaptiveCodes
 from adq_jax import AdaptiveQuantizer
-from adq_jax import selection
+from adq_jax.quantizers import choice as choices
 
 STRUCTURES = ((16, 4), (32, 2), (64, 1))
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
@@ -54,7 +54,7 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
     quantizer, variables, z = make((9, 8, 8))
     choose = jnp.zeros(3).at[book].set(1e3)
     with mock.patch.object(
-      selection.AttentionSelector,
+      choices.AttentionSelector,
       "__call__",
       lambda self, z: jnp.broadcast_to(choose, (*z.shape[:-1], 3)),
     ):

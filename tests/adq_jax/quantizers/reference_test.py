@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import AdaptiveQuantizer
-from adq_jax import selection
 from adq_jax import VectorQuantizer
 from adq_jax.codebook import state as codebooks
 from adq_jax.codebook import statistics
-from adq_jax.networks import Decoder
+from adq_jax.models.networks import Decoder
+from adq_jax.quantizers import choice as choices
 
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
 STRUCTURES = ((16, 4), (32, 2), (64, 1))
@@ -27,7 +27,7 @@ def make(z, **fields):
 def always(logits):
   """A selector that says the same of every point."""
   return mock.patch.object(
-    selection.AttentionSelector,
+    choices.AttentionSelector,
     "__call__",
     lambda self, z: jnp.broadcast_to(logits, (*z.shape[:-1], len(logits))),
   )

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from adq_jax import networks
+from adq_jax.models import networks
 
 
 class TransposedConvTest(parameterized.TestCase):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import masks
-from adq_jax import networks
+from adq_jax.models import networks
 from adq_jax.quantizers import base
 from adq_jax.streams import Stream
 
