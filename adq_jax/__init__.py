@@ -1,5 +1,7 @@
 """Vector quantizers for JAX and Flax, adaptive dynamic quantization first."""
 
+from adq_jax.codebook.shards import merge_codebook
+from adq_jax.codebook.shards import split_codebook
 from adq_jax.codebook.state import Codebook
 from adq_jax.codebook.state import codebook_from
 from adq_jax.codebook.state import codebook_structures
@@ -23,8 +25,6 @@ from adq_jax.quantizers.choice import AttentionSelector
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import index_codebook
 from adq_jax.search.nearest import nearest_codes
-from adq_jax.sharding import merge_codebook
-from adq_jax.sharding import split_codebook
 from adq_jax.streams import Stream
 from adq_jax.theory import optimal_codebook_size
 

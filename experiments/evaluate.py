@@ -11,9 +11,9 @@ import ml_collections
 import numpy as np
 
 from adq_jax import code_counts
+from adq_jax import collectives
 from adq_jax import perplexity
 from adq_jax import psnr
-from adq_jax import sharding
 from adq_jax import Stream
 from adq_jax import streams as streams_lib
 from adq_jax import usage
@@ -239,9 +239,9 @@ def _counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
 def _shard_counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
   """Counts over all devices; each gets its shard's counts, `[N / n]`."""
   size //= jax.lax.axis_size(AXIS)
-  index, mask = sharding.gather((index.reshape(-1), mask.reshape(-1)), AXIS)
+  index, mask = collectives.gather((index.reshape(-1), mask.reshape(-1)), AXIS)
   return code_counts(
-    sharding.codes_in_shard(index, size, AXIS), size, mask=mask
+    collectives.codes_in_shard(index, size, AXIS), size, mask=mask
   )
 
 

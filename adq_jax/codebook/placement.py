@@ -3,15 +3,15 @@
 Shapes: T points, N codewords, D their width.  A mask `[T]` is 1 for a real
 point and 0 for padding; `axis_name` names the mapped axis (of `jax.pmap`, say)
 over whose devices a batch is spread, `shard_axis` the one over which the
-codebook is cut (see `adq_jax.sharding`): a device then has N / n of its rows,
-and the same comes out as for the whole.
+codebook is cut (see `adq_jax.codebook.shards`): a device then has N / n of its
+rows, and the same comes out as for the whole.
 """
 
 import jax
 import jax.numpy as jnp
 
+from adq_jax import collectives
 from adq_jax import masks
-from adq_jax import sharding
 from adq_jax.codebook.state import Codebook
 from adq_jax.codebook.statistics import points_at_once
 from adq_jax.parts import map_parts
@@ -75,7 +75,7 @@ def revive_dead_codes(
     shard_axis: the one over which the codebook is cut.
   """
   size = codebook.cluster_size
-  is_dead = size < threshold * sharding.mean(size, shard_axis)
+  is_dead = size < threshold * collectives.mean(size, shard_axis)
   revived, _ = _place(
     key, codebook, is_dead, points, mask, axis_name, shard_axis
   )
@@ -102,15 +102,15 @@ def _place(
       # By one gather: a program that is read from JAX's cache of compiled ones
       # may take two that do not depend on each other in any order, on a CPU.
       seen = jnp.where(is_real[:, None], points, jnp.nan)
-      batch = sharding.gather(seen, axis_name)
+      batch = collectives.gather(seen, axis_name)
       is_drawn = masks.finite_rows(batch)
     if not len(batch):
       return codebook, jnp.array(False)
-    rows = sharding.rows_of_shard(len(where), shard_axis)
+    rows = collectives.rows_of_shard(len(where), shard_axis)
     drawn = _draw(key, batch, is_drawn, rows)
     can_place = is_drawn.any()
     chosen = where & can_place
-    size = sharding.mean(codebook.cluster_size, shard_axis)
+    size = collectives.mean(codebook.cluster_size, shard_axis)
     return (
       codebook.replace(
         embedding=jnp.where(chosen[:, None], drawn, codebook.embedding),
@@ -169,7 +169,7 @@ def _standard_deviation(
 
   def mean_of(function) -> jax.Array:
     total = sum_parts(
-      lambda part: sharding.add_up(masks.keep(function(part[0]), part[1])),
+      lambda part: collectives.add_up(masks.keep(function(part[0]), part[1])),
       (points, is_real),
       points_at_once(points.shape[1]),
     )

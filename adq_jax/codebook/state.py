@@ -3,8 +3,8 @@
 Shapes: T points, N codewords, D their width.  A mask `[T]` is 1 for a real
 point and 0 for padding; `axis_name` names the mapped axis (of `jax.pmap`, say)
 over whose devices a batch is spread, `shard_axis` the one over which the
-codebook is cut (see `adq_jax.sharding`): a device then has N / n of its rows,
-and the same comes out as for the whole.
+codebook is cut (see `adq_jax.codebook.shards`): a device then has N / n of its
+rows, and the same comes out as for the whole.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import checks
+from adq_jax import collectives
 from adq_jax import masks
-from adq_jax import sharding
 
 _SMOOTHING = 1e-5  # points added to every codeword's count
 
@@ -172,7 +172,7 @@ def check_state(
     codebook_size: N.
     embedding_dim: D.
     is_shard: whether it holds some of the codewords; how many, is for
-      `sharding.check_shard` to say.
+      `shards.check_shard` to say.
   """
   size = len(state["embedding"]) if is_shard else codebook_size
   shapes = {
@@ -281,8 +281,8 @@ def smoothed_ema_update(
   The arguments are those of `ema_update`, and what the codebook is cut over.
   """
   size = _average(codebook.cluster_size, counts, decay)
-  total = sharding.total(size, shard_axis)
-  codebook_size = len(size) * sharding.num_shards(shard_axis)
+  total = collectives.total(size, shard_axis)
+  codebook_size = len(size) * collectives.num_shards(shard_axis)
   size = (size + _SMOOTHING) / (total + codebook_size * _SMOOTHING) * total
   # Before the first point nothing could be divided by.
   is_counted = total > 0

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
+from adq_jax import collectives
 from adq_jax import masks
 from adq_jax import metrics
-from adq_jax import sharding
 from adq_jax.codebook import placement
+from adq_jax.codebook import shards
 from adq_jax.codebook import state as codebooks
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import code_sums
@@ -25,6 +26,7 @@ from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import to_indices
 from adq_jax.quantizers import base
 from adq_jax.quantizers import projections
+from adq_jax.search import sharded
 from adq_jax.search.nearest import nearest_codes
 from adq_jax.streams import Stream
 
@@ -166,7 +168,7 @@ class VectorQuantizer(base.Quantizer):
     }
     if self._shard_axis is not None:
       shard = self.state["embedding"].value
-      sharding.check_shard(shard, self.codebook_size, self._shard_axis)
+      shards.check_shard(shard, self.codebook_size, self._shard_axis)
     codebooks.check_state(
       {name: variable.value for name, variable in self.state.items()},
       self.codebook_size,
@@ -319,7 +321,7 @@ class VectorQuantizer(base.Quantizer):
     checks.check_integer("codes", codes)
     indices = to_indices(codes, self.codebook_size).reshape(-1)
     if self._shard_axis is not None:
-      quantized = sharding.take(indices, self._codewords(), self._shard_axis)
+      quantized = sharded.take(indices, self._codewords(), self._shard_axis)
     else:
       in_range = indices < self.codebook_size
       # Only good indices look up, so that checks of JAX's stay silent.
@@ -377,7 +379,7 @@ class VectorQuantizer(base.Quantizer):
     codewords = self._codewords()
     if self._shard_axis is not None:
       points = _with_nan(points, is_real)
-      return sharding.nearest_codes(points, codewords, self._shard_axis)
+      return sharded.nearest_codes(points, codewords, self._shard_axis)
     if self.shard_codebook:
       # While it is made, it may be too large for a search.
       codes = jnp.zeros(len(points), jnp.int32)
@@ -452,9 +454,9 @@ class VectorQuantizer(base.Quantizer):
       size, axis_name = len(self._codewords()), None
       # The search has gathered the same points.
       points = _with_nan(points, is_real)
-      points, codes = sharding.gather((points, codes), shard_axis)
+      points, codes = collectives.gather((points, codes), shard_axis)
       is_real = masks.finite_rows(points)
-      codes = sharding.codes_in_shard(codes, size, shard_axis)
+      codes = collectives.codes_in_shard(codes, size, shard_axis)
     common = {"mask": is_real, "axis_name": axis_name}
     counts = code_counts(codes, size, **common)
     if not has_sums:

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adq_jax import collectives
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
-from adq_jax import sharding
 from adq_jax import split_codebook
 from adq_jax import VectorQuantizer
+from adq_jax.search import sharded as search
 
 pytestmark = pytest.mark.usefixtures("without_kept_programs")
 NUM_DEVICES = 8
@@ -64,7 +65,7 @@ class SearchTest(parameterized.TestCase):
   )
   def test_finds_what_the_unsharded_search_finds(self, num_points, structure):
     parallel = jax.pmap(
-      lambda z, c: sharding.nearest_codes(z, c, "devices"), "devices"
+      lambda z, c: search.nearest_codes(z, c, "devices"), "devices"
     )
     for name, z, codebook in cases(num_points, structure):
       with self.subTest(name):
@@ -81,7 +82,7 @@ class SearchTest(parameterized.TestCase):
 
   def test_no_point(self):
     codes, codewords = jax.pmap(
-      lambda z, c: sharding.nearest_codes(z, c, "devices"), "devices"
+      lambda z, c: search.nearest_codes(z, c, "devices"), "devices"
     )(jnp.zeros((NUM_DEVICES, 0, 3)), jnp.ones((NUM_DEVICES, 2, 3)))
     chex.assert_shape(codes, (NUM_DEVICES, 0))
     chex.assert_shape(codewords, (NUM_DEVICES, 0, 3))
@@ -298,13 +299,13 @@ class ShardsTest(parameterized.TestCase):
 
   def test_sums_do_not_depend_on_the_number_of_shards(self):
     values = jax.random.normal(jax.random.key(0), (2**12 - 2**5,)) ** 2
-    whole = sharding.total(values, None)
+    whole = collectives.total(values, None)
     np.testing.assert_allclose(
       whole, np.asarray(values, np.float64).sum(), 1e-6
     )
     for count in (1, 2, 4, 8):
       sums = jax.pmap(
-        lambda x: sharding.total(x, "devices"),
+        lambda x: collectives.total(x, "devices"),
         "devices",
         devices=jax.devices()[:count],
       )(values.reshape(count, -1))

@@ -11,8 +11,8 @@ import pytest
 
 from adq_jax import codebook_structures
 from adq_jax import nearest_codes
-from adq_jax import sharding
 from adq_jax.search import nearest
+from adq_jax.search import sharded
 
 METHODS = {
   "blocked": 3,
@@ -62,7 +62,7 @@ class PartsTest(parameterized.TestCase):
     jax.clear_caches()
     with mock.patch.object(nearest, "points_at_once", lambda dim: 80):
       codes, codewords = jax.pmap(
-        lambda z, c: sharding.nearest_codes(z, c, "devices"), "devices"
+        lambda z, c: sharded.nearest_codes(z, c, "devices"), "devices"
       )(z, codebook.reshape(8, 8, dim))
     chex.assert_trees_all_equal(codes, expected)
     chex.assert_trees_all_equal(codewords, codebook[expected])

@@ -1,0 +1,167 @@
+"""The nearest of codewords that several devices share out.
+
+Shapes: n devices, t points of each, T = n t of all; N codewords, D their width,
+N / n of them on each device: its shard (see `adq_jax.codebook.shards`).  All of
+it is for inside of `jax.pmap`.
+
+Nothing as large as N x D is ever on one device, and nothing as large as T x N
+anywhere: points go to all shards, and from every shard the nearest codeword
+comes back to the device whose point it is, which chooses among n.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from adq_jax import collectives
+from adq_jax.parts import map_parts
+from adq_jax.search import bisection
+from adq_jax.search import nearest
+from adq_jax.search import scan
+
+
+def nearest_codes(
+  points: jax.Array, shard: jax.Array, axis_name: str
+) -> tuple[jax.Array, jax.Array]:
+  """Finds the nearest of all codewords: what `adq_jax.nearest_codes` does.
+
+  Args:
+    points: of this device, floating `[t, D]`, as many as the others have.
+    shard: this device's codewords, floating `[N / n, D]`.
+    axis_name: over whose devices the codebook is cut.
+
+  Returns:
+    the codes int32 `[t]`, and their codewords `[t, D]`, to the bit.
+  """
+  if not len(points):
+    return jnp.zeros(0, jnp.int32), points
+  size = nearest.points_at_once(points.shape[1])
+  return map_parts(
+    lambda part: _nearest_of_all(
+      collectives.gather(part, axis_name), shard, axis_name
+    ),
+    jax.lax.stop_gradient(points),
+    max(size // jax.lax.axis_size(axis_name), 1),
+  )
+
+
+def _nearest_of_all(
+  points: jax.Array, shard: jax.Array, axis_name: str
+) -> tuple[jax.Array, jax.Array]:
+  """The same of this device's points, given those of all, `[T, D]`."""
+  (num_points, dim), size = points.shape, len(shard)
+  codebook_size = size * jax.lax.axis_size(axis_name)
+  finite, is_nan = nearest.prepare_points(points)
+  find, choose = _find_nearest, _choose_nearest
+  if nearest.best_on_cpu(num_points, codebook_size, dim) == "sorted":
+    # The unsharded search decides so there, and nowhere else.
+    find = functools.partial(
+      jax.lax.platform_dependent,
+      cpu=_find_neighbours,
+      default=lambda *arrays: jnp.tile(_find_nearest(*arrays), (2, 1)),
+    )
+    choose = functools.partial(
+      jax.lax.platform_dependent,
+      cpu=functools.partial(_choose_neighbour, none=codebook_size),
+      default=_choose_nearest,
+    )
+  local = jnp.where(is_nan, 0, find(finite, nearest.prepare_codewords(shard)))
+  # Points go on the minor axis: so the search has them too, and XLA on a CPU
+  # rounds the same sum differently where it finds the axes in another order.
+  rows = jnp.take(shard, local, axis=0, mode="clip").transpose(0, 2, 1)
+  indices = local + size * jax.lax.axis_index(axis_name)
+  indices = jnp.where(local < size, indices, codebook_size)
+  rows = collectives.to_owners(rows, axis_name)  # [n, one or two, D, t]
+  indices = collectives.to_owners(indices, axis_name)
+  finite, is_nan = (
+    collectives.own_part(x, axis_name) for x in (finite, is_nan)
+  )
+  codes = choose(finite, nearest.prepare_codewords(rows), indices)
+  codes = jnp.where(is_nan, 0, codes)
+  return codes, _pick(rows, indices == codes[None, None])
+
+
+def take(codes: jax.Array, shard: jax.Array, axis_name: str) -> jax.Array:
+  """Returns the codewords `[t, D]` of codes, NaN where there is none.
+
+  Args:
+    codes: of the whole codebook, int32 `[t]`.
+    shard: this device's codewords, `[N / n, D]`.
+    axis_name: over whose devices the codebook is cut.
+  """
+  if not len(codes):
+    return jnp.zeros((0, shard.shape[1]), shard.dtype)
+  size = len(shard)
+  local = collectives.codes_in_shard(
+    collectives.gather(codes, axis_name), size, axis_name
+  )
+  rows = jnp.take(shard, local, axis=0, mode="clip").T
+  rows = collectives.to_owners(rows[None], axis_name)
+  shards = jnp.arange(len(rows), dtype=jnp.int32)[:, None, None]
+  is_it = shards == jnp.where(codes < 0, -1, codes // size)[None, None]
+  values = _pick(rows, is_it)
+  return jnp.where(is_it.any(axis=(0, 1))[:, None], values, jnp.nan)
+
+
+def _find_nearest(points: jax.Array, shard: jax.Array) -> jax.Array:
+  """The codeword of a shard that is nearest to each point, `[1, T]`."""
+  return nearest.nearest_codes(points, shard)[None]
+
+
+def _find_neighbours(points: jax.Array, shard: jax.Array) -> jax.Array:
+  """On the line, those below and above, `[2, T]`; N / n where there is none."""
+  found = bisection.neighbours(points, shard)
+  return jnp.stack([found.below_index, found.above_index])
+
+
+def _choose_nearest(
+  points: jax.Array, candidates: jax.Array, indices: jax.Array
+) -> jax.Array:
+  """The code `[t]` of the nearest candidate, the lowest of equally near ones.
+
+  Args:
+    points: finite float32 `[t, D]`.
+    candidates: `[n, c, D, t]`.
+    indices: theirs, `[n, c, t]`.
+  """
+  squares = scan.sum_of_squares(
+    points.shape[1], lambda d: candidates[:, :, d] - points[None, None, :, d]
+  )
+  smallest = squares.min(axis=(0, 1), keepdims=True)
+  largest = jnp.iinfo(jnp.int32).max
+  return jnp.where(squares == smallest, indices, largest).min(axis=(0, 1))
+
+
+def _choose_neighbour(
+  points: jax.Array, candidates: jax.Array, indices: jax.Array, none: int
+) -> jax.Array:
+  """The same on the line, of the codewords below and above in each shard.
+
+  Args:
+    points: finite float32 `[t, 1]`.
+    candidates: `[n, 2, 1, t]`.
+    indices: theirs, `[n, 2, t]`.
+    none: the index where a shard has no such neighbour.
+  """
+  is_none = indices == none
+  below = jnp.where(is_none[:, 0], -jnp.inf, candidates[:, 0, 0])
+  above = jnp.where(is_none[:, 1], jnp.inf, candidates[:, 1, 0])
+  highest = below.max(axis=0, keepdims=True)
+  lowest = above.min(axis=0, keepdims=True)
+  return bisection.nearer(
+    points[:, 0],
+    bisection.Neighbours(
+      below=highest[0],
+      below_index=jnp.where(below == highest, indices[:, 0], none).min(axis=0),
+      above=lowest[0],
+      above_index=jnp.where(above == lowest, indices[:, 1], none).min(axis=0),
+    ),
+  )
+
+
+def _pick(rows: jax.Array, is_it: jax.Array) -> jax.Array:
+  """Of rows `[n, c, D, t]` those `[t, D]` at the first true `[n, c, t]`."""
+  flat = rows.reshape(-1, *rows.shape[2:])
+  first = jnp.argmax(is_it.reshape(len(flat), -1), axis=0)
+  return jnp.take_along_axis(flat, first[None, None], axis=0)[0].T
