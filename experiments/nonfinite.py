@@ -10,7 +10,6 @@ import numpy as np
 from experiments.devices import unreplicate
 from experiments.errors import UserError
 
-CHOICES = ("stop", "skip")
 _TERMS = ("mse", "quantizer_loss", "gradient_norm", "loss")
 
 

@@ -15,7 +15,6 @@ from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
 from adq_jax.metrics import GAP_KINDS
 from experiments import fields
-from experiments import nonfinite
 from experiments.errors import UserError
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -23,7 +22,7 @@ _CHOICES = {
   "schedule": ("constant", "cosine"),
   "temperature": ("linear", "constant"),
   "dtype": tuple(_DTYPES),
-  "on_nonfinite": nonfinite.CHOICES,
+  "on_nonfinite": ("stop", "skip"),
   "gradient_gap": GAP_KINDS,
 }
 _MINIMA = {
