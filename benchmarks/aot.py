@@ -32,7 +32,7 @@ from benchmarks import topologies
 from experiments import settings
 from experiments import step
 from experiments.configs import tiny_imagenet
-from experiments.devices import AXIS
+from experiments.processes.devices import AXIS
 from experiments.state import create_state
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")

@@ -22,10 +22,10 @@ from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
 from adq_jax.codebook import statistics
 from benchmarks import report
-from experiments import devices
 from experiments import settings
 from experiments import step
 from experiments.configs import fashion_mnist
+from experiments.processes import devices
 from experiments.state import create_state
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")

@@ -127,11 +127,11 @@ def _start_jax(images: np.ndarray, *, variant: str) -> _Run:
   import jax.numpy as jnp
 
   from adq_jax.quantizers.base import Quantized
-  from experiments import devices
   from experiments import settings
   from experiments import state as states
   from experiments import step as steps
   from experiments.configs import fashion_mnist
+  from experiments.processes import devices
 
   class NoQuantizer(nn.Module):
     axis_name: str | None = devices.AXIS

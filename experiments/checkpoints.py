@@ -15,11 +15,11 @@ import orbax.checkpoint as ocp
 
 from adq_jax import VQVAE
 from experiments import checkpoint
-from experiments import hosts
 from experiments import settings
 from experiments import workdir as workdirs
 from experiments.errors import one_line
 from experiments.errors import UserError
+from experiments.processes import hosts
 from experiments.state import create_state
 from experiments.state import merge
 from experiments.state import TrainState

@@ -24,7 +24,6 @@ from experiments import checkpoint
 from experiments import model_identity
 from experiments import packing
 from experiments import settings
-from experiments import signals
 from experiments import token_header
 from experiments import tokens
 from experiments import workdir as workdirs
@@ -33,13 +32,14 @@ from experiments.data import folder as folders
 from experiments.data import images as image_files
 from experiments.data import pipeline
 from experiments.data import walk
-from experiments.devices import AXIS
-from experiments.devices import replicate
-from experiments.devices import shard
-from experiments.devices import unshard
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.evaluate import sent_streams
+from experiments.processes import signals
+from experiments.processes.devices import AXIS
+from experiments.processes.devices import replicate
+from experiments.processes.devices import shard
+from experiments.processes.devices import unshard
 
 
 def encode(

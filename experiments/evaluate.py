@@ -19,14 +19,14 @@ from adq_jax import streams as streams_lib
 from adq_jax import usage
 from adq_jax import VQVAE
 from experiments import augment
-from experiments import hosts
 from experiments.data import pipeline
 from experiments.data.split import Split
-from experiments.devices import AXIS
-from experiments.devices import of_all_processes
-from experiments.devices import shard
-from experiments.devices import unreplicate
-from experiments.devices import unshard
+from experiments.processes import hosts
+from experiments.processes.devices import AXIS
+from experiments.processes.devices import of_all_processes
+from experiments.processes.devices import shard
+from experiments.processes.devices import unreplicate
+from experiments.processes.devices import unshard
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pathlib
 from absl import app
 from absl import flags
 
-from experiments import command
+from experiments.processes import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "DIR, of all the runs.")
 

@@ -17,9 +17,9 @@ import tensorboardX
 import tqdm
 
 from experiments import files
-from experiments import hosts
 from experiments import metric_log
 from experiments import workdir as workdirs
+from experiments.processes import hosts
 
 
 class MetricLog:

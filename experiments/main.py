@@ -10,10 +10,10 @@ from absl import flags
 from absl import logging
 import ml_collections
 
-from experiments import command
-from experiments import compilation
 from experiments import config_file
 from experiments import errors
+from experiments.processes import command
+from experiments.processes import compilation
 
 for _module in (config_file, compilation):
   flags.adopt_module_key_flags(_module)  # which --help shows
@@ -73,9 +73,9 @@ def main(argv: list[str]) -> None:
   # Imported late, so that a wrong flag or field is told at once.
   from experiments import checkpoints
   from experiments import encoding
-  from experiments import hosts
   from experiments import report
   from experiments import train
+  from experiments.processes import hosts
 
   hosts.initialize(
     _COORDINATOR.value,

@@ -7,8 +7,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments.devices import unreplicate
 from experiments.errors import UserError
+from experiments.processes.devices import unreplicate
 
 _TERMS = ("mse", "quantizer_loss", "gradient_norm", "loss")
 

@@ -14,15 +14,12 @@ import numpy as np
 from experiments import augment
 from experiments import data
 from experiments import files
-from experiments import hosts
 from experiments import notation
 from experiments import pictures
 from experiments import settings
 from experiments import workdir as workdirs
 from experiments.checkpoints import read_state
 from experiments.data.split import Split
-from experiments.devices import AXIS
-from experiments.devices import choose_devices
 from experiments.errors import UserError
 from experiments.evaluate import baselines
 from experiments.evaluate import choice_of
@@ -31,6 +28,9 @@ from experiments.evaluate import describe
 from experiments.evaluate import describe_coded_rate
 from experiments.evaluate import Evaluation
 from experiments.evaluate import Evaluator
+from experiments.processes import hosts
+from experiments.processes.devices import AXIS
+from experiments.processes.devices import choose_devices
 from experiments.state import to_devices
 from experiments.state import TrainState
 from experiments.summary import write_summary

@@ -12,15 +12,15 @@ from typing import TextIO
 import ml_collections
 
 from experiments import cells as cells_lib
-from experiments import compilation
 from experiments import errors
 from experiments import fields
-from experiments import hosts
 from experiments import settings
-from experiments import signals
 from experiments import timing
 from experiments import workdir as workdirs
 from experiments.cells import Cell
+from experiments.processes import compilation
+from experiments.processes import hosts
+from experiments.processes import signals
 
 _PATIENCE = 5.0  # seconds between two looks at what others train
 _LAST_LINES = 20  # of a run's output, in which to look for why it failed

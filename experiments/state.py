@@ -18,8 +18,8 @@ import optax
 from adq_jax import merge_codebook
 from adq_jax import split_codebook
 from adq_jax import VQVAE
-from experiments import devices as placement
 from experiments import settings
+from experiments.processes import devices as placement
 
 
 @flax.struct.dataclass

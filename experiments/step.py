@@ -16,8 +16,8 @@ from adq_jax import gradient_gap
 from adq_jax import VQVAE
 from experiments import augment
 from experiments import settings
-from experiments.devices import AXIS
-from experiments.devices import unreplicate
+from experiments.processes.devices import AXIS
+from experiments.processes.devices import unreplicate
 from experiments.state import create_optimizer
 from experiments.state import TrainState
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from absl import app
 from absl import flags
 
-from experiments import command
-from experiments import compilation
 from experiments import contents
 from experiments import errors
+from experiments.processes import command
+from experiments.processes import compilation
 
 flags.adopt_module_key_flags(compilation)  # which --help shows
 _DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
@@ -45,9 +45,9 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   # Imported late, so that a wrong flag is told at once.
   from experiments import cells as cells_lib
-  from experiments import hosts
   from experiments import rendering
   from experiments import runner
+  from experiments.processes import hosts
 
   root, dataset = command.path_of(_WORKDIR), _DATASET.value
   cells_lib.check_root(root)

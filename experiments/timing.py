@@ -8,9 +8,9 @@ import ml_collections
 import numpy as np
 
 from experiments import settings
-from experiments.devices import AXIS
-from experiments.devices import choose_devices
-from experiments.devices import prefetch
+from experiments.processes.devices import AXIS
+from experiments.processes.devices import choose_devices
+from experiments.processes.devices import prefetch
 from experiments.state import create_on_devices
 from experiments.step import make_train_step
 

@@ -61,7 +61,7 @@ from experiments import packing
 from experiments import token_header
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.limits import MAX_PIXELS
+from experiments.processes.limits import MAX_PIXELS
 from experiments.token_header import Header
 from experiments.token_header import VERSION
 

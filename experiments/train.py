@@ -16,21 +16,14 @@ import ml_collections
 from adq_jax import VQVAE
 from experiments import checkpoint
 from experiments import data
-from experiments import hosts
 from experiments import report
 from experiments import settings
-from experiments import signals
 from experiments import summary as summary_lib
 from experiments import workdir as workdirs
 from experiments.checkpoints import Checkpoints
 from experiments.checkpoints import make_template
 from experiments.data import pipeline
 from experiments.data.split import Split
-from experiments.devices import AXIS
-from experiments.devices import choose_devices
-from experiments.devices import of_all_processes
-from experiments.devices import prefetch
-from experiments.devices import unreplicate
 from experiments.errors import one_line
 from experiments.errors import StoppedError
 from experiments.errors import UserError
@@ -40,6 +33,13 @@ from experiments.evaluate import Evaluator
 from experiments.logging import MetricLog
 from experiments.logging import Progress
 from experiments.nonfinite import Guard
+from experiments.processes import hosts
+from experiments.processes import signals
+from experiments.processes.devices import AXIS
+from experiments.processes.devices import choose_devices
+from experiments.processes.devices import of_all_processes
+from experiments.processes.devices import prefetch
+from experiments.processes.devices import unreplicate
 from experiments.state import create_on_devices
 from experiments.state import to_devices
 from experiments.state import to_host

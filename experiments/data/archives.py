@@ -15,9 +15,9 @@ import requests
 
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.limits import LimitedFile
-from experiments.limits import MAX_ARCHIVE
-from experiments.limits import MAX_MEMBER
+from experiments.processes.limits import LimitedFile
+from experiments.processes.limits import MAX_ARCHIVE
+from experiments.processes.limits import MAX_MEMBER
 
 _CONNECT_SECONDS = 10
 

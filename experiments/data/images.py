@@ -15,7 +15,7 @@ from PIL import TiffImagePlugin
 from PIL import UnidentifiedImageError
 
 from experiments.errors import one_line
-from experiments.limits import MAX_PIXELS
+from experiments.processes.limits import MAX_PIXELS
 
 # Of those that PIL knows, some start other programs, such as PostScript's.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")

@@ -11,9 +11,9 @@ from experiments import data
 from experiments import settings
 from experiments.configs import base
 from experiments.configs import variants
-from experiments.devices import AXIS
-from experiments.devices import replicate
-from experiments.devices import unreplicate
+from experiments.processes.devices import AXIS
+from experiments.processes.devices import replicate
+from experiments.processes.devices import unreplicate
 from experiments.state import create_state
 from experiments.step import make_train_step
 from tests.experiments import tiny

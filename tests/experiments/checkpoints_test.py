@@ -270,7 +270,7 @@ class CheckpointsTest(parameterized.TestCase):
     (self.root / "summary.json").unlink()
     program = f"""
 import pathlib, resource
-from experiments import command
+from experiments.processes import command
 from tests.experiments import tiny
 def main(argv):
   from experiments import train

@@ -7,7 +7,7 @@ from experiments import data
 from experiments import evaluate
 from experiments import settings
 from experiments.data.split import Split
-from experiments.devices import replicate
+from experiments.processes.devices import replicate
 from experiments.state import create_state
 from tests.experiments import tiny
 

@@ -11,13 +11,13 @@ import pytest
 
 from experiments import checkpoint
 from experiments import checkpoints
-from experiments import devices
 from experiments import report
 from experiments import settings
 from experiments import train
 from experiments.checkpoints import load_model
 from experiments.checkpoints import read_state
 from experiments.errors import UserError
+from experiments.processes import devices
 from experiments.state import create_on_devices
 from experiments.state import create_state
 from experiments.state import merge

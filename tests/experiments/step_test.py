@@ -14,10 +14,10 @@ from experiments import settings
 from experiments import train
 from experiments.checkpoints import load_state
 from experiments.data import pipeline
-from experiments.devices import AXIS
-from experiments.devices import choose_devices
-from experiments.devices import prefetch
-from experiments.devices import replicate
+from experiments.processes.devices import AXIS
+from experiments.processes.devices import choose_devices
+from experiments.processes.devices import prefetch
+from experiments.processes.devices import replicate
 from experiments.state import create_state
 from experiments.step import make_gradient_gap
 from experiments.step import make_train_step

@@ -16,12 +16,12 @@ import pytest
 from experiments import data
 from experiments import logging
 from experiments import report
-from experiments import streams
 from experiments import summary as summary_lib
 from experiments import train
 from experiments.checkpoints import load_state
 from experiments.errors import StoppedError
 from experiments.errors import UserError
+from experiments.processes import outputs
 from tests.experiments import tiny
 
 
@@ -87,7 +87,7 @@ class EndingsTest(parameterized.TestCase):
 
     with (
       mock.patch.object(logging.MetricLog, "write", leave),
-      contextlib.redirect_stdout(streams.tolerant(writing)),
+      contextlib.redirect_stdout(outputs.tolerant(writing)),
       self.assertRaisesRegex(StoppedError, "by .* after step 4 of 6, saved"),
     ):
       train.train_and_evaluate(config(), self.root / "stopped")

@@ -14,7 +14,6 @@ from PIL import Image
 import pytest
 
 from experiments import checkpoint
-from experiments import devices
 from experiments import logging
 from experiments import metric_log
 from experiments import report
@@ -26,6 +25,7 @@ from experiments.checkpoints import load_model
 from experiments.checkpoints import load_state
 from experiments.checkpoints import make_template
 from experiments.errors import UserError
+from experiments.processes import devices
 from experiments.state import create_state
 from experiments.step import make_train_step
 from tests.experiments import tiny

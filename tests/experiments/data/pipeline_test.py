@@ -5,9 +5,9 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
-from experiments import devices
 from experiments.data import pipeline
 from experiments.data.split import Split
+from experiments.processes import devices
 
 
 def make_images(n):

@@ -19,11 +19,11 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from experiments import signals
-from experiments import streams
 from experiments.errors import one_line
 from experiments.errors import StoppedError
 from experiments.errors import UserError
+from experiments.processes import outputs
+from experiments.processes import signals
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
       Interrupt in it, unless it asks for something else (see `signals`).
     flags_parser: as absl's.
   """
-  streams.make_safe()
+  outputs.make_safe()
   logging.get_absl_handler().python_handler.setStream(sys.stderr)
   sys.unraisablehook = _drop_of_threads
   try:

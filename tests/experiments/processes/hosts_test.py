@@ -13,8 +13,8 @@ from jax.experimental import multihost_utils
 import numpy as np
 import requests
 
-from experiments import hosts
 from experiments.errors import UserError
+from experiments.processes import hosts
 
 _SLURM = {
   "SLURM_JOB_ID": "7",

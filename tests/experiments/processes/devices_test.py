@@ -16,15 +16,15 @@ import pytest
 
 from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
-from experiments import devices as device_lib
 from experiments import logging
 from experiments import metric_log
 from experiments import settings
 from experiments import step as step_lib
 from experiments import train
 from experiments.checkpoints import load_state
-from experiments.devices import AXIS
 from experiments.errors import StoppedError
+from experiments.processes import devices as device_lib
+from experiments.processes.devices import AXIS
 from experiments.state import create_state
 from experiments.state import TrainState
 from tests.experiments import tiny

@@ -4,8 +4,8 @@ from unittest import mock
 
 from absl.testing import parameterized
 
-from experiments import signals
-from experiments import streams
+from experiments.processes import outputs
+from experiments.processes import signals
 
 _ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -17,7 +17,7 @@ def send(number):
 class SignalsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.enter_context(mock.patch.object(streams, "write_error"))
+    self.enter_context(mock.patch.object(outputs, "write_error"))
     handlers = [signal.getsignal(number) for number in _ALL]
     self.addCleanup(
       lambda: self.assertEqual(
@@ -37,7 +37,7 @@ class SignalsTest(parameterized.TestCase):
       if number != signal.SIGINT:
         send(number)
       self.assertNotEmpty(called)
-    streams.write_error.assert_called_once_with(f"{number.name}: stopping\n")
+    outputs.write_error.assert_called_once_with(f"{number.name}: stopping\n")
 
   def test_another_ctrl_c_interrupts(self):
     with self.assertRaises(signals.Interrupt) as raised:
@@ -115,7 +115,7 @@ class SignalsTest(parameterized.TestCase):
 
   def test_output_that_nobody_reads(self):
     reading, writing = os.pipe()
-    stream = streams.tolerant(writing)
+    stream = outputs.tolerant(writing)
     self.enter_context(mock.patch("sys.stdout", stream))
     with (
       signals.stop_request(or_unread=True) as stop,

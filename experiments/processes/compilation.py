@@ -15,8 +15,8 @@ import tempfile
 
 from absl import flags
 
-from experiments import command
 from experiments.errors import one_line
+from experiments.processes import command
 
 _FLAG = flags.DEFINE_string(
   "compilation_cache",

@@ -12,8 +12,8 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from experiments import hosts
 from experiments.errors import UserError
+from experiments.processes import hosts
 
 AXIS = "devices"  # of everything that is mapped over them
 

@@ -12,13 +12,13 @@ from unittest import mock
 from absl import flags
 from absl.testing import parameterized
 
-from experiments import command
 from experiments.errors import UserError
+from experiments.processes import command
 
 _PROGRAM = """
 import contextlib, errno, os, pathlib, signal, sys, time
 from absl import flags
-from experiments import command, errors, signals, streams
+from experiments.processes import command, errors, signals, streams
 scratch = pathlib.Path(sys.argv.pop(1))
 
 def clean_up(argv):
@@ -77,7 +77,7 @@ def descriptors(argv):
 command.run(globals()[sys.argv.pop(1)])
 """
 _NOHUP = ("bash", "-c", "trap '' HUP; exec \"$@\"", "bash")
-_ROOT = pathlib.Path(__file__).parents[2]
+_ROOT = pathlib.Path(__file__).parents[3]
 
 
 class EndingTest(parameterized.TestCase):

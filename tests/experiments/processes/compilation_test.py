@@ -12,9 +12,9 @@ from absl.testing import parameterized
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments import compilation
 from experiments import runner
 from experiments.errors import UserError
+from experiments.processes import compilation
 
 _PROGRAM = """
 import sys
@@ -23,7 +23,7 @@ from absl import flags
 import jax
 from jax import monitoring
 
-from experiments import compilation
+from experiments.processes import compilation
 
 flags.FLAGS(sys.argv)
 compilation._MIN_SECONDS = 0
@@ -31,7 +31,7 @@ compilation.keep_programs()
 monitoring.register_event_listener(lambda name, **_: print(name.split("/")[-1]))
 print(jax.jit(lambda x: x * 3)(7))
 """
-_ROOT = pathlib.Path(__file__).parents[2]
+_ROOT = pathlib.Path(__file__).parents[3]
 
 
 class CompilationTest(parameterized.TestCase):

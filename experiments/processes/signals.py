@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 
-from experiments import streams
+from experiments.processes import outputs
 
 _UNREAD = "the end of what reads its output"
 
@@ -42,7 +42,7 @@ class StopRequest:
   @property
   def name(self) -> str | None:
     """What asked to stop; None as long as nothing did."""
-    if self.signal is None and self._or_unread and streams.is_unread():
+    if self.signal is None and self._or_unread and outputs.is_unread():
       return _UNREAD
     return self.signal
 
@@ -92,7 +92,7 @@ def stop_request(
       has_raised = True
       raise Interrupt(number)
     if is_first and promise:
-      streams.write_error(f"{request.signal}: {promise}\n")
+      outputs.write_error(f"{request.signal}: {promise}\n")
 
   with _handled(ask):
     yield request
