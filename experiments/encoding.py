@@ -19,7 +19,6 @@ import tqdm
 from adq_jax import VQVAE
 from adq_jax.streams import nominal_rate
 from adq_jax.streams import symbols
-from experiments import augment
 from experiments import checkpoint
 from experiments import model_identity
 from experiments import packing
@@ -28,6 +27,7 @@ from experiments import token_header
 from experiments import tokens
 from experiments import workdir as workdirs
 from experiments.checkpoints import load_state
+from experiments.data import augment
 from experiments.data import folder as folders
 from experiments.data import images as image_files
 from experiments.data import pipeline

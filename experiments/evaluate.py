@@ -18,7 +18,7 @@ from adq_jax import Stream
 from adq_jax import streams as streams_lib
 from adq_jax import usage
 from adq_jax import VQVAE
-from experiments import augment
+from experiments.data import augment
 from experiments.data import pipeline
 from experiments.data.split import Split
 from experiments.processes import hosts

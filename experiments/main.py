@@ -10,8 +10,8 @@ from absl import flags
 from absl import logging
 import ml_collections
 
-from experiments import config_file
 from experiments import errors
+from experiments.configs import config_file
 from experiments.processes import command
 from experiments.processes import compilation
 

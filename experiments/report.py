@@ -11,7 +11,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import augment
 from experiments import data
 from experiments import files
 from experiments import notation
@@ -19,6 +18,7 @@ from experiments import pictures
 from experiments import settings
 from experiments import workdir as workdirs
 from experiments.checkpoints import read_state
+from experiments.data import augment
 from experiments.data.split import Split
 from experiments.errors import UserError
 from experiments.evaluate import baselines

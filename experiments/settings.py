@@ -14,7 +14,7 @@ from adq_jax import codebook_structures
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
 from adq_jax.metrics import GAP_KINDS
-from experiments import fields
+from experiments.configs import fields
 from experiments.errors import UserError
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

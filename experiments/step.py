@@ -14,8 +14,8 @@ import optax
 
 from adq_jax import gradient_gap
 from adq_jax import VQVAE
-from experiments import augment
 from experiments import settings
+from experiments.data import augment
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import unreplicate
 from experiments.state import create_optimizer

@@ -16,8 +16,8 @@ import uuid
 
 import ml_collections
 
-from experiments import fields as fields_lib
 from experiments import files
+from experiments.configs import fields as fields_lib
 from experiments.errors import InUseError
 from experiments.errors import one_line
 from experiments.errors import UserError

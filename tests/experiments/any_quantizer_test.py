@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import augment
 from experiments import checkpoints
 from experiments import encoding
 from experiments import report
@@ -20,6 +19,7 @@ from experiments import settings
 from experiments import summary as summary_lib
 from experiments import tokens
 from experiments import train
+from experiments.data import augment
 from tests.experiments import encoding_test
 from tests.experiments import tiny
 from tests.experiments import tokens_test

@@ -18,13 +18,13 @@ from PIL import Image
 import pytest
 
 from adq_jax import Stream
-from experiments import augment
 from experiments import checkpoints
 from experiments import encoding
 from experiments import evaluate
 from experiments import settings
 from experiments import tokens
 from experiments import workdir as workdirs
+from experiments.data import augment
 from experiments.data import folder as folders
 from experiments.errors import UserError
 from experiments.processes import signals

@@ -6,9 +6,9 @@ import pathlib
 from absl.testing import flagsaver
 from absl.testing import parameterized
 
-from experiments import config_file
-from experiments import fields
+from experiments.configs import config_file
 from experiments.configs import datasets
+from experiments.configs import fields
 from experiments.configs import variants
 from experiments.errors import UserError
 

@@ -22,8 +22,8 @@ from absl import app
 from absl import flags
 import ml_collections
 
-from experiments import fields
 from experiments.configs import datasets
+from experiments.configs import fields
 from experiments.configs.variants import UnknownVariantError
 from experiments.errors import one_line
 from experiments.errors import UserError

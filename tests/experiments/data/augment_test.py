@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import augment
+from experiments.data import augment
 
 
 class AugmentTest(parameterized.TestCase):

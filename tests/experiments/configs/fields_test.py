@@ -6,13 +6,13 @@ import ml_collections
 import numpy as np
 
 from experiments import data
-from experiments import fields
 from experiments import settings
 from experiments import workdir
 from experiments.configs import datasets
+from experiments.configs import fields
 from experiments.errors import UserError
 
-_ROOT = pathlib.Path(__file__).parents[2]
+_ROOT = pathlib.Path(__file__).parents[3]
 _RESULTS = sorted((_ROOT / "results").rglob(workdir.CONFIG))
 # CelebA's config has every field that there is.
 _FIELDS = fields.flatten(datasets.default_config("celeba").to_dict())
