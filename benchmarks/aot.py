@@ -29,11 +29,11 @@ from benchmarks import aot_sharded
 from benchmarks import report
 from benchmarks import timing
 from benchmarks import topologies
-from experiments import settings
-from experiments import step
 from experiments.configs import tiny_imagenet
+from experiments.model import settings
+from experiments.model import step
+from experiments.model.state import create_state
 from experiments.processes.devices import AXIS
-from experiments.state import create_state
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _CHIPS = flags.DEFINE_multi_enum(

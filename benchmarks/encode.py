@@ -23,9 +23,9 @@ from adq_jax import VQVAE
 from adq_jax.quantizers import choice as choices
 from benchmarks import report
 from benchmarks import timing
-from experiments import settings
 from experiments.configs import fashion_mnist
-from experiments.state import create_state
+from experiments.model import settings
+from experiments.model.state import create_state
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")

@@ -22,11 +22,11 @@ from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
 from adq_jax.codebook import statistics
 from benchmarks import report
-from experiments import settings
-from experiments import step
 from experiments.configs import fashion_mnist
+from experiments.model import settings
+from experiments.model import step
+from experiments.model.state import create_state
 from experiments.processes import devices
-from experiments.state import create_state
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _POINTS = flags.DEFINE_integer("points", 8192, "Points that are searched for.")

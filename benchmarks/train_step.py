@@ -127,10 +127,10 @@ def _start_jax(images: np.ndarray, *, variant: str) -> _Run:
   import jax.numpy as jnp
 
   from adq_jax.quantizers.base import Quantized
-  from experiments import settings
-  from experiments import state as states
-  from experiments import step as steps
   from experiments.configs import fashion_mnist
+  from experiments.model import settings
+  from experiments.model import state as states
+  from experiments.model import step as steps
   from experiments.processes import devices
 
   class NoQuantizer(nn.Module):

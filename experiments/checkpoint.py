@@ -22,7 +22,7 @@ from experiments import files
 from experiments import workdir as workdirs
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.state import TrainState
+from experiments.model.state import TrainState
 from experiments.workdir import steps_of
 
 

@@ -15,14 +15,14 @@ import orbax.checkpoint as ocp
 
 from adq_jax import VQVAE
 from experiments import checkpoint
-from experiments import settings
 from experiments import workdir as workdirs
 from experiments.errors import one_line
 from experiments.errors import UserError
+from experiments.model import settings
+from experiments.model.state import create_state
+from experiments.model.state import merge
+from experiments.model.state import TrainState
 from experiments.processes import hosts
-from experiments.state import create_state
-from experiments.state import merge
-from experiments.state import TrainState
 
 _LATEST = 2  # checkpoints kept beside the best: should one be damaged
 # Where those go that are not kept.  One that was being deleted when the process

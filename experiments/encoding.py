@@ -22,7 +22,6 @@ from adq_jax.streams import symbols
 from experiments import checkpoint
 from experiments import model_identity
 from experiments import packing
-from experiments import settings
 from experiments import token_header
 from experiments import tokens
 from experiments import workdir as workdirs
@@ -35,6 +34,7 @@ from experiments.data import walk
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.evaluate import sent_streams
+from experiments.model import settings
 from experiments.processes import signals
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import replicate

@@ -14,13 +14,13 @@ from experiments import cells as cells_lib
 from experiments import notation
 from experiments import paper
 from experiments import rate_distortion
-from experiments import settings
 from experiments import style
 from experiments.cells import Cell
 from experiments.cells import Runs
 from experiments.configs import variants
 from experiments.errors import one_line
 from experiments.errors import UserError
+from experiments.model import settings
 
 _FINAL = 0.1  # share of training whose mean is a final gradient gap
 _SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does

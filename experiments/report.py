@@ -15,7 +15,6 @@ from experiments import data
 from experiments import files
 from experiments import notation
 from experiments import pictures
-from experiments import settings
 from experiments import workdir as workdirs
 from experiments.checkpoints import read_state
 from experiments.data import augment
@@ -28,11 +27,12 @@ from experiments.evaluate import describe
 from experiments.evaluate import describe_coded_rate
 from experiments.evaluate import Evaluation
 from experiments.evaluate import Evaluator
+from experiments.model import settings
+from experiments.model.state import to_devices
+from experiments.model.state import TrainState
 from experiments.processes import hosts
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import choose_devices
-from experiments.state import to_devices
-from experiments.state import TrainState
 from experiments.summary import write_summary
 
 _SHOWN = 16  # images in reconstructions.png

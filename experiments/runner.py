@@ -13,11 +13,11 @@ import ml_collections
 
 from experiments import cells as cells_lib
 from experiments import errors
-from experiments import settings
 from experiments import timing
 from experiments import workdir as workdirs
 from experiments.cells import Cell
 from experiments.configs import fields
+from experiments.model import settings
 from experiments.processes import compilation
 from experiments.processes import hosts
 from experiments.processes import signals

@@ -7,12 +7,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import settings
+from experiments.model import settings
+from experiments.model.state import create_on_devices
+from experiments.model.step import make_train_step
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import choose_devices
 from experiments.processes.devices import prefetch
-from experiments.state import create_on_devices
-from experiments.step import make_train_step
 
 _STEPS = 5
 

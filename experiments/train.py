@@ -17,7 +17,6 @@ from adq_jax import VQVAE
 from experiments import checkpoint
 from experiments import data
 from experiments import report
-from experiments import settings
 from experiments import summary as summary_lib
 from experiments import workdir as workdirs
 from experiments.checkpoints import Checkpoints
@@ -32,6 +31,13 @@ from experiments.evaluate import Evaluation
 from experiments.evaluate import Evaluator
 from experiments.logging import MetricLog
 from experiments.logging import Progress
+from experiments.model import settings
+from experiments.model.state import create_on_devices
+from experiments.model.state import to_devices
+from experiments.model.state import to_host
+from experiments.model.state import TrainState
+from experiments.model.step import make_programs
+from experiments.model.step import Programs
 from experiments.nonfinite import Guard
 from experiments.processes import hosts
 from experiments.processes import signals
@@ -40,12 +46,6 @@ from experiments.processes.devices import choose_devices
 from experiments.processes.devices import of_all_processes
 from experiments.processes.devices import prefetch
 from experiments.processes.devices import unreplicate
-from experiments.state import create_on_devices
-from experiments.state import to_devices
-from experiments.state import to_host
-from experiments.state import TrainState
-from experiments.step import make_programs
-from experiments.step import Programs
 from experiments.summary import read_summary
 
 

@@ -15,11 +15,11 @@ import pytest
 from experiments import checkpoints
 from experiments import encoding
 from experiments import report
-from experiments import settings
 from experiments import summary as summary_lib
 from experiments import tokens
 from experiments import train
 from experiments.data import augment
+from experiments.model import settings
 from tests.experiments import encoding_test
 from tests.experiments import tiny
 from tests.experiments import tokens_test

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from experiments import data
-from experiments import settings
 from experiments.configs import base
 from experiments.configs import variants
+from experiments.model import settings
+from experiments.model.state import create_state
+from experiments.model.step import make_train_step
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import replicate
 from experiments.processes.devices import unreplicate
-from experiments.state import create_state
-from experiments.step import make_train_step
 from tests.experiments import tiny
 
 _STEPS = 50

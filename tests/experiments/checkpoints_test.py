@@ -16,10 +16,10 @@ import pytest
 
 from experiments import checkpoint
 from experiments import checkpoints
-from experiments import settings
 from experiments import train
 from experiments import workdir as workdirs
 from experiments.errors import UserError
+from experiments.model import settings
 from tests.experiments import tiny
 
 _FIELDS = {"checkpoint_every": 2, "eval_every": 2, "num_steps": 6}

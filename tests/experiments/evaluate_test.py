@@ -5,10 +5,10 @@ import pytest
 
 from experiments import data
 from experiments import evaluate
-from experiments import settings
 from experiments.data.split import Split
+from experiments.model import settings
+from experiments.model.state import create_state
 from experiments.processes.devices import replicate
-from experiments.state import create_state
 from tests.experiments import tiny
 
 

@@ -22,11 +22,11 @@ import pytest
 
 from experiments import checkpoint
 from experiments import checkpoints
-from experiments import settings
 from experiments import tokens
 from experiments import workdir as workdirs
 from experiments.data import celeba
 from experiments.errors import UserError
+from experiments.model import settings
 from tests.experiments import encoding_test
 from tests.experiments import first_tokens
 from tests.experiments import tokens_test

@@ -15,8 +15,8 @@ import adq_jax
 from experiments import checkpoint
 from experiments import checkpoints
 from experiments import model_identity
-from experiments import settings
 from experiments import workdir as workdirs
+from experiments.model import settings
 from tests.experiments import tiny
 from tests.experiments import toys
 

@@ -12,17 +12,17 @@ import pytest
 from experiments import checkpoint
 from experiments import checkpoints
 from experiments import report
-from experiments import settings
 from experiments import train
 from experiments.checkpoints import load_model
 from experiments.checkpoints import read_state
 from experiments.errors import UserError
+from experiments.model import settings
+from experiments.model.state import create_on_devices
+from experiments.model.state import create_state
+from experiments.model.state import merge
+from experiments.model.state import to_devices
+from experiments.model.state import to_host
 from experiments.processes import devices
-from experiments.state import create_on_devices
-from experiments.state import create_state
-from experiments.state import merge
-from experiments.state import to_devices
-from experiments.state import to_host
 from tests.experiments import tiny
 
 pytestmark = pytest.mark.usefixtures("without_kept_programs")

@@ -17,17 +17,17 @@ from experiments import checkpoint
 from experiments import logging
 from experiments import metric_log
 from experiments import report
-from experiments import settings
-from experiments import step as step_lib
 from experiments import train
 from experiments.checkpoints import Checkpoints
 from experiments.checkpoints import load_model
 from experiments.checkpoints import load_state
 from experiments.checkpoints import make_template
 from experiments.errors import UserError
+from experiments.model import settings
+from experiments.model import step as step_lib
+from experiments.model.state import create_state
+from experiments.model.step import make_train_step
 from experiments.processes import devices
-from experiments.state import create_state
-from experiments.step import make_train_step
 from tests.experiments import tiny
 from tests.experiments.data import sources
 

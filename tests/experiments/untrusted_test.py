@@ -21,10 +21,10 @@ from PIL import Image
 
 from experiments import checkpoint
 from experiments import checkpoints
-from experiments import settings
 from experiments import workdir as workdirs
 from experiments.data import images
 from experiments.errors import UserError
+from experiments.model import settings
 from experiments.processes import limits
 from tests.experiments import encoding_test
 from tests.experiments.data import sources

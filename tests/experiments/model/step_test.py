@@ -10,17 +10,17 @@ import pytest
 
 from experiments import data
 from experiments import metric_log
-from experiments import settings
 from experiments import train
 from experiments.checkpoints import load_state
 from experiments.data import pipeline
+from experiments.model import settings
+from experiments.model.state import create_state
+from experiments.model.step import make_gradient_gap
+from experiments.model.step import make_train_step
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import choose_devices
 from experiments.processes.devices import prefetch
 from experiments.processes.devices import replicate
-from experiments.state import create_state
-from experiments.step import make_gradient_gap
-from experiments.step import make_train_step
 from tests.experiments import tiny
 
 

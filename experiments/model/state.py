@@ -18,7 +18,7 @@ import optax
 from adq_jax import merge_codebook
 from adq_jax import split_codebook
 from adq_jax import VQVAE
-from experiments import settings
+from experiments.model import settings
 from experiments.processes import devices as placement
 
 

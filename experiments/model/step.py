@@ -14,12 +14,12 @@ import optax
 
 from adq_jax import gradient_gap
 from adq_jax import VQVAE
-from experiments import settings
 from experiments.data import augment
+from experiments.model import settings
+from experiments.model.state import create_optimizer
+from experiments.model.state import TrainState
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import unreplicate
-from experiments.state import create_optimizer
-from experiments.state import TrainState
 
 _Step = Callable[
   [TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]

@@ -8,11 +8,11 @@ from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
 from experiments import cells
 from experiments import contents
-from experiments import settings
 from experiments.configs import fashion_mnist
 from experiments.configs import photo_patches
 from experiments.configs import variants
 from experiments.errors import UserError
+from experiments.model import settings
 from tests.experiments.data import sources
 
 CONFIGS = (photo_patches, fashion_mnist)
