@@ -39,7 +39,6 @@ import tensorflow_datasets as tfds
 from benchmarks import report
 from benchmarks import timing
 from experiments import data
-from experiments import metric_log
 from experiments import train
 from experiments.configs import base
 from experiments.configs import datasets
@@ -52,6 +51,7 @@ from experiments.data import prepared
 from experiments.data.builder import ArchiveBuilder
 from experiments.data.builder import Examples
 from experiments.data.split import Split
+from experiments.runs import metric_log
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _FASHION_MNIST = flags.DEFINE_string(

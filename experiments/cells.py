@@ -17,12 +17,12 @@ import ml_collections
 import numpy as np
 
 from experiments import errors
-from experiments import metric_log
-from experiments import summary as summary_lib
-from experiments import workdir as workdirs
 from experiments.configs import datasets
 from experiments.configs.datasets import default_config
 from experiments.errors import UserError
+from experiments.runs import metric_log
+from experiments.runs import summary as summary_lib
+from experiments.runs import workdir as workdirs
 
 # What may differ between runs of one table, beside what their variants change:
 # what a run may change as it goes on, but for what its figures depend on.

@@ -19,13 +19,10 @@ import tqdm
 from adq_jax import VQVAE
 from adq_jax.streams import nominal_rate
 from adq_jax.streams import symbols
-from experiments import checkpoint
 from experiments import model_identity
 from experiments import packing
 from experiments import token_header
 from experiments import tokens
-from experiments import workdir as workdirs
-from experiments.checkpoints import load_state
 from experiments.data import augment
 from experiments.data import folder as folders
 from experiments.data import images as image_files
@@ -40,6 +37,9 @@ from experiments.processes.devices import AXIS
 from experiments.processes.devices import replicate
 from experiments.processes.devices import shard
 from experiments.processes.devices import unshard
+from experiments.runs import checkpoint_file
+from experiments.runs import workdir as workdirs
+from experiments.runs.checkpoints import load_state
 
 
 def encode(
@@ -187,7 +187,7 @@ def decode(
   _check(config, workdir, output)
   reader = tokens.Reader(path)
   header = reader.header
-  there = checkpoint.steps_of(workdir)
+  there = checkpoint_file.steps_of(workdir)
   model, state = load_state(
     config, workdir, header.step if header.step in there else None
   )

@@ -17,9 +17,9 @@ import tensorboardX
 import tqdm
 
 from experiments import files
-from experiments import metric_log
-from experiments import workdir as workdirs
 from experiments.processes import hosts
+from experiments.runs import metric_log
+from experiments.runs import workdir as workdirs
 
 
 class MetricLog:

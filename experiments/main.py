@@ -71,11 +71,11 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
   config, workdir = _config_and_workdir()
   # Imported late, so that a wrong flag or field is told at once.
-  from experiments import checkpoints
   from experiments import encoding
   from experiments import report
   from experiments import train
   from experiments.processes import hosts
+  from experiments.runs import checkpoints
 
   hosts.initialize(
     _COORDINATOR.value,
@@ -115,7 +115,7 @@ def _paths() -> tuple[pathlib.Path, pathlib.Path]:
 
 def _config_and_workdir() -> tuple[ml_collections.ConfigDict, pathlib.Path]:
   """What the flags name: one of them tells the other."""
-  from experiments import workdir as workdirs
+  from experiments.runs import workdir as workdirs
 
   workdir = command.path_of(_WORKDIR)
   config = config_file.from_flags()

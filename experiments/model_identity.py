@@ -19,9 +19,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments import checkpoint
 from experiments import files
-from experiments import workdir as workdirs
+from experiments.runs import checkpoint_file
+from experiments.runs import workdir as workdirs
 
 # Of every Flax module; they say where it is, not what it does.
 _OF_FLAX = ("parent", "name")
@@ -44,8 +44,8 @@ def compute(model: nn.Module, variables: Any) -> str:
     model: of the run, with streams.
     variables: of the model.
   """
-  arrays = checkpoint.array_hashes(_arrays_read(model, variables))
-  return checkpoint.json_hash({"model": _plain(model), "arrays": arrays})
+  arrays = checkpoint_file.array_hashes(_arrays_read(model, variables))
+  return checkpoint_file.json_hash({"model": _plain(model), "arrays": arrays})
 
 
 def matches(
@@ -133,9 +133,9 @@ def _computed_before(
     variables: of the model.
   """
   fields = {name: stored[name] for name in _HASHED_BEFORE if name in stored}
-  fields["arrays"] = checkpoint.array_hashes(variables)
-  yield checkpoint.json_hash(fields)
+  fields["arrays"] = checkpoint_file.array_hashes(variables)
+  yield checkpoint_file.json_hash(fields)
   for name, default in _ADDED_BEFORE:
     quantizer = {name: default, **fields.get("quantizer", {})}
     fields = {**fields, "quantizer": quantizer}
-    yield checkpoint.json_hash(fields)
+    yield checkpoint_file.json_hash(fields)

@@ -10,7 +10,7 @@ import numpy as np
 
 from adq_jax import Stream
 from experiments import style
-from experiments.metric_log import read_series
+from experiments.runs.metric_log import read_series
 
 
 def draw_reconstructions(

@@ -15,8 +15,6 @@ from experiments import data
 from experiments import files
 from experiments import notation
 from experiments import pictures
-from experiments import workdir as workdirs
-from experiments.checkpoints import read_state
 from experiments.data import augment
 from experiments.data.split import Split
 from experiments.errors import UserError
@@ -33,7 +31,9 @@ from experiments.model.state import TrainState
 from experiments.processes import hosts
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import choose_devices
-from experiments.summary import write_summary
+from experiments.runs import workdir as workdirs
+from experiments.runs.checkpoints import read_state
+from experiments.runs.summary import write_summary
 
 _SHOWN = 16  # images in reconstructions.png
 
@@ -272,7 +272,7 @@ def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
     f"  pictures: {', '.join(str(workdir / name) for name in names)}",
     f"  figures: {workdir / workdirs.SUMMARY}, {workdir / workdirs.METRICS};"
     f" tensorboard --logdir {workdir}",
-    f"  model: experiments.checkpoints.load_model({str(workdir)!r})",
+    f"  model: experiments.runs.checkpoints.load_model({str(workdir)!r})",
   ]
   return "\n".join(lines)
 

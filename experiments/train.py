@@ -14,13 +14,8 @@ import jax
 import ml_collections
 
 from adq_jax import VQVAE
-from experiments import checkpoint
 from experiments import data
 from experiments import report
-from experiments import summary as summary_lib
-from experiments import workdir as workdirs
-from experiments.checkpoints import Checkpoints
-from experiments.checkpoints import make_template
 from experiments.data import pipeline
 from experiments.data.split import Split
 from experiments.errors import one_line
@@ -46,7 +41,12 @@ from experiments.processes.devices import choose_devices
 from experiments.processes.devices import of_all_processes
 from experiments.processes.devices import prefetch
 from experiments.processes.devices import unreplicate
-from experiments.summary import read_summary
+from experiments.runs import checkpoint_file
+from experiments.runs import summary as summary_lib
+from experiments.runs import workdir as workdirs
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.checkpoints import make_template
+from experiments.runs.summary import read_summary
 
 
 def train_and_evaluate(
@@ -88,7 +88,7 @@ def train_and_evaluate(
     _claim(workdir, config) as claim,
   ):
     try:
-      hosts.from_main(lambda: checkpoint.check_own(workdir))
+      hosts.from_main(lambda: checkpoint_file.check_own(workdir))
       return _train(config, workdir, stop, claim)
     except KeyboardInterrupt as interrupt:
       raise StoppedError(

@@ -12,14 +12,14 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import checkpoints
 from experiments import encoding
 from experiments import report
-from experiments import summary as summary_lib
 from experiments import tokens
 from experiments import train
 from experiments.data import augment
 from experiments.model import settings
+from experiments.runs import checkpoints
+from experiments.runs import summary as summary_lib
 from tests.experiments import encoding_test
 from tests.experiments import tiny
 from tests.experiments import tokens_test

@@ -18,17 +18,17 @@ from PIL import Image
 import pytest
 
 from adq_jax import Stream
-from experiments import checkpoints
 from experiments import encoding
 from experiments import evaluate
 from experiments import tokens
-from experiments import workdir as workdirs
 from experiments.data import augment
 from experiments.data import folder as folders
 from experiments.errors import UserError
 from experiments.model import settings
 from experiments.model.state import create_state
 from experiments.processes import signals
+from experiments.runs import checkpoints
+from experiments.runs import workdir as workdirs
 from tests.experiments import tiny
 from tests.experiments.data import sources
 

@@ -8,9 +8,9 @@ from PIL import Image
 
 from experiments import cells as cells_lib
 from experiments import paper
-from experiments import workdir as workdirs
 from experiments.cells import Cell
 from experiments.model import settings
+from experiments.runs import workdir as workdirs
 
 
 def make(

@@ -16,10 +16,10 @@ from experiments import paper
 from experiments import plots
 from experiments import rate_distortion
 from experiments import style
-from experiments import workdir as workdirs
 from experiments.configs import variant_table
 from experiments.configs.variant_table import Variant
 from experiments.errors import UserError
+from experiments.runs import workdir as workdirs
 from tests.experiments import fake_runs
 
 NAMES = ["[512,128]", "[1024,64]", "[2048,32]", "[4096,16]", "[8192,8]"]

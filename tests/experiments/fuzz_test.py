@@ -20,13 +20,13 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import checkpoint
-from experiments import checkpoints
 from experiments import tokens
-from experiments import workdir as workdirs
 from experiments.data import celeba
 from experiments.errors import UserError
 from experiments.model import settings
+from experiments.runs import checkpoint_file
+from experiments.runs import checkpoints
+from experiments.runs import workdir as workdirs
 from tests.experiments import encoding_test
 from tests.experiments import first_tokens
 from tests.experiments import tokens_test
@@ -252,7 +252,7 @@ class CheckpointsTest(Fuzzing):
     config = encoding_test.make_run(cls.run_dir, encoding_test.ONE)
     model = settings.create_model(config)
     cls.template = checkpoints.make_template(config, model)
-    cls.expected = checkpoint.read(cls.run_dir, 0, cls.template)
+    cls.expected = checkpoint_file.read(cls.run_dir, 0, cls.template)
 
   def _mutated(self, path, content):
     try:
@@ -265,7 +265,7 @@ class CheckpointsTest(Fuzzing):
     if path.name == "metadata" and isinstance(described, dict):
       # The hash is no signature.
       described.pop("sha256", None)
-      described["sha256"] = checkpoint.json_hash(described)
+      described["sha256"] = checkpoint_file.json_hash(described)
     return json.dumps(described).encode()
 
   def test_descriptions_and_what_orbax_knows(self):
@@ -280,8 +280,8 @@ class CheckpointsTest(Fuzzing):
       content = path.read_bytes()
       path.write_bytes(self._mutated(path, content))
       try:
-        with self.refused(checkpoint.DamagedError):
-          found = checkpoint.read(self.run_dir, 0, self.template)
+        with self.refused(checkpoint_file.DamagedError):
+          found = checkpoint_file.read(self.run_dir, 0, self.template)
           chex.assert_trees_all_equal(found.state, self.expected.state)
           self.assertIsInstance(found.seconds, float)
           self.assertIsInstance(found.mse, float | None)

@@ -10,8 +10,8 @@ from absl.testing import parameterized
 import numpy as np
 
 from experiments import logging
-from experiments import metric_log
-from experiments import workdir
+from experiments.runs import metric_log
+from experiments.runs import workdir
 
 
 class MetricLogTest(parameterized.TestCase):

@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 import adq_jax
-from experiments import checkpoint
-from experiments import checkpoints
 from experiments import model_identity
-from experiments import workdir as workdirs
 from experiments.model import settings
+from experiments.runs import checkpoint_file
+from experiments.runs import checkpoints
+from experiments.runs import workdir as workdirs
 from tests.experiments import tiny
 from tests.experiments import toys
 
@@ -154,7 +154,7 @@ class EarlierVersionsTest(parameterized.TestCase):
     def is_of_the_run(**quantizer):
       fields = {name: stored[name] for name in ("dtype", "model")}
       fields["quantizer"] = {**stored["quantizer"], **quantizer}
-      fields["arrays"] = checkpoint.array_hashes(variables)
+      fields["arrays"] = checkpoint_file.array_hashes(variables)
       text = json.dumps(fields, sort_keys=True).encode()
       found = hashlib.sha256(text).hexdigest()
       return model_identity.matches(found, root, model, variables)

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from experiments import encoding
-from experiments import workdir as workdirs
 from experiments.configs import datasets
+from experiments.runs import workdir as workdirs
 from tests.experiments.old_files import make
 
 _ARCHIVES = sorted(pathlib.Path(make.__file__).parent.glob("version_*/*.zip"))

@@ -14,10 +14,10 @@ import chex
 import numpy as np
 import pytest
 
-from experiments import checkpoint
-from experiments import checkpoints
-from experiments import metric_log
-from experiments import workdir as workdirs
+from experiments.runs import checkpoint_file
+from experiments.runs import checkpoints
+from experiments.runs import metric_log
+from experiments.runs import workdir as workdirs
 from tests.experiments import tiny
 
 _HEARTBEAT = 10  # seconds
@@ -156,7 +156,7 @@ class ProcessesTest(parameterized.TestCase):
     fields = {"quantizer.shard_codebook": True, "num_steps": 12}
     workdir = self.root / "sharded"
     run = _Processes(workdir, 2, **fields)
-    while 4 not in checkpoint.steps_of(workdir):
+    while 4 not in checkpoint_file.steps_of(workdir):
       run.wait_for_step(4)
     run.send(signal.SIGKILL, 0, 1)
     run.wait()

@@ -6,10 +6,10 @@ from absl.testing import parameterized
 from experiments import contents
 from experiments import page
 from experiments import rendering
-from experiments import workdir as workdirs
 from experiments.configs import variant_table
 from experiments.configs.variant_table import Variant
 from experiments.errors import UserError
+from experiments.runs import workdir as workdirs
 from tests.experiments import fake_runs
 
 # What changes evaluation and what is measured, and no training.

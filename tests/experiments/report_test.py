@@ -7,8 +7,8 @@ from unittest import mock
 from absl.testing import parameterized
 
 from experiments import report
-from experiments import workdir as workdirs
 from experiments.errors import UserError
+from experiments.runs import workdir as workdirs
 from tests.experiments import encoding_test
 
 

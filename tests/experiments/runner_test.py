@@ -8,9 +8,9 @@ import jax
 
 from experiments import runner
 from experiments import timing
-from experiments import workdir as workdirs
 from experiments.cells import Cell
 from experiments.errors import UserError
+from experiments.runs import workdir as workdirs
 from tests.experiments import fake_runs
 
 

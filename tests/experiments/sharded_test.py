@@ -9,12 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoint
-from experiments import checkpoints
 from experiments import report
 from experiments import train
-from experiments.checkpoints import load_model
-from experiments.checkpoints import read_state
 from experiments.errors import UserError
 from experiments.model import settings
 from experiments.model.state import create_on_devices
@@ -23,6 +19,10 @@ from experiments.model.state import merge
 from experiments.model.state import to_devices
 from experiments.model.state import to_host
 from experiments.processes import devices
+from experiments.runs import checkpoint_file
+from experiments.runs import checkpoints
+from experiments.runs.checkpoints import load_model
+from experiments.runs.checkpoints import read_state
 from tests.experiments import tiny
 
 pytestmark = pytest.mark.usefixtures("without_kept_programs")
@@ -71,7 +71,7 @@ class ShardedRunTest(parameterized.TestCase):
       shard = state.codebook[3]["quantizer"]
       chex.assert_shape(shard["embedding"], (8, 4))
       self.assertIn(
-        "codebook/3/quantizer/embedding", checkpoint.array_hashes(state)
+        "codebook/3/quantizer/embedding", checkpoint_file.array_hashes(state)
       )
       with contextlib.redirect_stdout(io.StringIO()) as told:
         checkpoints.verify_run(make_config(), root)

@@ -7,9 +7,9 @@ from typing import Any
 
 import ml_collections
 
-from experiments import metric_log
 from experiments.configs import photo_patches
 from experiments.configs import variants
+from experiments.runs import metric_log
 
 
 def config(variant: str = "adaptive", **fields) -> ml_collections.ConfigDict:

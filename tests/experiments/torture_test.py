@@ -11,9 +11,9 @@ import chex
 import numpy as np
 import pytest
 
-from experiments import checkpoints
-from experiments import metric_log
-from experiments import workdir as workdirs
+from experiments.runs import checkpoints
+from experiments.runs import metric_log
+from experiments.runs import workdir as workdirs
 from tests.experiments import tiny
 
 _KILLS = 20

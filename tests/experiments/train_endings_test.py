@@ -16,12 +16,12 @@ import pytest
 from experiments import data
 from experiments import logging
 from experiments import report
-from experiments import summary as summary_lib
 from experiments import train
-from experiments.checkpoints import load_state
 from experiments.errors import StoppedError
 from experiments.errors import UserError
 from experiments.processes import outputs
+from experiments.runs import summary as summary_lib
+from experiments.runs.checkpoints import load_state
 from tests.experiments import tiny
 
 

@@ -13,21 +13,21 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import checkpoint
 from experiments import logging
-from experiments import metric_log
 from experiments import report
 from experiments import train
-from experiments.checkpoints import Checkpoints
-from experiments.checkpoints import load_model
-from experiments.checkpoints import load_state
-from experiments.checkpoints import make_template
 from experiments.errors import UserError
 from experiments.model import settings
 from experiments.model import step as step_lib
 from experiments.model.state import create_state
 from experiments.model.step import make_train_step
 from experiments.processes import devices
+from experiments.runs import checkpoint_file
+from experiments.runs import metric_log
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.checkpoints import load_model
+from experiments.runs.checkpoints import load_state
+from experiments.runs.checkpoints import make_template
 from tests.experiments import tiny
 from tests.experiments.data import sources
 
@@ -193,7 +193,7 @@ class TrainTest(parameterized.TestCase):
     self.assertEqual(figures["run_id"], run_id)
 
     with self.subTest("a run from before goes on, and is given one"):
-      state = checkpoint.read(root, 6, template()).state
+      state = checkpoint_file.read(root, 6, template()).state
       del config["run_id"]
       (root / "config.json").write_text(json.dumps(config))
       lines = (root / "metrics.jsonl").read_text()

@@ -19,13 +19,13 @@ from absl.testing import parameterized
 import numpy as np
 from PIL import Image
 
-from experiments import checkpoint
-from experiments import checkpoints
-from experiments import workdir as workdirs
 from experiments.data import images
 from experiments.errors import UserError
 from experiments.model import settings
 from experiments.processes import limits
+from experiments.runs import checkpoint_file
+from experiments.runs import checkpoints
+from experiments.runs import workdir as workdirs
 from tests.experiments import encoding_test
 from tests.experiments.data import sources
 
@@ -113,8 +113,8 @@ class NoCodeTest(parameterized.TestCase):
       if path.is_file():
         path.write_bytes(pickle.dumps(Harmful()))
     _harm.clear()
-    with self.assertRaises(checkpoint.DamagedError):
-      checkpoint.read(root, 0, template)
+    with self.assertRaises(checkpoint_file.DamagedError):
+      checkpoint_file.read(root, 0, template)
     self.assertEmpty(_harm)
 
   @parameterized.parameters(

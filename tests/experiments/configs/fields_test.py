@@ -6,11 +6,11 @@ import ml_collections
 import numpy as np
 
 from experiments import data
-from experiments import workdir
 from experiments.configs import datasets
 from experiments.configs import fields
 from experiments.errors import UserError
 from experiments.model import settings
+from experiments.runs import workdir
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _RESULTS = sorted((_ROOT / "results").rglob(workdir.CONFIG))

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import data
-from experiments import metric_log
 from experiments import train
-from experiments.checkpoints import load_state
 from experiments.data import pipeline
 from experiments.model import settings
 from experiments.model.state import create_state
@@ -21,6 +19,8 @@ from experiments.processes.devices import AXIS
 from experiments.processes.devices import choose_devices
 from experiments.processes.devices import prefetch
 from experiments.processes.devices import replicate
+from experiments.runs import metric_log
+from experiments.runs.checkpoints import load_state
 from tests.experiments import tiny
 
 

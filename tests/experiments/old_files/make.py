@@ -17,7 +17,7 @@ from PIL import Image
 
 from experiments import encoding
 from experiments import train
-from experiments import workdir as workdirs
+from experiments.runs import workdir as workdirs
 from tests.experiments import tiny
 
 # The variant, and what else makes a kind of model.

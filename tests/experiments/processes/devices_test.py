@@ -17,9 +17,7 @@ import pytest
 from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
 from experiments import logging
-from experiments import metric_log
 from experiments import train
-from experiments.checkpoints import load_state
 from experiments.errors import StoppedError
 from experiments.model import settings
 from experiments.model import step as step_lib
@@ -27,6 +25,8 @@ from experiments.model.state import create_state
 from experiments.model.state import TrainState
 from experiments.processes import devices as device_lib
 from experiments.processes.devices import AXIS
+from experiments.runs import metric_log
+from experiments.runs.checkpoints import load_state
 from tests.experiments import tiny
 
 # Codewords die within three steps and are revived.

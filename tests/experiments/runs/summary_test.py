@@ -5,8 +5,8 @@ import pathlib
 
 from absl.testing import parameterized
 
-from experiments import summary as summary_lib
-from experiments import workdir
+from experiments.runs import summary as summary_lib
+from experiments.runs import workdir
 from tests.experiments import fake_runs
 
 
@@ -29,7 +29,7 @@ class SummaryTest(parameterized.TestCase):
     self.assertEqual(summary_lib.read(self.workdir), summary_lib.Summary(None))
 
   def test_every_run_that_is_kept_here(self):
-    root = pathlib.Path(__file__).parents[2] / "results"
+    root = pathlib.Path(__file__).parents[3] / "results"
     paths = list(root.rglob("summary.json"))
     self.assertNotEmpty(paths)
     for path in paths:

@@ -14,12 +14,12 @@ import chex
 import numpy as np
 import pytest
 
-from experiments import checkpoint
-from experiments import checkpoints
 from experiments import train
-from experiments import workdir as workdirs
 from experiments.errors import UserError
 from experiments.model import settings
+from experiments.runs import checkpoint_file
+from experiments.runs import checkpoints
+from experiments.runs import workdir as workdirs
 from tests.experiments import tiny
 
 _FIELDS = {"checkpoint_every": 2, "eval_every": 2, "num_steps": 6}
@@ -88,7 +88,7 @@ class CheckpointsTest(parameterized.TestCase):
 
   def test_the_two_latest_and_the_best_are_kept(self):
     mse = {2: 0.3, 4: 0.1, 6: 0.5, 8: 0.4, 10: 0.2}
-    state = checkpoint.read(self.root, 6, template()).state
+    state = checkpoint_file.read(self.root, 6, template()).state
     shutil.rmtree(self.root / workdirs.CHECKPOINTS)
     saved = checkpoints.Checkpoints(self.root, template())
     self.assertIsNone(saved.latest)
@@ -96,14 +96,14 @@ class CheckpointsTest(parameterized.TestCase):
       saved.save(state.replace(step=np.int32(step)), 1.5 * step, value)
     saved.save(state.replace(step=np.int32(11)), 20.0, None)
     saved.close()
-    self.assertEqual(checkpoint.steps_of(self.root), [4, 10, 11])
+    self.assertEqual(checkpoint_file.steps_of(self.root), [4, 10, 11])
     # What was the best is known after a restart too.
     saved = checkpoints.Checkpoints(self.root, template())
     self.assertEqual(saved.latest.seconds, 20.0)
     self.assertEqual(int(saved.latest.state.step), 11)
     saved.save(state.replace(step=np.int32(12)), 21.0, 0.15)
     saved.close()
-    self.assertEqual(checkpoint.steps_of(self.root), [4, 11, 12])
+    self.assertEqual(checkpoint_file.steps_of(self.root), [4, 11, 12])
 
   def test_a_whole_run(self):
     told, error = verify(self.root)
@@ -132,7 +132,7 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertTrue(kept.exists() or list((self.root / "damaged").rglob("d/*")))
 
   def test_nothing_whole(self):
-    for step in checkpoint.steps_of(self.root):
+    for step in checkpoint_file.steps_of(self.root):
       arrays(self.root, step).write_bytes(b"")
     for _ in range(2):  # nothing is moved, or begun anew
       with self.assertRaisesRegex(UserError, "no checkpoint of .* is whole"):
@@ -145,8 +145,8 @@ class CheckpointsTest(parameterized.TestCase):
     content = path.read_text()
     for text, other in (('"mse":', '"mze":'), ('"step": 6', '"step": 4')):
       path.write_text(content.replace(text, other))
-      with self.assertRaises(checkpoint.DamagedError):
-        checkpoint.read(self.root, 6, template())
+      with self.assertRaises(checkpoint_file.DamagedError):
+        checkpoint_file.read(self.root, 6, template())
 
   def test_a_checkpoint_under_the_number_of_another(self):
     directory = self.root / workdirs.CHECKPOINTS
@@ -201,14 +201,14 @@ class CheckpointsTest(parameterized.TestCase):
       load(self.root)
 
   def test_checkpoints_that_vanish_while_they_are_read_are_no_damage(self):
-    read = checkpoint.read
+    read = checkpoint_file.read
 
     def read_late(root, step, like):
       if step == 4:
         shutil.rmtree(root / workdirs.CHECKPOINTS / "4")
       return read(root, step, like)
 
-    with mock.patch.object(checkpoint, "read", read_late):
+    with mock.patch.object(checkpoint_file, "read", read_late):
       told, error = verify(self.root)
     self.assertIsNone(error)
     self.assertRegex(told, r"^(checkpoint [26]: whole, \d+ arrays\n)+$")
@@ -218,14 +218,14 @@ class CheckpointsTest(parameterized.TestCase):
     place = self.root / workdirs.CHECKPOINTS
     shutil.rmtree(place / "4")
     lists = iter([[4], [4], [6], [6]])
-    with mock.patch.object(checkpoint, "steps_of", lambda _: next(lists)):
+    with mock.patch.object(checkpoint_file, "steps_of", lambda _: next(lists)):
       told = look(self.root)
     self.assertNotIn("damaged", str(told))
 
   @pytest.mark.slow
   def test_no_damage_is_ever_restored(self):
     rng = np.random.default_rng(0)
-    expected = checkpoint.read(self.root, 6, template())
+    expected = checkpoint_file.read(self.root, 6, template())
     outcomes = []
     for trial in range(240):
       paths = [path for path in files(self.root, 6) if path.stat().st_size]
@@ -239,13 +239,13 @@ class CheckpointsTest(parameterized.TestCase):
       else:
         flip(path, place, rng.integers(8))
       try:
-        found = checkpoint.read(self.root, 6, template())
+        found = checkpoint_file.read(self.root, 6, template())
         chex.assert_trees_all_equal(found.state, expected.state)
         self.assertEqual(
           (found.seconds, found.mse), (expected.seconds, expected.mse)
         )
         outcomes.append("whole")
-      except checkpoint.DamagedError as error:
+      except checkpoint_file.DamagedError as error:
         self.assertNotIn("\n", str(error))
         outcomes.append("damaged")
       path.write_bytes(content)
@@ -253,7 +253,7 @@ class CheckpointsTest(parameterized.TestCase):
 
   def test_a_disk_that_is_full(self):
     (self.root / "summary.json").unlink()
-    before = checkpoint.steps_of(self.root)
+    before = checkpoint_file.steps_of(self.root)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Enough for the log, not for a checkpoint's arrays.
     resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, limits[1]))
@@ -262,7 +262,7 @@ class CheckpointsTest(parameterized.TestCase):
         run(self.root, num_steps=10)
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    self.assertEqual(checkpoint.steps_of(self.root), before)
+    self.assertEqual(checkpoint_file.steps_of(self.root), before)
     self.assertIsNone(verify(self.root)[1])
     self.assertIn("at step 6", run(self.root, num_steps=8))
 
@@ -281,7 +281,7 @@ command.run(main)
 """
     result = subprocess.run(
       [sys.executable, "-c", program],
-      cwd=pathlib.Path(__file__).parents[2],
+      cwd=pathlib.Path(__file__).parents[3],
       env={**os.environ, "NPROC": "16"},
       capture_output=True,
       text=True,

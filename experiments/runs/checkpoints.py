@@ -14,8 +14,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from adq_jax import VQVAE
-from experiments import checkpoint
-from experiments import workdir as workdirs
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.model import settings
@@ -23,6 +21,8 @@ from experiments.model.state import create_state
 from experiments.model.state import merge
 from experiments.model.state import TrainState
 from experiments.processes import hosts
+from experiments.runs import checkpoint_file
+from experiments.runs import workdir as workdirs
 
 _LATEST = 2  # checkpoints kept beside the best: should one be damaged
 # Where those go that are not kept.  One that was being deleted when the process
@@ -64,9 +64,9 @@ class Checkpoints:
     self.latest = None
     if self._mse:
       step = max(self._mse)
-      template = checkpoint.with_shards(template, found["shards"])
+      template = checkpoint_file.with_shards(template, found["shards"])
       state = flax.serialization.from_state_dict(template, found["state"])
-      self.latest = checkpoint.Checkpoint(
+      self.latest = checkpoint_file.Checkpoint(
         state, found["seconds"], self._mse[step]
       )
     self._manager = ocp.CheckpointManager(
@@ -94,7 +94,7 @@ class Checkpoints:
     self.wait()
     self._empty_trash()
     # Copies: the next step may write where the background still reads.
-    saved = checkpoint.Checkpoint(
+    saved = checkpoint_file.Checkpoint(
       jax.tree.map(np.array, state), seconds, mse, self._run_id
     )
     step = int(saved.state.step)
@@ -141,7 +141,7 @@ class Checkpoints:
       shutil.rmtree(trash, ignore_errors=True)
 
   def _not_saved(self, error: Exception) -> UserError:
-    steps = checkpoint.steps_of(self._workdir)
+    steps = checkpoint_file.steps_of(self._workdir)
     # Orbax names the other path.
     why = one_line(error).replace(str(self._steady_path), str(self._workdir))
     return UserError(
@@ -203,16 +203,16 @@ def read_state(
   Arguments and errors are those of `load_state`.
   """
   template = _described(config, workdir)
-  steps = checkpoint.steps_of(workdir)
+  steps = checkpoint_file.steps_of(workdir)
   if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; train first")
   if step is not None and step not in steps:
     raise UserError(
       f"{workdir} has no checkpoint of step {step}; it has those of {steps}"
     )
-  found = checkpoint.Found({}, {}, {})
+  found = checkpoint_file.Found({}, {}, {})
   for candidate in reversed(steps) if step is None else [step]:
-    checkpoint.read_into(found, workdir, candidate, template)
+    checkpoint_file.read_into(found, workdir, candidate, template)
     if candidate in found.whole:
       for bad, why in found.damaged.items():
         print(f"Checkpoint {bad} of {workdir} is damaged, {why}: left out")
@@ -234,9 +234,9 @@ def verify_run(
     UserError: if there is none, or one is damaged.
   """
   workdir = pathlib.Path(workdir)
-  if not checkpoint.steps_of(workdir):
+  if not checkpoint_file.steps_of(workdir):
     raise UserError(f"{workdir} has no checkpoint yet; train first")
-  found = checkpoint.read_all(workdir, _described(config, workdir))
+  found = checkpoint_file.read_all(workdir, _described(config, workdir))
   for step in sorted(found.whole | found.damaged | found.foreign):
     if step in found.whole:
       leaves = len(jax.tree.leaves(found.whole[step].state))
@@ -245,7 +245,7 @@ def verify_run(
       print(f"checkpoint {step}: damaged, {found.damaged[step]}")
     else:
       print(f"checkpoint {step}: left out, {found.foreign[step]}")
-  checkpoint.refuse_foreign(workdir, found.foreign)
+  checkpoint_file.refuse_foreign(workdir, found.foreign)
   if found.damaged:
     raise UserError(
       f"{len(found.damaged)} of {len(found.damaged) + len(found.whole)}"
@@ -279,8 +279,8 @@ def _find(workdir: pathlib.Path, template: TrainState) -> dict[str, Any]:
 
   Each one's mse; of the latest the state, its number of shards, and seconds.
   """
-  there = checkpoint.read_all(workdir, template)
-  checkpoint.refuse_foreign(workdir, there.foreign)
+  there = checkpoint_file.read_all(workdir, template)
+  checkpoint_file.refuse_foreign(workdir, there.foreign)
   whole = there.whole
   if there.damaged and not whole:
     raise _nothing_whole(workdir, there)
@@ -295,12 +295,14 @@ def _find(workdir: pathlib.Path, template: TrainState) -> dict[str, Any]:
   if whole:
     latest = whole[max(whole)]
     found["state"] = flax.serialization.to_state_dict(latest.state)
-    found["shards"] = checkpoint.shards_of(latest.state)
+    found["shards"] = checkpoint_file.shards_of(latest.state)
     found["seconds"] = latest.seconds
   return found
 
 
-def _nothing_whole(workdir: pathlib.Path, found: checkpoint.Found) -> UserError:
+def _nothing_whole(
+  workdir: pathlib.Path, found: checkpoint_file.Found
+) -> UserError:
   wrong = found.damaged | found.foreign
   reasons = "; ".join(f"{step}: {why}" for step, why in wrong.items())
   return UserError(

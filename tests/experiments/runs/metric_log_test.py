@@ -4,7 +4,7 @@ from absl.testing import parameterized
 import numpy as np
 
 from experiments import logging
-from experiments import metric_log
+from experiments.runs import metric_log
 
 
 class MetricLogTest(parameterized.TestCase):

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from experiments import files
-from experiments import workdir as workdirs
+from experiments.runs import workdir as workdirs
 
 # What tables and figures take from it, beside what they can do without.
 _NUMBERS = ("recon_loss_sum", "psnr")

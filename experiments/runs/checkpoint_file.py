@@ -19,11 +19,11 @@ import orbax.checkpoint as ocp
 
 from adq_jax import split_codebook
 from experiments import files
-from experiments import workdir as workdirs
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.model.state import TrainState
-from experiments.workdir import steps_of
+from experiments.runs import workdir as workdirs
+from experiments.runs.workdir import steps_of
 
 
 class DamagedError(Exception):

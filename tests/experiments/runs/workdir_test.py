@@ -5,9 +5,9 @@ from unittest import mock
 
 from absl.testing import parameterized
 
-from experiments import workdir
 from experiments.errors import UserError
 from experiments.model import settings
+from experiments.runs import workdir
 from tests.experiments import tiny
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import workdir as workdirs
 from experiments.errors import one_line
+from experiments.runs import workdir as workdirs
 
 
 @dataclasses.dataclass
