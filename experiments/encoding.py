@@ -30,7 +30,7 @@ from experiments.data import pipeline
 from experiments.data import walk
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.evaluate import sent_streams
+from experiments.evaluation.evaluator import sent_streams
 from experiments.model import settings
 from experiments.processes import signals
 from experiments.processes.devices import AXIS

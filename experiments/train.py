@@ -21,9 +21,9 @@ from experiments.data.split import Split
 from experiments.errors import one_line
 from experiments.errors import StoppedError
 from experiments.errors import UserError
-from experiments.evaluate import describe
-from experiments.evaluate import Evaluation
-from experiments.evaluate import Evaluator
+from experiments.evaluation.evaluator import describe
+from experiments.evaluation.evaluator import Evaluation
+from experiments.evaluation.evaluator import Evaluator
 from experiments.logging import MetricLog
 from experiments.logging import Progress
 from experiments.model import settings

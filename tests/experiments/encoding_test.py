@@ -19,11 +19,11 @@ import pytest
 
 from adq_jax import Stream
 from experiments import encoding
-from experiments import evaluate
 from experiments import tokens
 from experiments.data import augment
 from experiments.data import folder as folders
 from experiments.errors import UserError
+from experiments.evaluation import evaluator
 from experiments.model import settings
 from experiments.model.state import create_state
 from experiments.processes import signals
@@ -125,7 +125,7 @@ class RoundTripTest(Case):
     @jax.jit
     def forward(images):
       result = model.apply(variables, augment.to_float(images))
-      sent = evaluate.sent_streams(model, result.quantized.codes)
+      sent = evaluator.sent_streams(model, result.quantized.codes)
       return augment.to_uint8(result.images), sent
 
     def read(path):

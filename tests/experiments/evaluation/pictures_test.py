@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from adq_jax import Stream
-from experiments import pictures
+from experiments.evaluation import pictures
 
 CHOICE = Stream(
   "book", 3, coding="entropy", labels=("[16,4]", "[32,2]", "[64,1]")

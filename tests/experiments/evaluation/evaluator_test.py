@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from experiments import data
-from experiments import evaluate
 from experiments.data.split import Split
+from experiments.evaluation import evaluator
 from experiments.model import settings
 from experiments.model.state import create_state
 from experiments.processes.devices import replicate
@@ -24,8 +24,8 @@ class DescribeTest(parameterized.TestCase):
     counts[2][:8] = 6
     errors = np.array([0.1, 0.3, 0.01, 0.01])
     selection = np.array([16.0, 0, 48])
-    evaluation = evaluate.Evaluation(streams, errors, (selection, *counts), 64)
-    figures = evaluate.describe(config, evaluation, split)
+    evaluation = evaluator.Evaluation(streams, errors, (selection, *counts), 64)
+    figures = evaluator.describe(config, evaluation, split)
     np.testing.assert_allclose(figures["mse"], 0.105)
     np.testing.assert_allclose(figures["recon_loss_sum"], 0.105 * 4 / 64)
     np.testing.assert_allclose(
@@ -62,7 +62,7 @@ class DescribeTest(parameterized.TestCase):
       counts[0][2:6] = 12  # 64 points
       counts[1][:8] = 8
       counts[2][8:] = 2 / 7  # 64, too
-      figures = evaluate.describe(config, evaluation, split)
+      figures = evaluator.describe(config, evaluation, split)
       np.testing.assert_allclose(
         figures["rate_nominal"], 4 + 5 + 6 + entropy, rtol=1e-5
       )
@@ -77,7 +77,7 @@ class DescribeTest(parameterized.TestCase):
     split = Split(
       np.concatenate([flat, noise]), np.array([0, 0, 1, 1]), ("flat", "noise")
     )
-    result = evaluate.baselines(config, split)
+    result = evaluator.baselines(config, split)
     self.assertGreater(result["resize"]["psnr_per_source"]["flat"], 100)
     deviation = (noise / 255).std(axis=(1, 2))
     np.testing.assert_allclose(
@@ -97,7 +97,7 @@ class EvaluatorTest(parameterized.TestCase):
       split = Split(split.images[::9], split.source[::9])  # 27 images
       model = settings.create_model(config)
       devices = jax.local_devices()[:num_devices]
-      evaluator = evaluate.Evaluator(config, model, devices)
+      evaluator = evaluator.Evaluator(config, model, devices)
       variables = replicate(create_state(config, model).variables, devices)
       argmax, drawn = (
         evaluator.evaluate(variables, split, draw=draw)
@@ -125,7 +125,7 @@ class EvaluatorTest(parameterized.TestCase):
         np.testing.assert_array_equal(a, b)
     with self.subTest("a config may ask for the draw"):
       config.quantizer.draw_in_evaluation = True
-      evaluator = evaluate.Evaluator(config, model, devices)
+      evaluator = evaluator.Evaluator(config, model, devices)
       by_default = evaluator.evaluate(variables, split)
       np.testing.assert_array_equal(by_default.counts[0], drawn.counts[0])
     # The draw is another choice than the largest probability.
