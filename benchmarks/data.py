@@ -39,7 +39,6 @@ import tensorflow_datasets as tfds
 from benchmarks import report
 from benchmarks import timing
 from experiments import data
-from experiments import train
 from experiments.configs import base
 from experiments.configs import datasets
 from experiments.configs import fashion_mnist
@@ -52,6 +51,7 @@ from experiments.data.builder import ArchiveBuilder
 from experiments.data.builder import Examples
 from experiments.data.split import Split
 from experiments.runs import metric_log
+from experiments.training import loop
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _FASHION_MNIST = flags.DEFINE_string(
@@ -144,7 +144,7 @@ def _train(config: ml_collections.ConfigDict) -> dict[str, float]:
 
   with tempfile.TemporaryDirectory() as workdir, _synthetic(load):
     with contextlib.redirect_stdout(io.StringIO()):
-      train.train_and_evaluate(config, workdir)
+      loop.train_and_evaluate(config, workdir)
     logged = metric_log.read_metrics(pathlib.Path(workdir))
   values = [line["values"] for line in logged if line["split"] == "train"]
   # The first line's time has the compilation in it.

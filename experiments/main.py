@@ -72,10 +72,10 @@ def main(argv: list[str]) -> None:
   config, workdir = _config_and_workdir()
   # Imported late, so that a wrong flag or field is told at once.
   from experiments import encoding
-  from experiments import report
-  from experiments import train
   from experiments.processes import hosts
   from experiments.runs import checkpoints
+  from experiments.training import finish
+  from experiments.training import loop
 
   hosts.initialize(
     _COORDINATOR.value,
@@ -94,8 +94,8 @@ def main(argv: list[str]) -> None:
       encoding.decode(config, workdir, *paths)
     return
   run = {
-    "train": train.train_and_evaluate,
-    "evaluate": report.evaluate_run,
+    "train": loop.train_and_evaluate,
+    "evaluate": finish.evaluate_run,
     "verify": checkpoints.verify_run,
   }
   with hosts.speaking():

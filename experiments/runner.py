@@ -13,7 +13,6 @@ import ml_collections
 
 from experiments import cells as cells_lib
 from experiments import errors
-from experiments import timing
 from experiments.cells import Cell
 from experiments.configs import fields
 from experiments.model import settings
@@ -21,6 +20,7 @@ from experiments.processes import compilation
 from experiments.processes import hosts
 from experiments.processes import signals
 from experiments.runs import workdir as workdirs
+from experiments.training import timing
 
 _PATIENCE = 5.0  # seconds between two looks at what others train
 _LAST_LINES = 20  # of a run's output, in which to look for why it failed

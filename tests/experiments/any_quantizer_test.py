@@ -13,13 +13,13 @@ from PIL import Image
 import pytest
 
 from experiments import encoding
-from experiments import report
 from experiments import tokens
-from experiments import train
 from experiments.data import augment
 from experiments.model import settings
 from experiments.runs import checkpoints
 from experiments.runs import summary as summary_lib
+from experiments.training import finish
+from experiments.training import loop
 from tests.experiments import encoding_test
 from tests.experiments import tiny
 from tests.experiments import tokens_test
@@ -44,7 +44,7 @@ class AnyQuantizerTest(encoding_test.Case):
     self.config = tiny.config("fixed_16x4", num_steps=num_steps, batch_size=4)
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-      train.train_and_evaluate(self.config, self.run_dir)
+      loop.train_and_evaluate(self.config, self.run_dir)
     return output.getvalue()
 
   def check(self, kind):
@@ -65,7 +65,7 @@ class AnyQuantizerTest(encoding_test.Case):
 
   def evaluate(self):
     with contextlib.redirect_stdout(io.StringIO()):
-      return report.evaluate_run(self.config, self.run_dir)
+      return finish.evaluate_run(self.config, self.run_dir)
 
   def check_tokens(self, model, state):
     """Compares what is decoded with the forward pass."""

@@ -7,10 +7,10 @@ from absl.testing import parameterized
 import jax
 
 from experiments import runner
-from experiments import timing
 from experiments.cells import Cell
 from experiments.errors import UserError
 from experiments.runs import workdir as workdirs
+from experiments.training import timing
 from tests.experiments import fake_runs
 
 

@@ -9,8 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import report
-from experiments import train
 from experiments.errors import UserError
 from experiments.model import settings
 from experiments.model.state import create_on_devices
@@ -23,6 +21,8 @@ from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs.checkpoints import load_model
 from experiments.runs.checkpoints import read_state
+from experiments.training import finish
+from experiments.training import loop
 from tests.experiments import tiny
 
 pytestmark = pytest.mark.usefixtures("without_kept_programs")
@@ -49,7 +49,7 @@ def run(root, count=8, **fields):
       jax, "local_devices", return_value=jax.local_devices()[:count]
     ),
   ):
-    summary = train.train_and_evaluate(make_config(**fields), root)
+    summary = loop.train_and_evaluate(make_config(**fields), root)
   return summary, output.getvalue()
 
 
@@ -79,7 +79,7 @@ class ShardedRunTest(parameterized.TestCase):
 
     with self.subTest("evaluation gives the same figures"):
       with contextlib.redirect_stdout(io.StringIO()):
-        figures = report.evaluate_run(make_config(), root)
+        figures = finish.evaluate_run(make_config(), root)
       for name in ("mse", "rate_coded", "perplexity", "usage"):
         self.assertEqual(figures[name], summary[name], name)
 

@@ -97,13 +97,12 @@ class EvaluatorTest(parameterized.TestCase):
       split = Split(split.images[::9], split.source[::9])  # 27 images
       model = settings.create_model(config)
       devices = jax.local_devices()[:num_devices]
-      evaluator = evaluator.Evaluator(config, model, devices)
+      tested = evaluator.Evaluator(config, model, devices)
       variables = replicate(create_state(config, model).variables, devices)
       argmax, drawn = (
-        evaluator.evaluate(variables, split, draw=draw)
-        for draw in (False, True)
+        tested.evaluate(variables, split, draw=draw) for draw in (False, True)
       )
-      images, books = evaluator.reconstruct(variables, split)
+      images, books = tested.reconstruct(variables, split)
       self.assertEqual(sum(c.sum() for c in argmax.counts[1:]), 27 * 16)
       self.assertEqual(argmax.positions, 27 * 16)
       self.assertLen(argmax.squared_error, 27)
@@ -125,8 +124,8 @@ class EvaluatorTest(parameterized.TestCase):
         np.testing.assert_array_equal(a, b)
     with self.subTest("a config may ask for the draw"):
       config.quantizer.draw_in_evaluation = True
-      evaluator = evaluator.Evaluator(config, model, devices)
-      by_default = evaluator.evaluate(variables, split)
+      tested = evaluator.Evaluator(config, model, devices)
+      by_default = tested.evaluate(variables, split)
       np.testing.assert_array_equal(by_default.counts[0], drawn.counts[0])
     # The draw is another choice than the largest probability.
     self.assertFalse(np.array_equal(results[0][0][0], results[0][1][0]))

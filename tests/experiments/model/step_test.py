@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from experiments import data
-from experiments import train
 from experiments.data import pipeline
 from experiments.model import settings
 from experiments.model.state import create_state
@@ -21,12 +20,13 @@ from experiments.processes.devices import prefetch
 from experiments.processes.devices import replicate
 from experiments.runs import metric_log
 from experiments.runs.checkpoints import load_state
+from experiments.training import loop
 from tests.experiments import tiny
 
 
 def run(root, **fields):
   with contextlib.redirect_stdout(io.StringIO()):
-    train.train_and_evaluate(tiny.config(**fields), root)
+    loop.train_and_evaluate(tiny.config(**fields), root)
 
 
 def gaps(root):

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from experiments import encoding
-from experiments import train
 from experiments.runs import workdir as workdirs
+from experiments.training import loop
 from tests.experiments import tiny
 
 # The variant, and what else makes a kind of model.
@@ -50,7 +50,7 @@ def make(directory: pathlib.Path, kind: str) -> None:
   with tempfile.TemporaryDirectory() as name:
     root = pathlib.Path(name)
     run, tokens = root / "run", root / "images.tokens"
-    train.train_and_evaluate(config, run)
+    loop.train_and_evaluate(config, run)
     _make_images(root / "images")
     encoding.encode(config, run, root / "images", tokens)
     encoding.decode(config, run, tokens, root / "decoded")

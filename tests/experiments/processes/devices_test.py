@@ -16,8 +16,6 @@ import pytest
 
 from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
-from experiments import logging
-from experiments import train
 from experiments.errors import StoppedError
 from experiments.model import settings
 from experiments.model import step as step_lib
@@ -27,6 +25,8 @@ from experiments.processes import devices as device_lib
 from experiments.processes.devices import AXIS
 from experiments.runs import metric_log
 from experiments.runs.checkpoints import load_state
+from experiments.training import loop
+from experiments.training import metric_writer
 from tests.experiments import tiny
 
 # Codewords die within three steps and are revived.
@@ -44,7 +44,7 @@ _RTOL = 1e-3
 
 def run(root, num_devices, variant, stop_after=None, **fields):
   """Trains on some devices; asked to stop while it logs the step before."""
-  write = logging.MetricLog.write
+  write = metric_writer.MetricLog.write
 
   def ask(log, step, split, values):
     write(log, step, split, values)
@@ -54,11 +54,11 @@ def run(root, num_devices, variant, stop_after=None, **fields):
   chosen = jax.devices()[:num_devices]
   with (
     mock.patch.object(jax, "local_devices", lambda: chosen),
-    mock.patch.object(logging.MetricLog, "write", ask),
+    mock.patch.object(metric_writer.MetricLog, "write", ask),
     contextlib.redirect_stdout(io.StringIO()) as output,
   ):
     try:
-      train.train_and_evaluate(tiny.config(variant, **_FIELDS, **fields), root)
+      loop.train_and_evaluate(tiny.config(variant, **_FIELDS, **fields), root)
     except StoppedError:
       assert stop_after
   return output.getvalue()

@@ -14,12 +14,12 @@ import chex
 import numpy as np
 import pytest
 
-from experiments import train
 from experiments.errors import UserError
 from experiments.model import settings
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
+from experiments.training import loop
 from tests.experiments import tiny
 
 _FIELDS = {"checkpoint_every": 2, "eval_every": 2, "num_steps": 6}
@@ -28,7 +28,7 @@ _FIELDS = {"checkpoint_every": 2, "eval_every": 2, "num_steps": 6}
 def run(root, **fields):
   output = io.StringIO()
   with contextlib.redirect_stdout(output):
-    train.train_and_evaluate(
+    loop.train_and_evaluate(
       tiny.config("fixed_32x4", **{**_FIELDS, **fields}), root
     )
   return output.getvalue()
@@ -273,10 +273,10 @@ import pathlib, resource
 from experiments.processes import command
 from tests.experiments import tiny
 def main(argv):
-  from experiments import train
+  from experiments.training import loop
   resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
   config = tiny.config("fixed_32x4", **{_FIELDS | {"num_steps": 10}})
-  train.train_and_evaluate(config, {str(self.root)!r})
+  loop.train_and_evaluate(config, {str(self.root)!r})
 command.run(main)
 """
     result = subprocess.run(

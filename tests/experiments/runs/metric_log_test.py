@@ -3,8 +3,8 @@ import pathlib
 from absl.testing import parameterized
 import numpy as np
 
-from experiments import logging
 from experiments.runs import metric_log
+from experiments.training import metric_writer
 
 
 class MetricLogTest(parameterized.TestCase):
@@ -18,7 +18,7 @@ class MetricLogTest(parameterized.TestCase):
 
   def test_values_of_another_shape_are_left_out(self):
     root = pathlib.Path(self.create_tempdir())
-    log = logging.MetricLog(root, 0)
+    log = metric_writer.MetricLog(root, 0)
     for step, value in ((1, 1.0), (2, np.ones(2)), (3, np.ones(3) * np.nan)):
       log.write(step, "train", {"v": value})
     log.write(4, "train", {"v": np.zeros(3)})

@@ -6,9 +6,9 @@ from unittest import mock
 
 from absl.testing import parameterized
 
-from experiments import report
 from experiments.errors import UserError
 from experiments.runs import workdir as workdirs
+from experiments.training import finish
 from tests.experiments import encoding_test
 
 
@@ -25,7 +25,7 @@ class EvaluateTest(parameterized.TestCase):
     error = None
     with contextlib.redirect_stdout(output):
       try:
-        report.evaluate_run(self.config, self.root)
+        finish.evaluate_run(self.config, self.root)
       except UserError as raised:
         error = str(raised)
     return output.getvalue(), error

@@ -5,8 +5,8 @@ import pathlib
 from absl.testing import parameterized
 import jax.numpy as jnp
 
-from experiments import nonfinite
 from experiments.errors import UserError
+from experiments.training import nonfinite
 from tests.experiments import tiny
 
 

@@ -14,21 +14,22 @@ import chex
 import pytest
 
 from experiments import data
-from experiments import logging
-from experiments import report
-from experiments import train
 from experiments.errors import StoppedError
 from experiments.errors import UserError
 from experiments.processes import outputs
 from experiments.runs import summary as summary_lib
 from experiments.runs.checkpoints import load_state
+from experiments.training import finish
+from experiments.training import loop
+from experiments.training import metric_writer
+from experiments.training import progress
 from tests.experiments import tiny
 
 
 def run(root, **fields):
   output = io.StringIO()
   with contextlib.redirect_stdout(output):
-    summary = train.train_and_evaluate(config(**fields), root)
+    summary = loop.train_and_evaluate(config(**fields), root)
   return summary, output.getvalue()
 
 
@@ -48,7 +49,7 @@ class EndingsTest(parameterized.TestCase):
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
   def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(self, number):
     run(self.root / "whole")
-    write = logging.MetricLog.write
+    write = metric_writer.MetricLog.write
 
     def ask(log, step, split, values):
       write(log, step, split, values)
@@ -56,7 +57,7 @@ class EndingsTest(parameterized.TestCase):
         os.kill(os.getpid(), number)
 
     handler = signal.getsignal(number)
-    with mock.patch.object(logging.MetricLog, "write", ask):
+    with mock.patch.object(metric_writer.MetricLog, "write", ask):
       with self.assertRaisesRegex(
         StoppedError, f"by {number.name} after step 4 of 6, saved"
       ) as raised:
@@ -76,7 +77,7 @@ class EndingsTest(parameterized.TestCase):
   def test_output_that_nobody_reads_stops_it(self, asks_too):
     run(self.root / "whole")
     reading, writing = os.pipe()
-    write = logging.MetricLog.write
+    write = metric_writer.MetricLog.write
 
     def leave(log, step, split, values):
       write(log, step, split, values)
@@ -86,11 +87,11 @@ class EndingsTest(parameterized.TestCase):
           os.kill(os.getpid(), signal.SIGINT)
 
     with (
-      mock.patch.object(logging.MetricLog, "write", leave),
+      mock.patch.object(metric_writer.MetricLog, "write", leave),
       contextlib.redirect_stdout(outputs.tolerant(writing)),
       self.assertRaisesRegex(StoppedError, "by .* after step 4 of 6, saved"),
     ):
-      train.train_and_evaluate(config(), self.root / "stopped")
+      loop.train_and_evaluate(config(), self.root / "stopped")
     os.close(writing)
     _, output = run(self.root / "stopped")
     self.assertIn("at step 4", output)
@@ -99,14 +100,14 @@ class EndingsTest(parameterized.TestCase):
     )
 
   def test_what_is_said_is_said_after_it_was_saved(self):
-    say = logging.Progress.say
+    say = progress.Progress.say
 
     def fail(progress, text):
       if "step 4  validation" in text:
         raise ValueError("I/O operation on closed file")
       say(progress, text)
 
-    with mock.patch.object(logging.Progress, "say", fail):
+    with mock.patch.object(progress.Progress, "say", fail):
       with self.assertRaisesRegex(ValueError, "closed file"):
         run(self.root / "run")
     _, output = run(self.root / "run")
@@ -114,7 +115,7 @@ class EndingsTest(parameterized.TestCase):
 
   @parameterized.parameters("moved", "removed", "replaced")
   def test_its_directory_goes_away(self, how):
-    root, write = self.root / "run", logging.MetricLog.write
+    root, write = self.root / "run", metric_writer.MetricLog.write
 
     def lose(log, step, split, values):
       write(log, step, split, values)
@@ -125,7 +126,7 @@ class EndingsTest(parameterized.TestCase):
         if how == "replaced":
           root.mkdir()
 
-    with mock.patch.object(logging.MetricLog, "write", lose):
+    with mock.patch.object(metric_writer.MetricLog, "write", lose):
       with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
         run(root)
     if how == "replaced":
@@ -137,13 +138,13 @@ class EndingsTest(parameterized.TestCase):
       self.assertEqual(run(root)[0]["steps"], 6)
 
   def test_its_directory_goes_away_after_the_last_step(self):
-    root, evaluate = self.root / "run", report.evaluate_fully
+    root, evaluate = self.root / "run", finish.evaluate_fully
 
     def lose(*arguments):
       root.rename(self.root / "moved")
       return evaluate(*arguments)
 
-    with mock.patch.object(report, "evaluate_fully", lose):
+    with mock.patch.object(finish, "evaluate_fully", lose):
       with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
         run(root)
     self.assertFalse(root.exists())
@@ -153,10 +154,10 @@ class EndingsTest(parameterized.TestCase):
     failure = OSError(28, "No space left on device")
     with (
       contextlib.redirect_stdout(output),
-      mock.patch.object(report, "write_summary", side_effect=failure),
+      mock.patch.object(finish, "write_summary", side_effect=failure),
       self.assertRaisesRegex(UserError, "run .*cannot go on.*No space left"),
     ):
-      train.train_and_evaluate(config(), self.root / "run")
+      loop.train_and_evaluate(config(), self.root / "run")
     self.assertRegex(output.getvalue(), "validation psnr .* dB")
 
   @parameterized.parameters("damaged", "directory", "foreign")
@@ -186,7 +187,7 @@ class EndingsTest(parameterized.TestCase):
 
   def test_a_second_ctrl_c_stops_at_once(self):
     run(self.root / "whole")
-    write = logging.MetricLog.write
+    write = metric_writer.MetricLog.write
 
     def ask_twice(log, step, split, values):
       write(log, step, split, values)
@@ -194,7 +195,7 @@ class EndingsTest(parameterized.TestCase):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with mock.patch.object(logging.MetricLog, "write", ask_twice):
+    with mock.patch.object(metric_writer.MetricLog, "write", ask_twice):
       with self.assertRaisesRegex(StoppedError, "at once, by SIGINT; .*go on"):
         run(self.root / "stopped")
     _, output = run(self.root / "stopped")
@@ -211,7 +212,7 @@ class EndingsTest(parameterized.TestCase):
       os.kill(os.getpid(), signal.SIGTERM)
       self.fail("still here")
 
-    for module, name in ((data, "load"), (report, "finish")):
+    for module, name in ((data, "load"), (finish, "finish")):
       with mock.patch.object(module, name, ask):
         with self.assertRaisesRegex(
           StoppedError,
@@ -229,14 +230,14 @@ class EndingsTest(parameterized.TestCase):
       self.assertEqual(summary[name], whole[name])
 
   def test_asked_to_stop_in_the_last_step(self):
-    write = logging.MetricLog.write
+    write = metric_writer.MetricLog.write
 
     def ask(log, step, split, values):
       write(log, step, split, values)
       if step == 5:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with mock.patch.object(logging.MetricLog, "write", ask):
+    with mock.patch.object(metric_writer.MetricLog, "write", ask):
       with self.assertRaisesRegex(StoppedError, "after step 6 of 6, saved"):
         run(self.root / "run")
     self.assertFalse((self.root / "run" / "summary.json").exists())

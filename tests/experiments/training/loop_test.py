@@ -13,9 +13,6 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import logging
-from experiments import report
-from experiments import train
 from experiments.errors import UserError
 from experiments.model import settings
 from experiments.model import step as step_lib
@@ -28,6 +25,9 @@ from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.checkpoints import load_model
 from experiments.runs.checkpoints import load_state
 from experiments.runs.checkpoints import make_template
+from experiments.training import finish
+from experiments.training import loop
+from experiments.training import metric_writer
 from tests.experiments import tiny
 from tests.experiments.data import sources
 
@@ -40,7 +40,7 @@ def run(root, **fields):
   variant = fields.pop("variant", "adaptive")
   output = io.StringIO()
   with contextlib.redirect_stdout(output):
-    summary = train.train_and_evaluate(tiny.config(variant, **fields), root)
+    summary = loop.train_and_evaluate(tiny.config(variant, **fields), root)
   return summary, output.getvalue()
 
 
@@ -118,7 +118,7 @@ class TrainTest(parameterized.TestCase):
 
     with self.subTest("evaluation of the checkpoint gives the same figures"):
       with contextlib.redirect_stdout(io.StringIO()):
-        figures = report.evaluate_run(tiny.config(), root)
+        figures = finish.evaluate_run(tiny.config(), root)
       for name in ("mse", "rate_nominal", "rate_coded", "codebooks", "drawn"):
         self.assertEqual(figures[name], summary[name], name)
 
@@ -156,14 +156,14 @@ class TrainTest(parameterized.TestCase):
   def test_a_resumed_run_is_bit_identical(self):
     fields = {"quantizer.codebook_init": "data", "quantizer.revive_below": 0.2}
     run(self.root / "whole", **fields)
-    write = logging.MetricLog.write
+    write = metric_writer.MetricLog.write
 
     def die(log, step, split, values):
       write(log, step, split, values)
       if step == 5:
         raise _Killed
 
-    with mock.patch.object(logging.MetricLog, "write", die):
+    with mock.patch.object(metric_writer.MetricLog, "write", die):
       with self.assertRaises(_Killed):
         run(self.root / "killed", **fields)
     self.assertEqual(tiny.logged(self.root / "killed")[-1]["step"], 5)
@@ -189,7 +189,7 @@ class TrainTest(parameterized.TestCase):
     for path in (root / "checkpoints").glob("*/meta/metadata"):
       self.assertEqual(json.loads(path.read_text())["run_id"], run_id)
     with contextlib.redirect_stdout(io.StringIO()):
-      figures = report.evaluate_run(tiny.config(), root)
+      figures = finish.evaluate_run(tiny.config(), root)
     self.assertEqual(figures["run_id"], run_id)
 
     with self.subTest("a run from before goes on, and is given one"):
@@ -314,7 +314,7 @@ class TrainTest(parameterized.TestCase):
         sources.shrunk("mnist"),
         contextlib.redirect_stdout(io.StringIO()),
       ):
-        summary = train.train_and_evaluate(config, self.root / name)
+        summary = loop.train_and_evaluate(config, self.root / name)
       self.assertEqual(summary["recon_loss_sum"], summary["mse"] * 4 / 64)
     memory, records = self.root / "memory", self.root / "records"
     self.assertEqual(tiny.logged(memory), tiny.logged(records))

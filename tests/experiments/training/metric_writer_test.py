@@ -3,28 +3,26 @@ import io
 import json
 import pathlib
 import re
-import time
-from unittest import mock
 
 from absl.testing import parameterized
 import numpy as np
 
-from experiments import logging
 from experiments.runs import metric_log
 from experiments.runs import workdir
+from experiments.training import metric_writer
 
 
 class MetricLogTest(parameterized.TestCase):
   def test_lines_come_back_and_later_ones_are_cut_on_a_resume(self):
     root = pathlib.Path(self.create_tempdir())
-    log = logging.MetricLog(root, 0)
+    log = metric_writer.MetricLog(root, 0)
     for step in (1, 2, 3):
       log.write(step, "train", {"loss": np.float32(step), "v": np.arange(2.0)})
     log.close()
     with open(root / "metrics.jsonl", "a") as file:
       file.write('{"step": 4, "sp')  # killed while writing
     self.assertLen(metric_log.read_metrics(root), 3)
-    logging.MetricLog(root, 2).close()
+    metric_writer.MetricLog(root, 2).close()
     self.assertEqual(
       metric_log.read_metrics(root),
       [
@@ -76,7 +74,7 @@ class MetricLogTest(parameterized.TestCase):
     with self.subTest("a resume loses nothing"):
       output = io.StringIO()
       with contextlib.redirect_stdout(output):
-        logging.MetricLog(root, 3).close()
+        metric_writer.MetricLog(root, 3).close()
       self.assertEqual(metric_log.read_metrics(root), expected[:3])
       self.assertEmpty(metric_log.read_log(root).problems)
       kept = root / "damaged" / "metrics.jsonl"
@@ -85,14 +83,14 @@ class MetricLogTest(parameterized.TestCase):
       self.assertEqual(output.getvalue().count("\n"), 1)
 
     with self.subTest("where nothing is damaged there is no copy"):
-      logging.MetricLog(root, 3).close()
+      metric_writer.MetricLog(root, 3).close()
       self.assertLen(list((root / "damaged").iterdir()), 1)
 
   def test_lines_of_another_run_are_named_and_left_out(self):
     roots = [pathlib.Path(self.create_tempdir()) for _ in range(2)]
     for root, run_id in zip(roots, ("a" * 32, "b" * 32), strict=True):
       workdir.write_json(root / "config.json", {"run_id": run_id})
-      log = logging.MetricLog(root, 0)
+      log = metric_writer.MetricLog(root, 0)
       log.write(1, "train", {"loss": 1.0})
       log.close()
     ours, theirs = (root / "metrics.jsonl" for root in roots)
@@ -105,30 +103,9 @@ class MetricLogTest(parameterized.TestCase):
     (problem,) = log.problems
     self.assertRegex(problem, "line 2: of another run, b{32}, left out")
     with contextlib.redirect_stdout(io.StringIO()):
-      logging.MetricLog(roots[0], 2).close()
+      metric_writer.MetricLog(roots[0], 2).close()
     self.assertLen(metric_log.read_metrics(roots[0]), 2)
     self.assertIn(
       theirs.read_bytes(),
       (roots[0] / "damaged" / "metrics.jsonl").read_bytes(),
     )
-
-
-class ProgressTest(parameterized.TestCase):
-  def test_speed_leaves_pauses_out(self):
-    now = [100.0]
-    with mock.patch.object(time, "perf_counter", lambda: now[0]):
-      progress = logging.Progress(num_steps=100, first_step=10, batch_size=4)
-      now[0] += 2
-      with progress.pause():
-        now[0] += 1000
-      now[0] += 3
-      self.assertEqual(
-        progress.measure(20), {"steps_per_second": 2.0, "data_wait": 0.0}
-      )
-      with progress.waiting():
-        now[0] += 1
-      now[0] += 4
-      self.assertEqual(
-        progress.measure(25), {"steps_per_second": 1.0, "data_wait": 0.2}
-      )
-    progress.close()

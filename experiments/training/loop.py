@@ -15,7 +15,6 @@ import ml_collections
 
 from adq_jax import VQVAE
 from experiments import data
-from experiments import report
 from experiments.data import pipeline
 from experiments.data.split import Split
 from experiments.errors import one_line
@@ -24,8 +23,6 @@ from experiments.errors import UserError
 from experiments.evaluation.evaluator import describe
 from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
-from experiments.logging import MetricLog
-from experiments.logging import Progress
 from experiments.model import settings
 from experiments.model.state import create_on_devices
 from experiments.model.state import to_devices
@@ -33,7 +30,6 @@ from experiments.model.state import to_host
 from experiments.model.state import TrainState
 from experiments.model.step import make_programs
 from experiments.model.step import Programs
-from experiments.nonfinite import Guard
 from experiments.processes import hosts
 from experiments.processes import signals
 from experiments.processes.devices import AXIS
@@ -47,6 +43,10 @@ from experiments.runs import workdir as workdirs
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.checkpoints import make_template
 from experiments.runs.summary import read_summary
+from experiments.training import finish
+from experiments.training.metric_writer import MetricLog
+from experiments.training.nonfinite import Guard
+from experiments.training.progress import Progress
 
 
 def train_and_evaluate(
@@ -357,7 +357,7 @@ def _do_what_is_due(
       split = run.splits["validation"]
       validation = run.evaluator.evaluate(state.variables, split)
       figures = describe(run.config, validation, split)
-      run.log.write(step, "validation", report.loggable(figures))
+      run.log.write(step, "validation", finish.loggable(figures))
     if due.evaluate or due.save:
       run.claim.check()
       run.checkpoints.save(
@@ -371,14 +371,14 @@ def _do_what_is_due(
         step, float(values["loss"]), speed["steps_per_second"]
       )
     if due.evaluate:
-      run.progress.say(report.one_line(step, figures))
+      run.progress.say(finish.one_line(step, figures))
   return validation
 
 
 def _finish(run: _Run, reached: _Reached) -> dict[str, Any]:
   """Writes what a finished run leaves behind."""
   devices = of_all_processes(run.devices)
-  summary = report.finish(
+  summary = finish.finish(
     run.config,
     run.claim,
     reached.state,
