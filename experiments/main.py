@@ -71,9 +71,9 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
   config, workdir = _config_and_workdir()
   # Imported late, so that a wrong flag or field is told at once.
-  from experiments import encoding
   from experiments.processes import hosts
   from experiments.runs import checkpoints
+  from experiments.tokens import convert
   from experiments.training import finish
   from experiments.training import loop
 
@@ -87,11 +87,11 @@ def main(argv: list[str]) -> None:
   if _MODE.value in ("encode", "decode"):
     paths = _paths()
     if _MODE.value == "encode":
-      encoding.encode(
+      convert.encode(
         config, workdir, *paths, crop=_CROP.value, skip_bad=_SKIP_BAD.value
       )
     else:
-      encoding.decode(config, workdir, *paths)
+      convert.decode(config, workdir, *paths)
     return
   run = {
     "train": loop.train_and_evaluate,

@@ -12,21 +12,21 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import encoding
-from experiments import tokens
 from experiments.data import augment
 from experiments.model import settings
 from experiments.runs import checkpoints
 from experiments.runs import summary as summary_lib
+from experiments.tokens import convert
+from experiments.tokens import token_file
 from experiments.training import finish
 from experiments.training import loop
-from tests.experiments import encoding_test
 from tests.experiments import tiny
-from tests.experiments import tokens_test
 from tests.experiments import toys
+from tests.experiments.tokens import convert_test
+from tests.experiments.tokens import token_file_test
 
 
-class AnyQuantizerTest(encoding_test.Case):
+class AnyQuantizerTest(convert_test.Case):
   def setUp(self):
     super().setUp()
     self.enter_context(
@@ -69,10 +69,10 @@ class AnyQuantizerTest(encoding_test.Case):
 
   def check_tokens(self, model, state):
     """Compares what is decoded with the forward pass."""
-    encoding_test.make_images(self.folder)
-    self.said(encoding.encode, self.folder, self.file)
-    self.said(encoding.decode, self.file, self.output)
-    (chunk,) = tokens.Reader(self.file)
+    convert_test.make_images(self.folder)
+    self.said(convert.encode, self.folder, self.file)
+    self.said(convert.decode, self.file, self.output)
+    (chunk,) = token_file.Reader(self.file)
     images = np.stack([self.pixels(self.folder / n) for n in chunk.names])
     result = model.apply(state.variables, augment.to_float(jnp.array(images)))
     values = model.to_streams(result.quantized.codes)
@@ -132,10 +132,10 @@ class AnyQuantizerTest(encoding_test.Case):
     self.assertEqual(figures["streams"], [])
     self.assertNotIn("rate_nominal", figures)
     self.assertIn("rate none", told)
-    encoding_test.make_images(self.folder)
+    convert_test.make_images(self.folder)
     message = "quantizer is a Soft, whose codes are not finite in number"
-    self.refused(message, encoding.encode, self.folder, self.file)
+    self.refused(message, convert.encode, self.folder, self.file)
     with self.subTest("nor is there a file that it could decode"):
-      head, chunks = tokens_test.header(), tokens_test.chunks()
-      tokens_test.write(self.file, head, chunks)
-      self.refused(message, encoding.decode, self.file, self.output)
+      head, chunks = token_file_test.header(), token_file_test.chunks()
+      token_file_test.write(self.file, head, chunks)
+      self.refused(message, convert.decode, self.file, self.output)

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from experiments import packing
+from experiments.tokens import packing
 
 
 def write(path, fields, structures, chunks):

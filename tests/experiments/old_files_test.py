@@ -10,9 +10,9 @@ from absl.testing import parameterized
 import numpy as np
 from PIL import Image
 
-from experiments import encoding
 from experiments.configs import datasets
 from experiments.runs import workdir as workdirs
+from experiments.tokens import convert
 from tests.experiments.old_files import make
 
 _ARCHIVES = sorted(pathlib.Path(make.__file__).parent.glob("version_*/*.zip"))
@@ -44,7 +44,7 @@ class OldFilesTest(parameterized.TestCase):
     ):
       config = workdirs.read_config(run)
       self.assertEqual(config.quantizer.of_a_later_version, "none")
-      encoding.decode(config, run, root / "images.tokens", output)
+      convert.decode(config, run, root / "images.tokens", output)
     names = [path.name for path in output.iterdir()]
     self.assertLen(names, len(make.SIDES))
     for name in names:

@@ -15,8 +15,8 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from experiments import encoding
 from experiments.runs import workdir as workdirs
+from experiments.tokens import convert
 from experiments.training import loop
 from tests.experiments import tiny
 
@@ -52,8 +52,8 @@ def make(directory: pathlib.Path, kind: str) -> None:
     run, tokens = root / "run", root / "images.tokens"
     loop.train_and_evaluate(config, run)
     _make_images(root / "images")
-    encoding.encode(config, run, root / "images", tokens)
-    encoding.decode(config, run, tokens, root / "decoded")
+    convert.encode(config, run, root / "images", tokens)
+    convert.decode(config, run, tokens, root / "decoded")
     kept = [tokens, run / workdirs.CONFIG]
     kept += sorted((root / "decoded").iterdir())
     kept += [

@@ -57,13 +57,13 @@ import numpy as np
 
 from adq_jax import Stream
 from experiments import files
-from experiments import packing
-from experiments import token_header
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.processes.limits import MAX_PIXELS
-from experiments.token_header import Header
-from experiments.token_header import VERSION
+from experiments.tokens import file_header
+from experiments.tokens import packing
+from experiments.tokens.file_header import Header
+from experiments.tokens.file_header import VERSION
 
 MAX_IMAGES = 4096  # of a chunk
 
@@ -232,7 +232,7 @@ class Reader:
     if len(content) < size:
       raise self.damaged("its header is cut short")
     try:
-      return token_header.parse(json.loads(content), version)
+      return file_header.parse(json.loads(content), version)
     except (ValueError, TypeError, RecursionError) as error:
       raise self.damaged(f"its header is wrong ({one_line(error)})") from error
 

@@ -9,8 +9,8 @@ from absl.testing import parameterized
 import numpy as np
 from PIL import Image
 
-from experiments.data import folder as folders
 from experiments.errors import UserError
+from experiments.tokens import image_folder as folders
 
 
 def image(width=8, height=8):

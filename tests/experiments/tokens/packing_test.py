@@ -1,7 +1,7 @@
 from absl.testing import parameterized
 import numpy as np
 
-from experiments import packing
+from experiments.tokens import packing
 
 SIZES = (1, 2, 3, 5, 10, 100, 512, 1000, 65_536, 100_000, 2**24, 2**31 - 1)
 

@@ -18,10 +18,7 @@ from PIL import Image
 import pytest
 
 from adq_jax import Stream
-from experiments import encoding
-from experiments import tokens
 from experiments.data import augment
-from experiments.data import folder as folders
 from experiments.errors import UserError
 from experiments.evaluation import evaluator
 from experiments.model import settings
@@ -29,6 +26,9 @@ from experiments.model.state import create_state
 from experiments.processes import signals
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
+from experiments.tokens import convert
+from experiments.tokens import image_folder as folders
+from experiments.tokens import token_file
 from tests.experiments import tiny
 from tests.experiments.data import sources
 
@@ -114,8 +114,8 @@ class RoundTripTest(Case):
     """
     self.config = make_run(self.run_dir, fields)
     make_images(self.folder, sides)
-    told = self.said(encoding.encode, self.folder, self.file)
-    said = self.said(encoding.decode, self.file, self.output)
+    told = self.said(convert.encode, self.folder, self.file)
+    said = self.said(convert.decode, self.file, self.output)
     self.assertEqual(said, f"{self.output}: {len(sides)} images\n")
     decoded = [path for path in self.output.rglob("*") if path.is_file()]
     self.assertLen(decoded, len(sides))
@@ -133,7 +133,7 @@ class RoundTripTest(Case):
         pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
       return pixels.reshape(*pixels.shape[:2], channels).astype(np.int32)
 
-    chunks = list(tokens.Reader(self.file))
+    chunks = list(token_file.Reader(self.file))
     names = [name for chunk in chunks for name in chunk.names]
     self.assertEqual(names[:3], ["0.png", *sorted(names[1:3])])
     streams = model.streams
@@ -186,12 +186,12 @@ class RefusedTest(Case):
     self.refused(
       r"2 files of .* 2.png \(23 x 16 pixels, sides that are no multiples of"
       r" 4\), below/x.bmp \(16 x 18 .*; put .* multiples of 4 with --crop",
-      encoding.encode,
+      convert.encode,
       self.folder,
       self.file,
     )
-    self.said(encoding.encode, self.folder, self.file, crop=True)
-    self.said(encoding.decode, self.file, self.output)
+    self.said(convert.encode, self.folder, self.file, crop=True)
+    self.said(convert.decode, self.file, self.output)
     with Image.open(self.output / "below" / "x.png") as image:
       self.assertEqual(image.size, (16, 16))
     with Image.open(self.output / "2.png") as image:
@@ -199,7 +199,7 @@ class RefusedTest(Case):
 
   def test_folders_and_images_that_cannot_be(self):
     def refused(message):
-      self.refused(message, encoding.encode, self.folder, self.file)
+      self.refused(message, convert.encode, self.folder, self.file)
 
     refused("--input is .*images; it must be a folder")
     self.folder.mkdir()
@@ -233,11 +233,11 @@ class RefusedTest(Case):
 
   def test_all_bad_files_are_named_at_once(self):
     self.make_bad_images()
-    with mock.patch.object(encoding, "load_state", side_effect=AssertionError):
+    with mock.patch.object(convert, "load_state", side_effect=AssertionError):
       self.refused(
         r"5 files .* 12.png \(16 x 18 .* 3.png \(.* 7.png \(does not decode, .*"
         r" a.png \(.* link \(.*; put .*, or leave them out with --skip_bad",
-        encoding.encode,
+        convert.encode,
         self.folder,
         self.file,
       )
@@ -249,7 +249,7 @@ class RefusedTest(Case):
     with mock.patch.object(folders, "_BATCH_PIXELS", 16 * 16):
       self.refused(
         r"2 files .* 3.png \(does not decode, .* 7.png \(does not .*--skip_bad",
-        encoding.encode,
+        convert.encode,
         self.folder,
         self.file,
       )
@@ -258,7 +258,7 @@ class RefusedTest(Case):
     self.make_bad_images()
     with mock.patch.object(folders, "_BATCH_PIXELS", 3 * 16 * 16):
       said = self.said(
-        encoding.encode, self.folder, self.file, skip_bad=True
+        convert.encode, self.folder, self.file, skip_bad=True
       ).splitlines()
     self.assertLen(said, 6)
     for line, name in zip(
@@ -266,8 +266,8 @@ class RefusedTest(Case):
     ):
       self.assertStartsWith(line, f"Leaving out {name} (")
     self.assertIn("x.tokens: 10 images, 5 files left out, 172 pos", said[5])
-    self.assertEqual(tokens.Reader(self.file).header.num_images, 10)
-    self.said(encoding.decode, self.file, self.output)
+    self.assertEqual(token_file.Reader(self.file).header.num_images, 10)
+    self.said(convert.decode, self.file, self.output)
     self.assertLen(list(self.output.rglob("*.png")), 10)
     with self.subTest("the file is that of a folder without them"):
       first = self.file.read_bytes()
@@ -275,8 +275,8 @@ class RefusedTest(Case):
         (self.folder / name).unlink()
       self.file.unlink()
       with mock.patch.object(folders, "_BATCH_PIXELS", 2**20):
-        self.said(encoding.encode, self.folder, self.file, skip_bad=True)
-      self.assertEqual(tokens.Reader(self.file).header.num_images, 10)
+        self.said(convert.encode, self.folder, self.file, skip_bad=True)
+      self.assertEqual(token_file.Reader(self.file).header.num_images, 10)
       self.assertLess(self.file.stat().st_size, len(first))
 
   def test_nothing_is_left_when_bad_files_are_left_out(self):
@@ -285,7 +285,7 @@ class RefusedTest(Case):
       path.write_bytes(path.read_bytes()[:-100])
     for _ in range(2):
       with self.assertRaisesRegex(UserError, "2 files .* take them away$"):
-        self.said(encoding.encode, self.folder, self.file, skip_bad=True)
+        self.said(convert.encode, self.folder, self.file, skip_bad=True)
       self.assertFalse(self.file.exists())
       for path in self.folder.rglob("*.*"):
         path.write_bytes(b"")
@@ -294,26 +294,26 @@ class RefusedTest(Case):
     make_images(self.folder)
     self.file.write_text("mine")
     self.refused(
-      "x.tokens exists already", encoding.encode, self.folder, self.file
+      "x.tokens exists already", convert.encode, self.folder, self.file
     )
     self.assertEqual(self.file.read_text(), "mine")
     self.file.unlink()
-    self.said(encoding.encode, self.folder, self.file)
+    self.said(convert.encode, self.folder, self.file)
     self.output.mkdir()
-    self.refused("exists already", encoding.decode, self.file, self.output)
+    self.refused("exists already", convert.decode, self.file, self.output)
 
   @parameterized.parameters("encode", "decode")
   def test_a_place_that_cannot_be_written(self, mode):
     make_images(self.folder)
-    self.said(encoding.encode, self.folder, self.file)
+    self.said(convert.encode, self.folder, self.file)
     source = self.folder if mode == "encode" else self.file
     denied = PermissionError(13, "Permission denied")
     self.enter_context(
-      mock.patch.object(encoding, "load_state", side_effect=AssertionError)
+      mock.patch.object(convert, "load_state", side_effect=AssertionError)
     )
 
     def refused(message, output):
-      self.refused(message, getattr(encoding, mode), source, output)
+      self.refused(message, getattr(convert, mode), source, output)
 
     other_place = "name another place with --output"
     refused(
@@ -341,7 +341,7 @@ class RefusedTest(Case):
     for place in (self.folder, self.folder / "below", self.root / "link"):
       self.refused(
         "is in .*images, the folder of the images; name a place elsewhere",
-        encoding.encode,
+        convert.encode,
         self.folder,
         place / "x.tokens",
       )
@@ -350,8 +350,8 @@ class RefusedTest(Case):
     make_images(self.folder)
     for name in ("x" * 255, "ü" * 127):
       self.file, self.output = self.root / name, self.root / f"y{name[1:]}"
-      self.said(encoding.encode, self.folder, self.file)
-      self.said(encoding.decode, self.file, self.output)
+      self.said(convert.encode, self.folder, self.file)
+      self.said(convert.decode, self.file, self.output)
       self.assertLen(list(self.output.rglob("*.png")), 3)
     self.assertLen(list(self.root.iterdir()), 6)
 
@@ -359,7 +359,7 @@ class RefusedTest(Case):
     make_images(self.folder)
     mine = self.root / f"x.tokens.{os.getpid()}.tmp"
     mine.write_text("mine")
-    self.said(encoding.encode, self.folder, self.file)
+    self.said(convert.encode, self.folder, self.file)
     self.assertEqual(mine.read_text(), "mine")
 
   def test_names_that_no_terminal_shows(self):
@@ -368,7 +368,7 @@ class RefusedTest(Case):
     self.file = self.root / "caf\udce9"
     output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # strict
     with contextlib.redirect_stdout(output):
-      encoding.encode(
+      convert.encode(
         self.config, self.run_dir, self.folder, self.file, skip_bad=True
       )
     output.seek(0)
@@ -377,10 +377,10 @@ class RefusedTest(Case):
   def test_killed_in_between_it_leaves_no_file(self):
     make_images(self.folder)
     with mock.patch.object(
-      tokens.Writer, "finish", side_effect=KeyboardInterrupt
+      token_file.Writer, "finish", side_effect=KeyboardInterrupt
     ):
       with self.assertRaises(KeyboardInterrupt):
-        self.said(encoding.encode, self.folder, self.file)
+        self.said(convert.encode, self.folder, self.file)
     self.assertCountEqual(self.root.iterdir(), [self.folder, self.run_dir])
 
   @parameterized.product(
@@ -392,10 +392,10 @@ class RefusedTest(Case):
     make_images(self.folder)
     arguments = (self.folder, self.file)
     if mode == "decode":
-      self.said(encoding.encode, *arguments)
+      self.said(convert.encode, *arguments)
       arguments = (self.file, self.output)
     before = sorted(self.root.rglob("*"))
-    mapped = encoding._Mapped.__call__
+    mapped = convert._Mapped.__call__
 
     def ask(*batch):
       self.assertNotEqual(sorted(self.root.rglob("*")), before)
@@ -403,44 +403,44 @@ class RefusedTest(Case):
       return mapped(*batch)
 
     with (
-      mock.patch.object(encoding._Mapped, "__call__", ask),
+      mock.patch.object(convert._Mapped, "__call__", ask),
       self.assertRaises(signals.Interrupt) as raised,
       signals.interrupting(),
     ):
-      self.said(getattr(encoding, mode), *arguments)
+      self.said(getattr(convert, mode), *arguments)
     self.assertEqual(raised.exception.name, number.name)
     self.assertEqual(sorted(self.root.rglob("*")), before)
 
   def test_a_file_of_another_model(self):
     make_images(self.folder)
-    self.said(encoding.encode, self.folder, self.file)
+    self.said(convert.encode, self.folder, self.file)
     first = self.run_dir
     self.run_dir = self.root / "other"
     self.config = make_run(self.run_dir, {**ONE, "seed": 1})
     self.refused(
       "x.tokens is of another model, 'photo_patches' 'adaptive' at step 0,"
       r" than .*other holds \(checkpoints of steps \[0\]\); name its run",
-      encoding.decode,
+      convert.decode,
       self.file,
       self.output,
     )
     with self.subTest("one that was trained further has its checkpoint"):
       self.run_dir = first
       self.config = make_run(first, ONE, step=9)
-      self.said(encoding.decode, self.file, self.output)
+      self.said(convert.decode, self.file, self.output)
 
   def test_a_damaged_file_leaves_no_folder(self):
     make_images(self.folder)
-    self.said(encoding.encode, self.folder, self.file)
+    self.said(convert.encode, self.folder, self.file)
     content = bytearray(self.file.read_bytes())
     content[-100] ^= 1
     self.file.write_bytes(content)
-    self.refused("is damaged, its SHA", encoding.decode, self.file, self.output)
+    self.refused("is damaged, its SHA", convert.decode, self.file, self.output)
 
   def test_a_file_that_somebody_made_for_this_model(self):
     make_images(self.folder)
-    self.said(encoding.encode, self.folder, self.file)
-    reader = tokens.Reader(self.file)
+    self.said(convert.encode, self.folder, self.file)
+    reader = token_file.Reader(self.file)
     (chunk,) = reader
     cut = dataclasses.replace(chunk, codes=(chunk.codes[0][:-1],))
     for header, written, message in (
@@ -457,11 +457,11 @@ class RefusedTest(Case):
       ),
     ):
       with open(self.file, "wb") as file:
-        writer = tokens.Writer(file, header)
+        writer = token_file.Writer(file, header)
         writer.write(written)
         writer.finish()
-      self.refused(message, encoding.decode, self.file, self.output)
+      self.refused(message, convert.decode, self.file, self.output)
 
   def test_several_processes(self):
     with mock.patch.object(jax, "process_count", return_value=2):
-      self.refused("for one process", encoding.encode, self.folder, self.file)
+      self.refused("for one process", convert.encode, self.folder, self.file)

@@ -7,7 +7,7 @@ from typing import Any
 
 from adq_jax import Stream
 from experiments import files
-from experiments import packing
+from experiments.tokens import packing
 
 VERSION = 2
 

@@ -9,9 +9,9 @@ import numpy as np
 from adq_jax import AdaptiveQuantizer
 from adq_jax import Stream
 from experiments import files
-from experiments import token_header
-from experiments import tokens
 from experiments.errors import UserError
+from experiments.tokens import file_header
+from experiments.tokens import token_file
 from tests.experiments import first_tokens
 
 POOL = (
@@ -42,7 +42,7 @@ def header(streams=POOL, **fields):
     "downsampling": 4,
     "num_images": 5,
   }
-  return token_header.Header(streams=streams, **{**values, **fields})
+  return file_header.Header(streams=streams, **{**values, **fields})
 
 
 def chunks(streams=POOL, height=4, width=6, counts=(4, 1), seed=0):
@@ -57,7 +57,7 @@ def chunks(streams=POOL, height=4, width=6, counts=(4, 1), seed=0):
         size = (codes[0] == k - 1).sum()
       codes.append(rng.integers(0, stream.alphabet, size).astype(np.int32))
     names = tuple(f"ä/{first + i}.png" for i in range(n))
-    yield tokens.Chunk(names, height, width, tuple(codes))
+    yield token_file.Chunk(names, height, width, tuple(codes))
     first += n
 
 
@@ -69,7 +69,7 @@ def fields_of(**fields):
 
 def write(path, head, written):
   with open(path, "wb") as file:
-    writer = tokens.Writer(file, head)
+    writer = token_file.Writer(file, head)
     sizes = [writer.write(chunk) for chunk in written]
     writer.finish()
   return sizes
@@ -97,7 +97,7 @@ class TokensTest(parameterized.TestCase):
   def test_there_and_back(self, *streams):
     (streams,) = streams
     write(self.path, header(streams), chunks(streams))
-    reader = tokens.Reader(self.path)
+    reader = token_file.Reader(self.path)
     self.assertEqual(reader.header, header(streams))
     for _ in range(2):  # it can be read again
       for found, wanted in zip(reader, chunks(streams), strict=True):
@@ -106,9 +106,9 @@ class TokensTest(parameterized.TestCase):
   def test_a_stream_that_has_no_code_at_all(self):
     streams = (Stream("top", 4), Stream("rest", 3, coding="entropy"))
     none = np.zeros(0, np.int32)
-    wanted = tokens.Chunk(("a",), 1, 2, (np.array([3, 0]), none))
+    wanted = token_file.Chunk(("a",), 1, 2, (np.array([3, 0]), none))
     write(self.path, header(streams, num_images=1), [wanted])
-    (found,) = tokens.Reader(self.path)
+    (found,) = token_file.Reader(self.path)
     self.same(found, wanted)
 
   @parameterized.parameters(((16, 100, 1),), ((7,),))
@@ -124,11 +124,11 @@ class TokensTest(parameterized.TestCase):
     names = [f"{i}.png" for i in range(5)]
     structures = [[n, 2] for n in sizes]
     first_tokens.write(self.path, fields, structures, [(names, book, indices)])
-    reader = tokens.Reader(self.path)
+    reader = token_file.Reader(self.path)
     self.assertEqual(reader.header.version, 1)
     (chunk,) = reader
     codes = indices if len(sizes) == 1 else [book.reshape(-1), *indices]
-    self.same(chunk, tokens.Chunk(tuple(names), 3, 5, tuple(codes)))
+    self.same(chunk, token_file.Chunk(tuple(names), 3, 5, tuple(codes)))
     with self.subTest("whose streams had no names"):
       pool = AdaptiveQuantizer(tuple((n, 2) for n in sizes), 4)
       self.assertTrue(reader.header.is_of(pool.streams))
@@ -137,11 +137,11 @@ class TokensTest(parameterized.TestCase):
   @parameterized.parameters((5, 12), (5, 5), (1, 100_000))
   def test_fewer_images_than_were_promised(self, count, promised):
     with open(self.path, "x+b") as file:
-      writer = tokens.Writer(file, header(num_images=promised))
+      writer = token_file.Writer(file, header(num_images=promised))
       for chunk in chunks(counts=(count,)):
         writer.write(chunk)
       writer.finish()
-    reader = tokens.Reader(self.path)
+    reader = token_file.Reader(self.path)
     self.assertEqual(reader.header, header(num_images=count))
     (found,) = reader
     (wanted,) = chunks(counts=(count,))
@@ -159,7 +159,9 @@ class TokensTest(parameterized.TestCase):
         for chunk in chunks()
       ),
     )
-    for found, wanted in zip(tokens.Reader(self.path), chunks(), strict=True):
+    for found, wanted in zip(
+      token_file.Reader(self.path), chunks(), strict=True
+    ):
       self.same(found, wanted)
 
   def test_codes_that_are_none(self):
@@ -177,7 +179,7 @@ class TokensTest(parameterized.TestCase):
 
   def test_the_bytes_are_those_of_the_description(self):
     streams = (Stream("index", 8),)
-    chunk = tokens.Chunk(("a",), 1, 2, (np.array([3, 5]),))
+    chunk = token_file.Chunk(("a",), 1, 2, (np.array([3, 5]),))
     write(self.path, header(streams, num_images=1), [chunk])
     content = self.path.read_bytes()
     self.assertEqual(content[:10], b"\x89ADQTOK\n\0\2")
@@ -209,10 +211,10 @@ class TokensTest(parameterized.TestCase):
     ]
     names = tuple(map(str, range(20)))
     codes = indices if m == 1 else [book.reshape(-1), *indices]
-    chunk = tokens.Chunk(names, 56, 56, tuple(codes))
+    chunk = token_file.Chunk(names, 56, 56, tuple(codes))
     streams = AdaptiveQuantizer(structures, 128).streams
     (size,) = write(
-      self.path, header(token_header.bare(streams), num_images=20), [chunk]
+      self.path, header(file_header.bare(streams), num_images=20), [chunk]
     )
     p = np.bincount(book.reshape(-1), minlength=m) / book.size
     bits = np.log2([n for n, _ in structures])
@@ -234,7 +236,7 @@ class TokensTest(parameterized.TestCase):
     content[place] ^= 1
     self.path.write_bytes(content)
     with self.assertRaisesRegex(UserError, "x.tokens is (damaged|no|of vers)"):
-      tokens.Reader(self.path)
+      token_file.Reader(self.path)
 
   def test_cut_short_or_something_else(self):
     write(self.path, header(), chunks())
@@ -242,17 +244,17 @@ class TokensTest(parameterized.TestCase):
     for length in (8, 13, 60, len(content) // 2, len(content) - 1):
       self.path.write_bytes(content[:length])
       with self.assertRaisesRegex(UserError, "is damaged, .*fetch it again"):
-        tokens.Reader(self.path)
+        token_file.Reader(self.path)
     for other in (b"", b"PK\3\4" + content):
       self.path.write_bytes(other)
       with self.assertRaisesRegex(UserError, "is no token file; name one"):
-        tokens.Reader(self.path)
+        token_file.Reader(self.path)
     self.path.write_bytes(content[:9] + b"\3" + content[10:])
     with self.assertRaisesRegex(UserError, "version 3; .* versions 1 to 2"):
-      tokens.Reader(self.path)
+      token_file.Reader(self.path)
     self.path.unlink()
     with self.assertRaisesRegex(UserError, "cannot be read"):
-      tokens.Reader(self.path)
+      token_file.Reader(self.path)
 
   def _with_header(self, change):
     write(self.path, header(), chunks())
@@ -291,7 +293,7 @@ class TokensTest(parameterized.TestCase):
   def test_a_wrong_header_with_the_right_hash(self, **change):
     self._with_header(change)
     with self.assertRaisesRegex(UserError, "is damaged, its header is"):
-      tokens.Reader(self.path)
+      token_file.Reader(self.path)
 
   @parameterized.parameters(
     {"num_images": 4},  # then there is more
@@ -308,7 +310,7 @@ class TokensTest(parameterized.TestCase):
   def test_a_header_that_does_not_go_with_the_chunks(self, **change):
     self._with_header(change)
     with self.assertRaisesRegex(UserError, "is damaged, "):
-      list(tokens.Reader(self.path))
+      list(token_file.Reader(self.path))
 
   @parameterized.parameters(
     "/etc/passwd", "../x.png", "a/../../x", "", "a//b", "./a", "a/", "a\\b",
@@ -333,7 +335,7 @@ class TokensTest(parameterized.TestCase):
       content = content[:place] + size + content[place + 4 :].replace(old, new)
       self.path.write_bytes(rehash(content))
       with self.assertRaisesRegex(UserError, "is damaged, "):
-        list(tokens.Reader(self.path))
+        list(token_file.Reader(self.path))
 
   def test_no_absurd_allocation(self):
     # Codebooks of one codeword take no bits at all.
@@ -352,4 +354,4 @@ class TokensTest(parameterized.TestCase):
       bad = content[:sides] + numbers + content[sides + 12 :]
       self.path.write_bytes(rehash(bad))
       with self.assertRaisesRegex(UserError, "pixels|more codes than pos"):
-        list(tokens.Reader(self.path))
+        list(token_file.Reader(self.path))

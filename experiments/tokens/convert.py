@@ -19,12 +19,7 @@ import tqdm
 from adq_jax import VQVAE
 from adq_jax.streams import nominal_rate
 from adq_jax.streams import symbols
-from experiments import model_identity
-from experiments import packing
-from experiments import token_header
-from experiments import tokens
 from experiments.data import augment
-from experiments.data import folder as folders
 from experiments.data import images as image_files
 from experiments.data import pipeline
 from experiments.data import walk
@@ -40,6 +35,11 @@ from experiments.processes.devices import unshard
 from experiments.runs import checkpoint_file
 from experiments.runs import workdir as workdirs
 from experiments.runs.checkpoints import load_state
+from experiments.tokens import file_header
+from experiments.tokens import image_folder as folders
+from experiments.tokens import model_identity
+from experiments.tokens import packing
+from experiments.tokens import token_file
 
 
 def encode(
@@ -80,12 +80,12 @@ def encode(
   batches.say_left_out(batches.bad)
   model, state = load_state(config, workdir)
   _check_streams(model)
-  header = token_header.Header(
+  header = file_header.Header(
     name=config.name,
     variant=config.variant,
     step=int(state.step),
     model=model_identity.compute(model, state.variables),
-    streams=token_header.bare(model.streams),
+    streams=file_header.bare(model.streams),
     channels=config.data.channels,
     downsampling=factor,
     num_images=batches.num_images,
@@ -101,7 +101,7 @@ def encode(
     open(temporary, "x+b") as file,
     _progress("Encoding", batches.num_images) as progress,
   ):
-    tally = _Tally(tokens.Writer(file, header), model)
+    tally = _Tally(token_file.Writer(file, header), model)
     left_out = []
     for number, (names, images, bad) in enumerate(pipeline.iterate(batches)):
       if bad and not skip_bad:
@@ -129,7 +129,7 @@ class _Tally:
     writer: of the token file.
   """
 
-  def __init__(self, writer: tokens.Writer, model: VQVAE):
+  def __init__(self, writer: token_file.Writer, model: VQVAE):
     """Writes codes of a model to `writer`."""
     self.writer = writer
     self._symbols = symbols(model.streams)
@@ -150,7 +150,9 @@ class _Tally:
     codes = tuple(
       value[is_sent] for value, is_sent in zip(values, masks, strict=True)
     )
-    self._bytes += self.writer.write(tokens.Chunk(names, height, width, codes))
+    self._bytes += self.writer.write(
+      token_file.Chunk(names, height, width, codes)
+    )
     for symbol, counts in zip(self._symbols, self._counts, strict=True):
       joined = symbol.join(codes)
       counts += np.bincount(joined, minlength=symbol.alphabet)
@@ -185,7 +187,7 @@ def decode(
       be written.
   """
   _check(config, workdir, output)
-  reader = tokens.Reader(path)
+  reader = token_file.Reader(path)
   header = reader.header
   there = checkpoint_file.steps_of(workdir)
   model, state = load_state(
@@ -251,7 +253,9 @@ class _Mapped:
     return jax.tree.map(lambda x: unshard(x)[:n], results)
 
 
-def _to_codes(model: VQVAE, reader: tokens.Reader, chunk: tokens.Chunk) -> Any:
+def _to_codes(
+  model: VQVAE, reader: token_file.Reader, chunk: token_file.Chunk
+) -> Any:
   """The model's codes of a chunk, what is not sent of them 0."""
   values = []
   for k, (stream, codes) in enumerate(

@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 import adq_jax
-from experiments import model_identity
 from experiments.model import settings
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
+from experiments.tokens import model_identity
 from tests.experiments import tiny
 from tests.experiments import toys
 
