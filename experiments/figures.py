@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
 def draw(root: pathlib.Path) -> None:
   """Makes every table and figure that the runs in DIR are enough for."""
   # Imported late, so that a wrong flag is told at once.
-  from experiments import drawing
+  from experiments.study import drawing
 
   drawing.draw(root)
 

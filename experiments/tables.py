@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from absl import app
 from absl import flags
 
-from experiments import contents
 from experiments import errors
 from experiments.processes import command
 from experiments.processes import compilation
+from experiments.study import contents
 
 flags.adopt_module_key_flags(compilation)  # which --help shows
 _DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
@@ -44,10 +44,10 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   # Imported late, so that a wrong flag is told at once.
-  from experiments import cells as cells_lib
-  from experiments import rendering
-  from experiments import runner
   from experiments.processes import hosts
+  from experiments.study import cells as cells_lib
+  from experiments.study import rendering
+  from experiments.study import runner
 
   root, dataset = command.path_of(_WORKDIR), _DATASET.value
   cells_lib.check_root(root)

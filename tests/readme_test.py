@@ -12,9 +12,9 @@ import pytest
 
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
-from experiments import contents
 from experiments.configs import variant_table
 from experiments.configs import variants
+from experiments.study import contents
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text()

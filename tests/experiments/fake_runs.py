@@ -6,11 +6,11 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from experiments import cells as cells_lib
-from experiments import paper
-from experiments.cells import Cell
 from experiments.model import settings
 from experiments.runs import workdir as workdirs
+from experiments.study import cells as cells_lib
+from experiments.study import paper
+from experiments.study.cells import Cell
 
 
 def make(

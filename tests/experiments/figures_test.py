@@ -10,16 +10,16 @@ from absl.testing import parameterized
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments import cells as cells_lib
 from experiments import figures
-from experiments import paper
-from experiments import plots
-from experiments import rate_distortion
 from experiments import style
 from experiments.configs import variant_table
 from experiments.configs.variant_table import Variant
 from experiments.errors import UserError
 from experiments.runs import workdir as workdirs
+from experiments.study import cells as cells_lib
+from experiments.study import paper
+from experiments.study import plots
+from experiments.study import rate_distortion
 from tests.experiments import fake_runs
 
 NAMES = ["[512,128]", "[1024,64]", "[2048,32]", "[4096,16]", "[8192,8]"]

@@ -8,13 +8,13 @@ import time
 from absl.testing import parameterized
 import pytest
 
-from experiments.cells import Cell
+from experiments.study.cells import Cell
 
 # The table of two small codebooks.
 _PROGRAM = """
 import sys
 from absl import app, flags
-from experiments import paper
+from experiments.study import paper
 for table in paper.TABLES.values():
   table.clear()
 paper.TABLES[1].update({"fixed_32x2": (1.0,) * 6, "fixed_16x4": (1.0,) * 6})

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
-from experiments import cells
-from experiments import contents
 from experiments.configs import fashion_mnist
 from experiments.configs import photo_patches
 from experiments.configs import variants
 from experiments.errors import UserError
 from experiments.model import settings
+from experiments.study import cells
+from experiments.study import contents
 from tests.experiments.data import sources
 
 CONFIGS = (photo_patches, fashion_mnist)

@@ -12,9 +12,9 @@ from absl.testing import parameterized
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments import runner
 from experiments.errors import UserError
 from experiments.processes import compilation
+from experiments.study import runner
 
 _PROGRAM = """
 import sys

@@ -6,10 +6,10 @@ from unittest import mock
 from absl.testing import parameterized
 import jax
 
-from experiments import runner
-from experiments.cells import Cell
 from experiments.errors import UserError
 from experiments.runs import workdir as workdirs
+from experiments.study import runner
+from experiments.study.cells import Cell
 from experiments.training import timing
 from tests.experiments import fake_runs
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from experiments import cells as cells_lib
-from experiments import contents
 from experiments import files
-from experiments import page
-from experiments import plots
-from experiments import rendering
 from experiments import style
-from experiments.cells import Cell
 from experiments.errors import one_line
 from experiments.errors import UserError
+from experiments.study import cells as cells_lib
+from experiments.study import contents
+from experiments.study import page
+from experiments.study import plots
+from experiments.study import rendering
+from experiments.study.cells import Cell
 
 
 def draw(root: pathlib.Path) -> None:

@@ -11,15 +11,15 @@ from typing import TextIO
 
 import ml_collections
 
-from experiments import cells as cells_lib
 from experiments import errors
-from experiments.cells import Cell
 from experiments.configs import fields
 from experiments.model import settings
 from experiments.processes import compilation
 from experiments.processes import hosts
 from experiments.processes import signals
 from experiments.runs import workdir as workdirs
+from experiments.study import cells as cells_lib
+from experiments.study.cells import Cell
 from experiments.training import timing
 
 _PATIENCE = 5.0  # seconds between two looks at what others train

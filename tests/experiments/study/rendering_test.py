@@ -3,13 +3,13 @@ from unittest import mock
 
 from absl.testing import parameterized
 
-from experiments import contents
-from experiments import page
-from experiments import rendering
 from experiments.configs import variant_table
 from experiments.configs.variant_table import Variant
 from experiments.errors import UserError
 from experiments.runs import workdir as workdirs
+from experiments.study import contents
+from experiments.study import page
+from experiments.study import rendering
 from tests.experiments import fake_runs
 
 # What changes evaluation and what is measured, and no training.

@@ -6,12 +6,12 @@ import dataclasses
 
 import matplotlib.pyplot as plt
 
-from experiments import cells as cells_lib
 from experiments import style
-from experiments.cells import Cell
-from experiments.cells import Runs
 from experiments.configs import variants
 from experiments.configs.variant_table import Variant
+from experiments.study import cells as cells_lib
+from experiments.study.cells import Cell
+from experiments.study.cells import Runs
 
 
 @dataclasses.dataclass(frozen=True)

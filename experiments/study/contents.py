@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 
-from experiments import paper
+from experiments.study import paper
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import sys
 
 from absl.testing import parameterized
 
-_ROOT = pathlib.Path(__file__).parents[2]
+_ROOT = pathlib.Path(__file__).parents[3]
 _PROGRAM = """
 import sys
 import {}

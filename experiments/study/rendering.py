@@ -9,14 +9,14 @@ import pathlib
 
 import numpy as np
 
-from experiments import cells as cells_lib
-from experiments import contents
 from experiments import files
-from experiments import paper
-from experiments.cells import Cell
-from experiments.cells import Statistic
-from experiments.cells import statistic
 from experiments.configs import variants
+from experiments.study import cells as cells_lib
+from experiments.study import contents
+from experiments.study import paper
+from experiments.study.cells import Cell
+from experiments.study.cells import Statistic
+from experiments.study.cells import statistic
 
 
 @dataclasses.dataclass(frozen=True)

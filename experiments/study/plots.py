@@ -10,17 +10,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from adq_jax import optimal_codebook_size
-from experiments import cells as cells_lib
 from experiments import notation
-from experiments import paper
-from experiments import rate_distortion
 from experiments import style
-from experiments.cells import Cell
-from experiments.cells import Runs
 from experiments.configs import variants
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.model import settings
+from experiments.study import cells as cells_lib
+from experiments.study import paper
+from experiments.study import rate_distortion
+from experiments.study.cells import Cell
+from experiments.study.cells import Runs
 
 _FINAL = 0.1  # share of training whose mean is a final gradient gap
 _SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does
