@@ -20,10 +20,10 @@ from experiments.tokens import convert
 from experiments.tokens import token_file
 from experiments.training import finish
 from experiments.training import loop
-from tests.experiments import tiny
-from tests.experiments import toys
 from tests.experiments.tokens import convert_test
 from tests.experiments.tokens import token_file_test
+from tests.support import tiny
+from tests.support import toys
 
 
 class AnyQuantizerTest(convert_test.Case):

@@ -16,7 +16,7 @@ from experiments.model.step import make_train_step
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import replicate
 from experiments.processes.devices import unreplicate
-from tests.experiments import tiny
+from tests.support import tiny
 
 _STEPS = 50
 _NAMED = variants.names("fashion_mnist")

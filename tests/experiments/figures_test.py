@@ -20,7 +20,7 @@ from experiments.study import cells as cells_lib
 from experiments.study import paper
 from experiments.study import plots
 from experiments.study import rate_distortion
-from tests.experiments import fake_runs
+from tests.support import fake_runs
 
 NAMES = ["[512,128]", "[1024,64]", "[2048,32]", "[4096,16]", "[8192,8]"]
 NAMES += ["[16384,4]", "[32768,2]", "[65536,1]"]

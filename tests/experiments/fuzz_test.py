@@ -27,10 +27,10 @@ from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
 from experiments.tokens import token_file
-from tests.experiments import first_tokens
-from tests.experiments.data import sources
 from tests.experiments.tokens import convert_test
 from tests.experiments.tokens import token_file_test
+from tests.support import first_tokens
+from tests.support import sources
 
 _SECONDS = 10  # for one of them, on a slow machine
 _MEMORY = 2**30  # bytes, beyond what the process has

@@ -18,7 +18,7 @@ from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import metric_log
 from experiments.runs import workdir as workdirs
-from tests.experiments import tiny
+from tests.support import tiny
 
 _HEARTBEAT = 10  # seconds
 _FIELDS = {

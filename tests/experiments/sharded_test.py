@@ -23,7 +23,7 @@ from experiments.runs.checkpoints import load_model
 from experiments.runs.checkpoints import read_state
 from experiments.training import finish
 from experiments.training import loop
-from tests.experiments import tiny
+from tests.support import tiny
 
 pytestmark = pytest.mark.usefixtures("without_kept_programs")
 

@@ -14,7 +14,7 @@ import pytest
 from experiments.runs import checkpoints
 from experiments.runs import metric_log
 from experiments.runs import workdir as workdirs
-from tests.experiments import tiny
+from tests.support import tiny
 
 _KILLS = 20
 _FIELDS = {

@@ -26,8 +26,8 @@ from experiments.processes import limits
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
-from tests.experiments.data import sources
 from tests.experiments.tokens import convert_test
+from tests.support import sources
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _UNPICKLERS = {

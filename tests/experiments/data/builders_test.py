@@ -12,7 +12,7 @@ from experiments.data import celeba
 from experiments.data import diabetic_retinopathy
 from experiments.data import prepared
 from experiments.errors import UserError
-from tests.experiments.data import sources
+from tests.support import sources
 
 NAMES = tuple(sources.BUILDERS)
 

@@ -22,7 +22,7 @@ from tensorflow_datasets.core.download import resource
 from experiments import data
 from experiments.data import preparation
 from experiments.errors import UserError
-from tests.experiments.data import sources
+from tests.support import sources
 
 _REPOSITORY = pathlib.Path(__file__).parents[3]
 
@@ -33,7 +33,7 @@ def in_process(root, *before, name="mnist"):
     """
     import pathlib
     from experiments.errors import UserError
-    from tests.experiments.data import sources
+    from tests.support import sources
     {before}
     try:
       splits = sources.load({name!r}, pathlib.Path({root!r}))

@@ -21,7 +21,7 @@ from experiments.data import images
 from experiments.data import preparation
 from experiments.data import prepared
 from experiments.errors import UserError
-from tests.experiments.data import sources
+from tests.support import sources
 
 _RAW_BYTES = tfds.decode.DeserializeMethod.RAW_BYTES
 _DEBIAN = pathlib.Path("/usr/share/datasets/fashion-mnist")

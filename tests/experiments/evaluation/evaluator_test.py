@@ -9,7 +9,7 @@ from experiments.evaluation import evaluator
 from experiments.model import settings
 from experiments.model.state import create_state
 from experiments.processes.devices import replicate
-from tests.experiments import tiny
+from tests.support import tiny
 
 
 class DescribeTest(parameterized.TestCase):

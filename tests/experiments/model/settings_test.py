@@ -13,7 +13,7 @@ from experiments.errors import UserError
 from experiments.model import settings
 from experiments.study import cells
 from experiments.study import contents
-from tests.experiments.data import sources
+from tests.support import sources
 
 CONFIGS = (photo_patches, fashion_mnist)
 

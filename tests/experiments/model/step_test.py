@@ -21,7 +21,7 @@ from experiments.processes.devices import replicate
 from experiments.runs import metric_log
 from experiments.runs.checkpoints import load_state
 from experiments.training import loop
-from tests.experiments import tiny
+from tests.support import tiny
 
 
 def run(root, **fields):

@@ -18,7 +18,7 @@ from PIL import Image
 from experiments.runs import workdir as workdirs
 from experiments.tokens import convert
 from experiments.training import loop
-from tests.experiments import tiny
+from tests.support import tiny
 
 # The variant, and what else makes a kind of model.
 KINDS = {

@@ -27,7 +27,7 @@ from experiments.runs import metric_log
 from experiments.runs.checkpoints import load_state
 from experiments.training import loop
 from experiments.training import metric_writer
-from tests.experiments import tiny
+from tests.support import tiny
 
 # Codewords die within three steps and are revived.
 _FIELDS = {

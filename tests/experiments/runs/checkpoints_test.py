@@ -20,7 +20,7 @@ from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
 from experiments.training import loop
-from tests.experiments import tiny
+from tests.support import tiny
 
 _FIELDS = {"checkpoint_every": 2, "eval_every": 2, "num_steps": 6}
 
@@ -271,7 +271,7 @@ class CheckpointsTest(parameterized.TestCase):
     program = f"""
 import pathlib, resource
 from experiments.processes import command
-from tests.experiments import tiny
+from tests.support import tiny
 def main(argv):
   from experiments.training import loop
   resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 from experiments.runs import summary as summary_lib
 from experiments.runs import workdir
-from tests.experiments import fake_runs
+from tests.support import fake_runs
 
 
 class SummaryTest(parameterized.TestCase):

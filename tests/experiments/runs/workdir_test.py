@@ -8,7 +8,7 @@ from absl.testing import parameterized
 from experiments.errors import UserError
 from experiments.model import settings
 from experiments.runs import workdir
-from tests.experiments import tiny
+from tests.support import tiny
 
 
 class ClaimTest(parameterized.TestCase):

@@ -10,7 +10,7 @@ from experiments.runs import workdir as workdirs
 from experiments.study import contents
 from experiments.study import page
 from experiments.study import rendering
-from tests.experiments import fake_runs
+from tests.support import fake_runs
 
 # What changes evaluation and what is measured, and no training.
 EVALUATING = {"reference_draw_in_evaluation", "reference_gradient_gap"}

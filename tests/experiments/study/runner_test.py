@@ -11,7 +11,7 @@ from experiments.runs import workdir as workdirs
 from experiments.study import runner
 from experiments.study.cells import Cell
 from experiments.training import timing
-from tests.experiments import fake_runs
+from tests.support import fake_runs
 
 
 class ConfigTest(parameterized.TestCase):

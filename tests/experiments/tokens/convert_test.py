@@ -29,8 +29,8 @@ from experiments.runs import workdir as workdirs
 from experiments.tokens import convert
 from experiments.tokens import image_folder as folders
 from experiments.tokens import token_file
-from tests.experiments import tiny
-from tests.experiments.data import sources
+from tests.support import sources
+from tests.support import tiny
 
 SIDES = ((16, 16), (16, 16), (16, 16))
 POOL = {"model.network": "cnn", "quantizer.structures": ((16, 4), (64, 1))}

@@ -17,8 +17,8 @@ from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
 from experiments.tokens import model_identity
-from tests.experiments import tiny
-from tests.experiments import toys
+from tests.support import tiny
+from tests.support import toys
 
 POOL = {"model.network": "cnn", "quantizer.structures": ((16, 4), (32, 2))}
 

@@ -12,7 +12,7 @@ from experiments import files
 from experiments.errors import UserError
 from experiments.tokens import file_header
 from experiments.tokens import token_file
-from tests.experiments import first_tokens
+from tests.support import first_tokens
 
 POOL = (
   Stream("book", 3, coding="entropy"),

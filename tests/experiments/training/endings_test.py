@@ -23,7 +23,7 @@ from experiments.training import finish
 from experiments.training import loop
 from experiments.training import metric_writer
 from experiments.training import progress
-from tests.experiments import tiny
+from tests.support import tiny
 
 
 def run(root, **fields):

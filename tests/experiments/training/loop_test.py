@@ -28,8 +28,8 @@ from experiments.runs.checkpoints import make_template
 from experiments.training import finish
 from experiments.training import loop
 from experiments.training import metric_writer
-from tests.experiments import tiny
-from tests.experiments.data import sources
+from tests.support import sources
+from tests.support import tiny
 
 
 class _Killed(BaseException):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from experiments.errors import UserError
 from experiments.training import nonfinite
-from tests.experiments import tiny
+from tests.support import tiny
 
 
 def metrics(*is_nonfinite, step=1, **values):
