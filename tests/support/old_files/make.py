@@ -1,6 +1,6 @@
 """Makes a run of every kind of model, with a token file and what it decodes to.
 
-    python -m tests.experiments.old_files.make DIRECTORY
+    python -m tests.support.old_files.make DIRECTORY
 
 Each kind is one archive, KIND.zip.  The files of a version are made by the code
 of that version, and kept: later ones must decode them.  Those in `version_1`

@@ -13,7 +13,7 @@ from PIL import Image
 from experiments.configs import datasets
 from experiments.runs import workdir as workdirs
 from experiments.tokens import convert
-from tests.experiments.old_files import make
+from tests.support.old_files import make
 
 _ARCHIVES = sorted(pathlib.Path(make.__file__).parent.glob("version_*/*.zip"))
 
