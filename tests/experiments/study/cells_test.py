@@ -16,7 +16,7 @@ class ImportTest(parameterized.TestCase):
   @parameterized.parameters("cells", "rendering")
   def test_what_reads_runs_needs_nothing_that_trains_or_draws(self, module):
     result = subprocess.run(
-      [sys.executable, "-c", _PROGRAM.format(f"experiments.{module}")],
+      [sys.executable, "-c", _PROGRAM.format(f"experiments.study.{module}")],
       cwd=_ROOT,
       capture_output=True,
       text=True,
