@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from adq_jax import collectives
 from adq_jax import masks
+from adq_jax.chunks import map_chunks
+from adq_jax.chunks import sum_chunks
 from adq_jax.codebook.state import Codebook
 from adq_jax.codebook.statistics import points_at_once
-from adq_jax.parts import map_parts
-from adq_jax.parts import sum_parts
 
 _PLACEMENT_NOISE = 0.01  # in standard deviations of the encodings
 
@@ -94,7 +94,7 @@ def _place(
   """Places the codewords `where` is true; also returns whether it could."""
   is_real = masks.as_bool(mask, points.shape[:1])
   size = points_at_once(points.shape[1])
-  is_real &= map_parts(masks.finite_rows, points, size)
+  is_real &= map_chunks(masks.finite_rows, points, size)
 
   def place(codebook: Codebook) -> tuple[Codebook, jax.Array]:
     batch, is_drawn = points, is_real
@@ -168,7 +168,7 @@ def _standard_deviation(
   """That of the real points `[T, D]`, `[D]`, rounded alike everywhere."""
 
   def mean_of(function) -> jax.Array:
-    total = sum_parts(
+    total = sum_chunks(
       lambda part: collectives.add_up(masks.keep(function(part[0]), part[1])),
       (points, is_real),
       points_at_once(points.shape[1]),

@@ -13,7 +13,7 @@ import numpy as np
 
 from adq_jax import checks
 from adq_jax import masks
-from adq_jax.parts import sum_parts
+from adq_jax.chunks import sum_chunks
 
 _PART_NUMBERS = 2**24  # of the points whose statistics are made in one go
 
@@ -85,7 +85,7 @@ def code_counts(
       is_real.astype(jnp.int32), to_indices(codes, codebook_size), codebook_size
     )
 
-  counts = sum_parts(
+  counts = sum_chunks(
     count, (codes.reshape(-1), is_real.reshape(-1)), points_at_once(1)
   )
   if axis_name is not None:
@@ -119,7 +119,7 @@ def code_sums(
     return _sums(masks.keep(points, is_real), codes, codebook_size)
 
   size = points_at_once(points.shape[1])
-  sums = sum_parts(sums_of, (points, codes, is_real), size)
+  sums = sum_chunks(sums_of, (points, codes, is_real), size)
   return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
 

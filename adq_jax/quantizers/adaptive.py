@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from adq_jax import checks
 from adq_jax import masks
 from adq_jax import metrics
+from adq_jax.chunks import for_each_chunk
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import to_indices
-from adq_jax.parts import for_each_part
 from adq_jax.quantizers import base
 from adq_jax.quantizers import choice as choices
 from adq_jax.quantizers.vector import VectorQuantizer
@@ -392,7 +392,7 @@ class AdaptiveQuantizer(base.Quantizer):
         codes = nearest_codes(some, codewords)
         return index.at[which].set(codes, mode="drop")
 
-      index = for_each_part(flat_book == i, index, search, size)
+      index = for_each_chunk(flat_book == i, index, search, size)
     return AdaptiveCodes(book, index.reshape(book.shape))
 
   def decode(self, codes: AdaptiveCodes) -> jax.Array:

@@ -16,7 +16,7 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from adq_jax.parts import for_each_part
+from adq_jax.chunks import for_each_chunk
 from adq_jax.search import scan
 
 MAX_WIDTH = 8
@@ -101,7 +101,7 @@ def search(points: jax.Array, cells: Cells) -> jax.Array:
 
   # Many of them would be slower than the scan is.
   is_few = is_open.sum() <= few
-  found = for_each_part(is_open & is_few, (best, index, is_open), go_on, few)
+  found = for_each_chunk(is_open & is_few, (best, index, is_open), go_on, few)
   _, index, is_open = found
   return scan.search_doubtful(points, cells.codewords, index, is_open)
 

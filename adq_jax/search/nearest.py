@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
-from adq_jax.parts import map_parts
+from adq_jax.chunks import map_chunks
 from adq_jax.search import bisection
 from adq_jax.search import cells
 from adq_jax.search import pallas
@@ -24,7 +24,7 @@ _SORTED_FROM = 4096  # codewords of width 1; below, the scan is as fast
 _CELLS_FROM = {2: 2**15, 3: 2**16, 4: 2**18}  # codewords, by their width
 _CELLS_POINTS = 256  # fewer points are faster scanned
 _SCREENED_FROM = 4  # the width from which products leave little doubt
-_PART_NUMBERS = 2**28  # that a search may hold at once, beside its arguments
+_CHUNK_NUMBERS = 2**28  # that a search may hold at once, beside its arguments
 _SCAN_NUMBERS = 2048  # that a scan holds for a point, beside a few of its width
 
 
@@ -38,7 +38,7 @@ def nearest_codes(
   and however far from the origin; the lowest index wins a tie.  Norms may
   reach 1e18: the squares of larger ones leave float32.  No gradient flows.
   Beside its arguments and result it takes at most 1 GiB, for any number of
-  points: many of them are searched part by part.
+  points: many of them are searched a chunk at a time.
 
   Args:
     z: points, floating `[..., D]`.  A point with NaN gets index 0.
@@ -148,30 +148,30 @@ def prepare_codewords(codewords: jax.Array) -> jax.Array:
 
 def points_at_once(dim: int) -> int:
   """Returns how many points of width D a search takes together."""
-  return max(_PART_NUMBERS // (_SCAN_NUMBERS + 8 * dim), 1)
+  return max(_CHUNK_NUMBERS // (_SCAN_NUMBERS + 8 * dim), 1)
 
 
 _Search = Callable[[jax.Array, Any], jax.Array]
 
 
-def _in_parts(
+def _in_chunks(
   search: _Search, prepare: Callable[[jax.Array], Any] = lambda x: x
 ) -> _Search:
   """Returns a search for any points `[T, D]`, which may have NaN.
 
   Args:
     search: takes finite points, and what it searches.
-    prepare: makes that of the codewords, once for all parts.
+    prepare: makes that of the codewords, once for all chunks.
   """
 
-  def search_part(points: jax.Array, prepared: Any) -> jax.Array:
+  def search_chunk(points: jax.Array, prepared: Any) -> jax.Array:
     finite, is_nan = prepare_points(points)
     return jnp.where(is_nan, 0, search(finite, prepared))
 
   def search_all(points: jax.Array, codebook: Any) -> jax.Array:
     prepared = prepare(codebook)
-    return map_parts(
-      lambda part: search_part(part, prepared),
+    return map_chunks(
+      lambda chunk: search_chunk(chunk, prepared),
       points,
       points_at_once(points.shape[1]),
     )
@@ -199,12 +199,12 @@ def _search_cells(points: jax.Array, index: cells.Cells) -> jax.Array:
 
 
 _ANYWHERE: dict[str, _Search] = {
-  "dense": _in_parts(scan.search_dense),
-  "blocked": _in_parts(scan.search_blocked),
-  "screened": _in_parts(scan.search_screened),
-  "cells": _in_parts(_search_cells, cells.build),
-  "pallas": _in_parts(_search_pallas),
-  "sorted": _in_parts(bisection.search_unsorted),
+  "dense": _in_chunks(scan.search_dense),
+  "blocked": _in_chunks(scan.search_blocked),
+  "screened": _in_chunks(scan.search_screened),
+  "cells": _in_chunks(_search_cells, cells.build),
+  "pallas": _in_chunks(_search_pallas),
+  "sorted": _in_chunks(bisection.search_unsorted),
 }
 
 
@@ -247,6 +247,6 @@ _WIDTHS = {
   "sorted": range(1, 2),
 }
 _INDEX_SEARCHES = {
-  cells.Cells: jax.jit(_in_parts(_search_cells)),
-  bisection.SortedCodes: jax.jit(_in_parts(bisection.search)),
+  cells.Cells: jax.jit(_in_chunks(_search_cells)),
+  bisection.SortedCodes: jax.jit(_in_chunks(bisection.search)),
 }

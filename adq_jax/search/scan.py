@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adq_jax.parts import for_each_part
+from adq_jax.chunks import for_each_chunk
 
 _LANES = 128
 _UNROLLED_WIDTH = 64  # numbers in the codewords that a lane takes in one step
@@ -131,7 +131,7 @@ def search_doubtful(
     found = search_blocked(some, codewords)
     return indices.at[which].set(found, mode="drop")
 
-  return for_each_part(is_doubtful, indices, search, _DOUBTFUL)
+  return for_each_chunk(is_doubtful, indices, search, _DOUBTFUL)
 
 
 def sum_of_squares(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import collectives
-from adq_jax.parts import map_parts
+from adq_jax.chunks import map_chunks
 from adq_jax.search import bisection
 from adq_jax.search import nearest
 from adq_jax.search import scan
@@ -37,9 +37,9 @@ def nearest_codes(
   if not len(points):
     return jnp.zeros(0, jnp.int32), points
   size = nearest.points_at_once(points.shape[1])
-  return map_parts(
-    lambda part: _nearest_of_all(
-      collectives.gather(part, axis_name), shard, axis_name
+  return map_chunks(
+    lambda chunk: _nearest_of_all(
+      collectives.gather(chunk, axis_name), shard, axis_name
     ),
     jax.lax.stop_gradient(points),
     max(size // jax.lax.axis_size(axis_name), 1),

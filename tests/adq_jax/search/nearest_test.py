@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adq_jax import chunks
 from adq_jax import codebook_structures
 from adq_jax import nearest_codes
-from adq_jax import parts
 from adq_jax.search import cells
 from adq_jax.search import scan
 from adq_jax.search.nearest import best_on_cpu
@@ -470,7 +470,7 @@ class PropertiesTest(parameterized.TestCase):
 
   def test_what_cells_leave_open_goes_on_and_is_then_scanned(self):
     def go_on(where, carry, function, size):
-      best, index, is_open = parts.for_each_part(where, carry, function, size)
+      best, index, is_open = chunks.for_each_chunk(where, carry, function, size)
       return best, jnp.where(where, WENT_ON, index), is_open
 
     # The jit traces, and so must compile, while the fallbacks are replaced.
@@ -486,7 +486,7 @@ class PropertiesTest(parameterized.TestCase):
       if kind == "some far points":
         z[::10] *= 30
       with (
-        mock.patch.object(cells, "for_each_part", go_on),
+        mock.patch.object(cells, "for_each_chunk", go_on),
         mock.patch.object(scan, "search_blocked", nothing_found),
       ):
         indices = np.asarray(search(z, codebook))

@@ -1,4 +1,4 @@
-"""Many points are searched part by part, in bounded memory."""
+"""Many points are searched a chunk at a time, in bounded memory."""
 
 from unittest import mock
 
@@ -26,10 +26,10 @@ METHODS = {
 GIBIBYTE = 2**30
 
 
-class PartsTest(parameterized.TestCase):
+class ChunksTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    # Searches are jitted: those of other part sizes must be forgotten.
+    # Searches are jitted: those of other chunk sizes must be forgotten.
     jax.clear_caches()
     self.addCleanup(jax.clear_caches)
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adq_jax import parts
-from adq_jax.parts import for_each_part
+from adq_jax import chunks
+from adq_jax.chunks import for_each_chunk
 
 
-class ForEachPartTest(parameterized.TestCase):
+class ForEachChunkTest(parameterized.TestCase):
   @parameterized.product(
     places=((), (0,), (3, 4, 9), tuple(range(10))), size=(1, 3, 10, 16)
   )
@@ -21,7 +21,7 @@ class ForEachPartTest(parameterized.TestCase):
       return visits.at[which].add(1, mode="drop"), calls + 1
 
     visits, calls = jax.jit(
-      lambda where: for_each_part(
+      lambda where: for_each_chunk(
         where, (jnp.zeros(10, int), jnp.int32(0)), visit, size
       )
     )(where)
@@ -29,7 +29,7 @@ class ForEachPartTest(parameterized.TestCase):
     self.assertEqual(calls, -(-len(places) // size))
 
 
-class PartsTest(parameterized.TestCase):
+class ChunksTest(parameterized.TestCase):
   @parameterized.product(length=(1, 6, 7, 8, 12, 13), size=(1, 3, 6, 7, 20))
   def test_every_point_once_in_order(self, length, size):
     x, y = np.arange(length), np.arange(2 * length).reshape(length, 2)
@@ -40,16 +40,16 @@ class PartsTest(parameterized.TestCase):
       sizes.add(len(x))
       return {"sum": x + y.sum(axis=1), "row": y}
 
-    found = parts.map_parts(function, (jnp.array(x), jnp.array(y)), size)
+    found = chunks.map_chunks(function, (jnp.array(x), jnp.array(y)), size)
     chex.assert_trees_all_equal(found, {"sum": x + y.sum(axis=1), "row": y})
     self.assertLessEqual(max(sizes), size if length > size else length)
 
-    total = parts.sum_parts(
+    total = chunks.sum_chunks(
       lambda arrays: arrays[1].sum(axis=0), (jnp.array(x), jnp.array(y)), size
     )
     chex.assert_trees_all_equal(total, y.sum(axis=0))
 
   def test_few_points_are_not_cut(self):
     x = jnp.ones((5, 2))
-    self.assertIs(parts.map_parts(lambda x: x, x, 5), x)
-    self.assertIs(parts.sum_parts(lambda x: x, x, 5), x)
+    self.assertIs(chunks.map_chunks(lambda x: x, x, 5), x)
+    self.assertIs(chunks.sum_chunks(lambda x: x, x, 5), x)
