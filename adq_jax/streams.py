@@ -9,6 +9,7 @@ priors need to know no more of a quantizer than that.
 from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +122,35 @@ def symbols(streams: Sequence[Stream]) -> tuple[Symbol, ...]:
         )
       )
   return tuple(found)
+
+
+def sent_streams(
+  sender: Any, codes: Any
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+  """Returns the streams of some codes, and where each of them is sent.
+
+  Args:
+    sender: a quantizer or a model, which has `to_streams` and `sent`.
+    codes: of the sender.
+
+  Returns:
+    The codes of each stream int32 `[B, h, w]`, and masks of the same shapes,
+    True where a code is sent.
+  """
+  values = sender.to_streams(codes)
+  masks = []
+  for k, value in enumerate(values):
+    is_sent = sender.sent(k, values[:k])
+    masks.append(jnp.ones(value.shape, bool) if is_sent is None else is_sent)
+  return values, tuple(masks)
+
+
+def choice_of(streams: Sequence[Stream]) -> int | None:
+  """Returns the place of the first stream whose codes have labels, or None.
+
+  Such a stream is a choice, which a map over positions can show.
+  """
+  return next((i for i, s in enumerate(streams) if s.labels), None)
 
 
 def nominal_rate(

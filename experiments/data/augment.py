@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def to_float(images: jax.Array) -> jax.Array:
@@ -48,3 +49,10 @@ def augment(
     return image
 
   return jax.vmap(one)(example_index, images)
+
+
+def crop_centre(images: np.ndarray, size: int) -> np.ndarray:
+  """Cuts the centre `[n, size, size, C]` out of images `[n, H, W, C]`."""
+  top = (images.shape[1] - size) // 2
+  left = (images.shape[2] - size) // 2
+  return images[:, top : top + size, left : left + size]

@@ -18,6 +18,7 @@ import tqdm
 
 from adq_jax import VQVAE
 from adq_jax.streams import nominal_rate
+from adq_jax.streams import sent_streams
 from adq_jax.streams import symbols
 from experiments.data import augment
 from experiments.data import images as image_files
@@ -25,7 +26,6 @@ from experiments.data import pipeline
 from experiments.data import walk
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.evaluation.evaluator import sent_streams
 from experiments.model import settings
 from experiments.processes import signals
 from experiments.processes.devices import AXIS

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from adq_jax.streams import choice_of
 from experiments import data
 from experiments import files
 from experiments import notation
@@ -18,13 +19,11 @@ from experiments.data import augment
 from experiments.data.split import Split
 from experiments.errors import UserError
 from experiments.evaluation import pictures
-from experiments.evaluation.evaluator import baselines
-from experiments.evaluation.evaluator import choice_of
-from experiments.evaluation.evaluator import crop_centre
-from experiments.evaluation.evaluator import describe
-from experiments.evaluation.evaluator import describe_coded_rate
+from experiments.evaluation.baselines import baselines
 from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
+from experiments.evaluation.figures_of_merit import describe
+from experiments.evaluation.figures_of_merit import describe_coded_rate
 from experiments.model import settings
 from experiments.model.state import to_devices
 from experiments.model.state import TrainState
@@ -213,7 +212,9 @@ def draw_pictures(
   stream = None if choice is None else model.streams[choice_of(model.streams)]
   pictures.draw_reconstructions(
     workdir / "reconstructions.png",
-    crop_centre(shown.images[np.arange(len(shown))], config.data.image_size),
+    augment.crop_centre(
+      shown.images[np.arange(len(shown))], config.data.image_size
+    ),
     np.asarray(augment.to_uint8(images)),
     choice,
     stream,

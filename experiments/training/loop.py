@@ -20,9 +20,9 @@ from experiments.data.split import Split
 from experiments.errors import one_line
 from experiments.errors import StoppedError
 from experiments.errors import UserError
-from experiments.evaluation.evaluator import describe
 from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
+from experiments.evaluation.figures_of_merit import describe
 from experiments.model import settings
 from experiments.model.state import create_on_devices
 from experiments.model.state import to_devices

@@ -49,6 +49,25 @@ class SymbolsTest(parameterized.TestCase):
     self.assertLen(of, 1)
 
 
+class SentStreamsTest(parameterized.TestCase):
+  def test_the_choice_says_where_the_codebooks_are_sent(self):
+    book = jnp.array([[[0, 2], [1, 0]]])
+    index = jnp.array([[[5, 6], [7, 8]]])
+    codes = POOL.from_streams((book, index, index, index))
+    values, masks = streams.sent_streams(POOL, codes)
+    np.testing.assert_array_equal(values[0], book)
+    np.testing.assert_array_equal(masks[0], np.ones(book.shape, bool))
+    for k, (value, mask) in enumerate(zip(values[1:], masks[1:], strict=True)):
+      np.testing.assert_array_equal(mask, book == k)
+      np.testing.assert_array_equal(value[mask], index[mask])
+
+  def test_a_choice_has_labels(self):
+    self.assertEqual(streams.choice_of(POOL.streams), 0)
+    of = (Stream("x", 4), Stream("kind", 2, labels=("a", "b")))
+    self.assertEqual(streams.choice_of(of), 1)
+    self.assertIsNone(streams.choice_of(of[:1]))
+
+
 class RatesTest(parameterized.TestCase):
   def test_by_hand(self):
     of = streams.symbols(

@@ -50,6 +50,12 @@ class AugmentTest(parameterized.TestCase):
     chex.assert_trees_all_equal(part, whole[order])
     self.assertTrue((self.run_augment(key=1) != whole).any())
 
+  def test_the_centre_is_cut_out(self):
+    rows = np.arange(7)[None, :, None, None]
+    columns = np.arange(4)[None, None, :, None]
+    centre = augment.crop_centre(10 * rows + columns, 2)
+    np.testing.assert_array_equal(centre[0, ..., 0], [[21, 22], [31, 32]])
+
   def test_range(self):
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     floats = augment.to_float(levels)

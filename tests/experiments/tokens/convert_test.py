@@ -18,9 +18,9 @@ from PIL import Image
 import pytest
 
 from adq_jax import Stream
+from adq_jax import streams as streams_lib
 from experiments.data import augment
 from experiments.errors import UserError
-from experiments.evaluation import evaluator
 from experiments.model import settings
 from experiments.model.state import create_state
 from experiments.processes import signals
@@ -125,7 +125,7 @@ class RoundTripTest(Case):
     @jax.jit
     def forward(images):
       result = model.apply(variables, augment.to_float(images))
-      sent = evaluator.sent_streams(model, result.quantized.codes)
+      sent = streams_lib.sent_streams(model, result.quantized.codes)
       return augment.to_uint8(result.images), sent
 
     def read(path):
