@@ -160,23 +160,23 @@ def _measure_large(structure: tuple[int, int]) -> dict[str, Any]:
   }
 
 
-def _data(num_codes: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def _data(num_codewords: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
   rng = np.random.default_rng(0)
   z = rng.normal(size=(_POINTS.value, dim)).astype(np.float32)
-  return z, rng.normal(size=(num_codes, dim)).astype(np.float32)
+  return z, rng.normal(size=(num_codewords, dim)).astype(np.float32)
 
 
 def _nearest(method: str) -> Callable[..., jax.Array]:
   return functools.partial(nearest.nearest_codes, method=method)
 
 
-def _method(num_codes: int, dim: int) -> str:
+def _method(num_codewords: int, dim: int) -> str:
   """The method that "auto" takes."""
   if jax.default_backend() == "tpu":
     return "pallas"
   if jax.default_backend() != "cpu":
     return "blocked"
-  return nearest.best_on_cpu(_POINTS.value, num_codes, dim)
+  return nearest.best_on_cpu(_POINTS.value, num_codewords, dim)
 
 
 def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable:

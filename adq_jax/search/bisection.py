@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 @flax.struct.dataclass
-class SortedCodes:
+class SortedCodewords:
   """Codewords in ascending order.
 
   Attributes:
@@ -43,31 +43,31 @@ class Neighbours:
   above_index: jax.Array
 
 
-def build(codewords: jax.Array) -> SortedCodes:
+def build(codewords: jax.Array) -> SortedCodewords:
   """Sorts codewords float32 `[N, 1]`, none of them NaN."""
   order = jnp.argsort(codewords[:, 0]).astype(jnp.int32)
-  return SortedCodes(codewords[order, 0], order)
+  return SortedCodewords(codewords[order, 0], order)
 
 
-def search(points: jax.Array, codes: SortedCodes) -> jax.Array:
+def search(points: jax.Array, codewords: SortedCodewords) -> jax.Array:
   """Returns the indices int32 `[T]` of the codewords nearest to points.
 
   Args:
     points: finite float32 `[T, 1]`.
-    codes: the codewords.
+    codewords: what `build` returns.
   """
   x = points[:, 0]
   # Where the first codeword from x on stands, and the first of those that
   # equal the last one before x.
-  above = jnp.searchsorted(codes.values, x)
-  highest = codes.values[jnp.maximum(above - 1, 0)]
-  below = jnp.searchsorted(codes.values, highest)
-  last = len(codes.values) - 1
+  above = jnp.searchsorted(codewords.values, x)
+  highest = codewords.values[jnp.maximum(above - 1, 0)]
+  below = jnp.searchsorted(codewords.values, highest)
+  last = len(codewords.values) - 1
   found = Neighbours(
     below=jnp.where(above > 0, highest, -jnp.inf),
-    below_index=codes.order[below],
-    above=codes.values.at[above].get(mode="fill", fill_value=jnp.inf),
-    above_index=codes.order[jnp.minimum(above, last)],
+    below_index=codewords.order[below],
+    above=codewords.values.at[above].get(mode="fill", fill_value=jnp.inf),
+    above_index=codewords.order[jnp.minimum(above, last)],
   )
   return nearer(x, found)
 
@@ -98,17 +98,19 @@ def _neighbours(values: jax.Array, codewords: jax.Array) -> Neighbours:
   be nearest to a point.  A point's neighbours are the highest codeword of the
   last interval before it that has any, and the lowest of the first after it.
   """
-  num_points, num_codes = len(values), len(codewords)
-  codes = codewords[:, 0]
+  num_points, num_codewords = len(values), len(codewords)
+  numbers = codewords[:, 0]
   # A codeword that equals a point is in the interval after it.
-  interval = jnp.searchsorted(values, codes, side="right")
+  interval = jnp.searchsorted(values, numbers, side="right")
 
   def extremes(reduce):
-    extreme = reduce(codes, interval, num_points + 1)
+    extreme = reduce(numbers, interval, num_points + 1)
     # The lowest index of those that are equal.
-    is_extreme = codes == extreme[interval]
+    is_extreme = numbers == extreme[interval]
     index = jax.ops.segment_min(
-      jnp.where(is_extreme, jnp.arange(num_codes, dtype=jnp.int32), num_codes),
+      jnp.where(
+        is_extreme, jnp.arange(num_codewords, dtype=jnp.int32), num_codewords
+      ),
       interval,
       num_points + 1,
     )
@@ -117,16 +119,18 @@ def _neighbours(values: jax.Array, codewords: jax.Array) -> Neighbours:
   lowest, lowest_index = extremes(jax.ops.segment_min)
   highest, highest_index = extremes(jax.ops.segment_max)
   intervals = jnp.arange(num_points + 1, dtype=jnp.int32)
-  is_filled = lowest_index < num_codes
+  is_filled = lowest_index < num_codewords
   before = jax.lax.cummax(jnp.where(is_filled, intervals, -1))[:-1]
   after = jax.lax.cummin(
     jnp.where(is_filled, intervals, num_points + 1), reverse=True
   )[1:]
   return Neighbours(
     below=jnp.where(before < 0, -jnp.inf, highest[before]),
-    below_index=jnp.where(before < 0, num_codes, highest_index[before]),
+    below_index=jnp.where(before < 0, num_codewords, highest_index[before]),
     above=lowest.at[after].get(mode="fill", fill_value=jnp.inf),
-    above_index=lowest_index.at[after].get(mode="fill", fill_value=num_codes),
+    above_index=lowest_index.at[after].get(
+      mode="fill", fill_value=num_codewords
+    ),
   )
 
 

@@ -51,11 +51,11 @@ class Cells:
 
 def build(codewords: jax.Array) -> Cells:
   """Sorts codewords float32 `[N, D]`, none of them NaN, into cells."""
-  num_codes, dim = codewords.shape
-  levels = _levels(num_codes, dim)
-  size = min(_SAMPLE, num_codes)
-  sample = _sort(codewords[:: num_codes // size][:size].T)
-  edges, cell = [], jnp.zeros(num_codes, jnp.int32)
+  num_codewords, dim = codewords.shape
+  levels = _levels(num_codewords, dim)
+  size = min(_SAMPLE, num_codewords)
+  sample = _sort(codewords[:: num_codewords // size][:size].T)
+  edges, cell = [], jnp.zeros(num_codewords, jnp.int32)
   for d, count in enumerate(levels):
     edges.append(sample[d][jnp.arange(1, count) * size // count])
     cell = cell * count + _level(edges[d], codewords[:, d])
@@ -82,9 +82,9 @@ def search(points: jax.Array, cells: Cells) -> jax.Array:
     points: finite float32 `[T, D]`.
     cells: of the codewords.
   """
-  num_points, num_codes = len(points), len(cells.order)
+  num_points, num_codewords = len(points), len(cells.order)
   few = max(num_points // 8, 1)
-  patience = max(num_codes // (256 * _WINDOW), 4)
+  patience = max(num_codewords // (256 * _WINDOW), 4)
   best, index = _first_window(points, cells)
   best, index, is_open = _visit(points, best, index, cells, patience, few)
 
@@ -236,9 +236,9 @@ def _level(edges: jax.Array, x: jax.Array) -> jax.Array:
   return jnp.searchsorted(edges, x, side="right").astype(jnp.int32)
 
 
-def _levels(num_codes: int, dim: int) -> list[int]:
+def _levels(num_codewords: int, dim: int) -> list[int]:
   """How many levels each axis has."""
-  bits = max(num_codes // _PER_CELL**dim, 1).bit_length() - 1
+  bits = max(num_codewords // _PER_CELL**dim, 1).bit_length() - 1
   # More along columns, which are searched, than across them, which is walked.
   along = min(bits, -(-bits // dim) + (1 if dim == 2 else 0))
   each, extra = divmod(bits - along, dim - 1)

@@ -17,7 +17,7 @@ from adq_jax.search import cells
 from adq_jax.search import pallas
 from adq_jax.search import scan
 
-CodebookIndex = cells.Cells | bisection.SortedCodes
+CodebookIndex = cells.Cells | bisection.SortedCodewords
 """What `index_codebook` returns."""
 
 _SORTED_FROM = 4096  # codewords of width 1; below, the scan is as fast
@@ -220,11 +220,11 @@ def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
   )
 
 
-def best_on_cpu(num_points: int, num_codes: int, dim: int) -> str:
+def best_on_cpu(num_points: int, num_codewords: int, dim: int) -> str:
   """Returns the method that `"auto"` is on a CPU, for T, N and D."""
-  if dim == 1 and num_codes >= _SORTED_FROM:
+  if dim == 1 and num_codewords >= _SORTED_FROM:
     return "sorted"
-  is_many = num_codes >= _CELLS_FROM.get(dim, num_codes + 1)
+  is_many = num_codewords >= _CELLS_FROM.get(dim, num_codewords + 1)
   if is_many and num_points >= _CELLS_POINTS:
     return "cells"
   return "screened" if dim >= _SCREENED_FROM else "blocked"
@@ -248,5 +248,5 @@ _WIDTHS = {
 }
 _INDEX_SEARCHES = {
   cells.Cells: jax.jit(_in_chunks(_search_cells)),
-  bisection.SortedCodes: jax.jit(_in_chunks(bisection.search)),
+  bisection.SortedCodewords: jax.jit(_in_chunks(bisection.search)),
 }

@@ -34,7 +34,7 @@ _TPU_WORDS = 2**18  # numbers in one tile of the codebook
 _TPU_UNROLLED_WIDTH = 64  # numbers that a sublane takes in one step
 
 _GPU_POINTS = 32  # of one tile; with 64 codewords, 16 distances a thread
-_GPU_CODES = 64
+_GPU_CODEWORDS = 64
 
 
 def search(
@@ -81,13 +81,13 @@ def _search_tpu(
   the next codeword of every run.  All is elementwise then, with no reduction
   before the last row, and along a run the earlier codeword keeps a tie.
   """
-  (num_points, dim), num_codes = points.shape, len(codewords)
+  (num_points, dim), num_codewords = points.shape, len(codewords)
   tile = min(_TPU_POINTS, _round_up(num_points, _LANES))
   points_t = _pad(points, _round_up(num_points, tile)).T
   # Rows that are unrolled start at a multiple of their number, so that all of
   # them are in the same register.
   unrolled = max(_TPU_UNROLLED_WIDTH // pl.next_power_of_2(dim), 4)
-  rows = _round_up(pl.cdiv(num_codes, _SUBLANES), unrolled)
+  rows = _round_up(pl.cdiv(num_codewords, _SUBLANES), unrolled)
   block = max(_TPU_WORDS // (_SUBLANES * dim) // _LANES, 1) * _LANES
   block = min(block, _round_up(rows, _LANES))
   codewords_t = _pad(codewords, _SUBLANES * rows, jnp.inf).T
@@ -177,7 +177,7 @@ def _search_gpu(
   num_points, dim = points.shape
   points_t = _pad(points, _round_up(num_points, _GPU_POINTS)).T
   codewords_t = _pad(
-    codewords, _round_up(len(codewords), _GPU_CODES), jnp.inf
+    codewords, _round_up(len(codewords), _GPU_CODEWORDS), jnp.inf
   ).T
   indices = pl.pallas_call(
     _gpu_kernel,
@@ -196,17 +196,17 @@ def _search_gpu(
 
 
 def _gpu_kernel(points, codewords, indices):
-  dim, num_codes = codewords.shape
-  shape = (_GPU_POINTS, _GPU_CODES)
+  dim, num_codewords = codewords.shape
+  shape = (_GPU_POINTS, _GPU_CODEWORDS)
 
   def step(i, best):
-    codes = pl.ds(i * _GPU_CODES, _GPU_CODES)
+    block = pl.ds(i * _GPU_CODEWORDS, _GPU_CODEWORDS)
 
     def add_squares(first, size, total):
       chunk = None
       for d in range(size):
         columns = points[first + d, :][:, None]
-        rows = codewords[first + d, codes][None, :]
+        rows = codewords[first + d, block][None, :]
         square = jnp.square(columns - rows)
         chunk = square if chunk is None else chunk + square
       return chunk if total is None else total + chunk
@@ -219,12 +219,12 @@ def _gpu_kernel(points, codewords, indices):
 
   start = jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
   smallest, step_index = jax.lax.fori_loop(
-    np.int32(0), np.int32(num_codes // _GPU_CODES), step, start
+    np.int32(0), np.int32(num_codewords // _GPU_CODEWORDS), step, start
   )
   codes = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
-  codes += step_index * _GPU_CODES
+  codes += step_index * _GPU_CODEWORDS
   is_smallest = smallest == smallest.min(axis=1, keepdims=True)
-  indices[...] = jnp.where(is_smallest, codes, num_codes).min(axis=1)
+  indices[...] = jnp.where(is_smallest, codes, num_codewords).min(axis=1)
 
 
 def _in_chunks(dim: int, add: Callable[[Any, int, Any], Any]) -> Any:

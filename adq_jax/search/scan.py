@@ -27,7 +27,7 @@ _LANES = 128
 _UNROLLED_WIDTH = 64  # numbers in the codewords that a lane takes in one step
 _ADDED_SQUARES = 16  # added in one go; keeps the rounding of wide sums low
 _PRODUCT_WIDTH = 32  # D from which a matrix product pays
-_PRODUCT_CODES = 4  # codewords of a lane in one product
+_PRODUCT_CODEWORDS = 4  # codewords of a lane in one product
 _LANE_WIDTH = 512  # numbers of a lane that are looked through in one go
 _DOUBTFUL = 32  # points searched once more in one go
 
@@ -53,8 +53,8 @@ def search_blocked(points: jax.Array, codewords: jax.Array) -> jax.Array:
   points_t = _transposed(points)
 
   def distances(block):
-    for codes in block:
-      yield _squared_distances(points_t, codes)
+    for codewords in block:
+      yield _squared_distances(points_t, codewords)
 
   smallest = _smallest(distances, points_t, lanes)[:, : len(points)]
   nearest = _first(smallest == smallest.min(axis=0, keepdims=True))
@@ -85,23 +85,23 @@ def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
   half = jnp.square(centred).sum(axis=1, keepdims=True) * (0.5 - error)
   half = jnp.where(is_usable, half, jnp.inf)
   is_wide = dim >= _PRODUCT_WIDTH
-  in_one_go = _PRODUCT_CODES if is_wide else _UNROLLED_WIDTH // dim
+  in_one_go = _PRODUCT_CODEWORDS if is_wide else _UNROLLED_WIDTH // dim
   points_t = _transposed(points - centre)
 
   def scores(block):
-    codes, half = block
+    codewords, half = block
     if is_wide:
-      flat = codes.reshape(-1, dim)
+      flat = codewords.reshape(-1, dim)
       products = jax.lax.dot(
         flat, points_t, precision=jax.lax.Precision.HIGHEST
-      ).reshape(*codes.shape[:2], -1)
-      for i in range(len(codes)):
+      ).reshape(*codewords.shape[:2], -1)
+      for i in range(len(codewords)):
         yield half[i] - products[i]
       return
-    for i in range(len(codes)):
+    for i in range(len(codewords)):
       score = half[i]
       for d in range(dim):
-        score -= codes[i][:, d, None] * points_t[d][None]
+        score -= codewords[i][:, d, None] * points_t[d][None]
       yield score
 
   lanes = (_lanes(centred, in_one_go, fill=0.0), _lanes(half, in_one_go))
@@ -173,11 +173,11 @@ def _lanes(
   codewords: jax.Array, in_one_go: int, fill: float = jnp.inf
 ) -> jax.Array:
   """Cuts codewords `[N, D]` into lanes `[L, steps, in_one_go, D]`."""
-  num_codes, dim = codewords.shape
-  lanes = min(_LANES, num_codes)
-  in_one_go = min(max(in_one_go, 1), -(-num_codes // lanes))
-  steps = -(-num_codes // (lanes * in_one_go))
-  filler = lanes * in_one_go * steps - num_codes
+  num_codewords, dim = codewords.shape
+  lanes = min(_LANES, num_codewords)
+  in_one_go = min(max(in_one_go, 1), -(-num_codewords // lanes))
+  steps = -(-num_codewords // (lanes * in_one_go))
+  filler = lanes * in_one_go * steps - num_codewords
   filled = jnp.pad(codewords, ((0, filler), (0, 0)), constant_values=fill)
   return filled.reshape(lanes, steps, in_one_go, dim)
 
@@ -213,7 +213,7 @@ def _first(is_it: jax.Array) -> jax.Array:
 
 
 def _search_lane(
-  points: jax.Array, lanes: jax.Array, lane: jax.Array, num_codes: int
+  points: jax.Array, lanes: jax.Array, lane: jax.Array, num_codewords: int
 ) -> jax.Array:
   """Finds the codeword nearest to each point in the lane `[T]` it has."""
   num_lanes, num_steps, in_one_go, dim = lanes.shape
@@ -230,9 +230,11 @@ def _search_lane(
 
   def search(best, chunk):
     distance, index = best
-    codes = rows[lane * num_chunks + chunk]
-    codes = codes.reshape(len(points), dim, in_chunk)
-    squares = sum_of_squares(dim, lambda d: codes[:, d] - points[:, d, None])
+    codewords = rows[lane * num_chunks + chunk]
+    codewords = codewords.reshape(len(points), dim, in_chunk)
+    squares = sum_of_squares(
+      dim, lambda d: codewords[:, d] - points[:, d, None]
+    )
     nearest = jnp.argmin(squares, axis=1).astype(jnp.int32)
     smallest = squares.min(axis=1)
     is_better = smallest < distance
@@ -245,4 +247,4 @@ def _search_lane(
   )
   chunks = jnp.arange(num_chunks, dtype=jnp.int32)
   (_, index), _ = jax.lax.scan(search, start, chunks)
-  return jnp.minimum(lane * in_lane + index, num_codes - 1)
+  return jnp.minimum(lane * in_lane + index, num_codewords - 1)

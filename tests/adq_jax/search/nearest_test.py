@@ -53,34 +53,34 @@ KINDS = (
 )
 
 
-def make_data(num_points, num_codes, dim, seed=0):
+def make_data(num_points, num_codewords, dim, seed=0):
   rng = np.random.default_rng(seed)
   z = rng.normal(size=(num_points, dim)).astype(np.float32)
-  codebook = rng.normal(size=(num_codes, dim)).astype(np.float32)
+  codebook = rng.normal(size=(num_codewords, dim)).astype(np.float32)
   return z, codebook
 
 
-def make_kind(kind, num_points, num_codes, dim, seed):
+def make_kind(kind, num_points, num_codewords, dim, seed):
   """Data of a kind that some method could have trouble with."""
   rng = np.random.default_rng(seed)
-  z, codebook = make_data(num_points, num_codes, dim, seed)
+  z, codebook = make_data(num_points, num_codewords, dim, seed)
   if kind == "integers":  # distances are exact and ties are many
     z = rng.integers(-3, 4, z.shape).astype(np.float32)
     codebook = rng.integers(-3, 4, codebook.shape).astype(np.float32)
     z[::5] *= -1  # some zeros become negative
     codebook[::3] *= -1
   elif kind == "duplicates":
-    codebook = codebook[rng.integers(0, 1 + num_codes // 3, num_codes)]
+    codebook = codebook[rng.integers(0, 1 + num_codewords // 3, num_codewords)]
   elif kind == "equal points":
     z[:] = z[:1]
   elif kind == "equal codewords":
     codebook[:] = codebook[:1]
   elif kind == "clusters":
-    crowded = rng.random(num_codes) < 0.5
+    crowded = rng.random(num_codewords) < 0.5
     codebook[crowded] = codebook[0] + 1e-3 * codebook[crowded]
     z[::2] = codebook[0] + 1e-3 * z[::2]
   elif kind == "outliers":
-    codebook[rng.random(num_codes) < 0.1] *= 1e9
+    codebook[rng.random(num_codewords) < 0.1] *= 1e9
     z[rng.random(num_points) < 0.1] *= 1e9
   elif kind == "far points":
     z *= 300 / (np.linalg.norm(z, axis=1, keepdims=True) + 1e-9)
@@ -132,10 +132,10 @@ def nothing_found(points, codewords):
   return jnp.full(len(points), NOTHING, jnp.int32)
 
 
-def temporary_memory(num_points, num_codes, dim):
+def temporary_memory(num_points, num_codewords, dim):
   shapes = (
     jax.ShapeDtypeStruct((num_points, dim), jnp.float32),
-    jax.ShapeDtypeStruct((num_codes, dim), jnp.float32),
+    jax.ShapeDtypeStruct((num_codewords, dim), jnp.float32),
   )
   compiled = jax.jit(nearest_codes).lower(*shapes).compile()
   return compiled.memory_analysis().temp_size_in_bytes
@@ -144,8 +144,8 @@ def temporary_memory(num_points, num_codes, dim):
 class NearestCodesTest(parameterized.TestCase):
   @parameterized.parameters(
     *(
-      (method, num_codes, dim)
-      for num_codes, dim in (
+      (method, num_codewords, dim)
+      for num_codewords, dim in (
         *((512, 128), (513, 20), (1000, 5), (4096, 3), (8191, 2), (9, 1)),
       )
       for method in SCANS
@@ -153,8 +153,10 @@ class NearestCodesTest(parameterized.TestCase):
     ("index", 1000, 5),
     ("sorted", 9, 1),
   )
-  def test_chosen_codeword_is_nearest_in_float64(self, method, num_codes, dim):
-    z, codebook = make_data(200, num_codes, dim)
+  def test_chosen_codeword_is_nearest_in_float64(
+    self, method, num_codewords, dim
+  ):
+    z, codebook = make_data(200, num_codewords, dim)
     for offset in (np.float32(0), np.float32(1000)):
       indices = find(z + offset, codebook + offset, method)
       self.assertLessEqual(
@@ -184,15 +186,15 @@ class NearestCodesTest(parameterized.TestCase):
     (4, 16_384, "screened"),
     (128, 512, "screened"),
   )
-  def test_what_auto_is_on_a_cpu(self, dim, num_codes, method):
-    self.assertEqual(best_on_cpu(3136, num_codes, dim), method)
+  def test_what_auto_is_on_a_cpu(self, dim, num_codewords, method):
+    self.assertEqual(best_on_cpu(3136, num_codewords, dim), method)
 
-  @parameterized.product(method=SCANS, dim=(1, 2, 8), num_codes=(5, 333))
-  def test_lowest_index_wins_ties(self, method, dim, num_codes):
+  @parameterized.product(method=SCANS, dim=(1, 2, 8), num_codewords=(5, 333))
+  def test_lowest_index_wins_ties(self, method, dim, num_codewords):
     rng = np.random.default_rng(0)
     # Small integers: distances are exact and ties are many.
     z = rng.integers(-2, 3, (300, dim)).astype(np.float32)
-    codebook = rng.integers(-2, 3, (num_codes, dim)).astype(np.float32)
+    codebook = rng.integers(-2, 3, (num_codewords, dim)).astype(np.float32)
     squares = np.square(z[:, None] - codebook[None]).sum(axis=-1)
     chex.assert_trees_all_equal(
       find(z, codebook, method),
@@ -221,15 +223,15 @@ class NearestCodesTest(parameterized.TestCase):
       self.assertEqual(indices[1], 0)
       self.assertNotIn(7, indices[6:])
 
-  @parameterized.product(num_points=(1, 2, 256), num_codes=(1, 2, 5000))
-  def test_numbers(self, num_points, num_codes):
-    rng = np.random.default_rng(num_points + num_codes)
-    shape = (num_points, num_codes, 1)
+  @parameterized.product(num_points=(1, 2, 256), num_codewords=(1, 2, 5000))
+  def test_numbers(self, num_points, num_codewords):
+    rng = np.random.default_rng(num_points + num_codewords)
+    shape = (num_points, num_codewords, 1)
     equal_codewords, equal_points = make_data(*shape), make_data(*shape)
     equal_codewords[1][:] = 0.5
     equal_points[0][:] = 0.5
     halves = rng.integers(-9, 9, (num_points, 1)).astype(np.float32) / 2
-    wholes = rng.integers(-9, 9, (num_codes, 1)).astype(np.float32)
+    wholes = rng.integers(-9, 9, (num_codewords, 1)).astype(np.float32)
     for z, codebook in (
       make_data(*shape),
       (halves, wholes),  # ties and equal codewords
@@ -258,12 +260,12 @@ class NearestCodesTest(parameterized.TestCase):
     self.assertNotIn("scatter", compiled.as_text())
 
   def test_many_narrow_codewords_on_a_cpu_are_searched_in_cells(self):
-    for num_codes, num_points, is_searched_so in (
+    for num_codewords, num_points, is_searched_so in (
       (2**15, 256, True),
       (2**15, 255, False),
       (2**15 - 1, 256, False),
     ):
-      z, codebook = np.zeros((num_points, 2)), np.zeros((num_codes, 2))
+      z, codebook = np.zeros((num_points, 2)), np.zeros((num_codewords, 2))
       with mock.patch.object(
         cells, "search", return_value=jnp.zeros(num_points, jnp.int32)
       ) as search:
@@ -280,9 +282,9 @@ class NearestCodesTest(parameterized.TestCase):
     chex.assert_shape(indices, shape)
     chex.assert_type(indices, jnp.int32)
 
-  @parameterized.product(method=SCANS, num_codes=(1, 63, 129))
-  def test_any_number_of_codewords(self, method, num_codes):
-    z, codebook = make_data(256, num_codes, 3)
+  @parameterized.product(method=SCANS, num_codewords=(1, 63, 129))
+  def test_any_number_of_codewords(self, method, num_codewords):
+    z, codebook = make_data(256, num_codewords, 3)
     chex.assert_trees_all_equal(
       find(z, codebook, method), find(z, codebook, "dense")
     )
@@ -354,13 +356,13 @@ class NearestCodesTest(parameterized.TestCase):
 
   @parameterized.parameters(*codebook_structures(65_536))
   @pytest.mark.slow  # to compile
-  def test_memory_for_the_paper_structures(self, num_codes, dim):
-    self.assertLess(temporary_memory(8192, num_codes, dim), 32 * 2**20)
+  def test_memory_for_the_paper_structures(self, num_codewords, dim):
+    self.assertLess(temporary_memory(8192, num_codewords, dim), 32 * 2**20)
 
   @parameterized.parameters((1_048_576, 1), (524_288, 2), (262_144, 4))
   @pytest.mark.slow
-  def test_memory_for_large_codebooks(self, num_codes, dim):
-    self.assertLess(temporary_memory(8192, num_codes, dim), 32 * 2**20)
+  def test_memory_for_large_codebooks(self, num_codewords, dim):
+    self.assertLess(temporary_memory(8192, num_codewords, dim), 32 * 2**20)
 
   def test_bad_arguments_are_named(self):
     z, codebook = make_data(4, 10, 5)
@@ -410,9 +412,9 @@ class PropertiesTest(parameterized.TestCase):
     scale=st.just(0) | st.integers(-20, 20),
   )
   def test_all_methods_keep_the_contract(
-    self, num_points, num_codes, dim, methods, kind, seed, offset, scale
+    self, num_points, num_codewords, dim, methods, kind, seed, offset, scale
   ):
-    z, codebook = make_kind(kind, num_points, num_codes, dim, seed)
+    z, codebook = make_kind(kind, num_points, num_codewords, dim, seed)
     # Exact for integers: a power of two.
     z = (z + np.float32(offset)) * np.float32(2.0**scale)
     codebook = (codebook + np.float32(offset)) * np.float32(2.0**scale)
@@ -424,7 +426,9 @@ class PropertiesTest(parameterized.TestCase):
     for method in methods:
       indices = find(z, codebook, method)
       chex.assert_shape(indices, (num_points,))
-      self.assertTrue(((indices >= 0) & (indices < num_codes)).all(), method)
+      self.assertTrue(
+        ((indices >= 0) & (indices < num_codewords)).all(), method
+      )
       self.assertFalse(indices[np.isnan(z).any(axis=1)].any(), method)
       if infinite.all() or not is_finite.any():
         continue

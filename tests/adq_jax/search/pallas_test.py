@@ -33,11 +33,11 @@ def search(platform, z, codebook):
   return indices
 
 
-def make_integers(num_points, num_codes, dim):
+def make_integers(num_points, num_codewords, dim):
   """Small ones: distances are exact and ties are many."""
-  rng = np.random.default_rng(num_points + num_codes + dim)
+  rng = np.random.default_rng(num_points + num_codewords + dim)
   z = rng.integers(-2, 3, (num_points, dim)).astype(np.float32)
-  return z, rng.integers(-2, 3, (num_codes, dim)).astype(np.float32)
+  return z, rng.integers(-2, 3, (num_codewords, dim)).astype(np.float32)
 
 
 class NearestPallasTest(parameterized.TestCase):
@@ -52,12 +52,12 @@ class NearestPallasTest(parameterized.TestCase):
     self.assert_agrees(platform, *make_integers(130, 100 + 1000 // dim, dim))
 
   @parameterized.product(
-    platform=PLATFORMS, num_points=(1, 129), num_codes=(1, 7, 525)
+    platform=PLATFORMS, num_points=(1, 129), num_codewords=(1, 7, 525)
   )
   def test_any_number_of_points_and_codewords(
-    self, platform, num_points, num_codes
+    self, platform, num_points, num_codewords
   ):
-    self.assert_agrees(platform, *make_integers(num_points, num_codes, 2))
+    self.assert_agrees(platform, *make_integers(num_points, num_codewords, 2))
 
   def test_several_tiles(self):
     # A TPU's; a GPU's are so small that there are always several.
