@@ -1,27 +1,17 @@
-"""The examples of the documentation run, one page at a time."""
+"""The pages of the documentation are true: examples run, and links lead on."""
 
-import pathlib
 import re
 
 from absl.testing import parameterized
 import jax.numpy as jnp
 import numpy as np
 
-_DOCS = pathlib.Path(__file__).parents[1] / "docs"
+from tests.support import pages
 
 
-def run_page(name):
-  """Runs the Python examples of a page in order; returns what they define."""
-  names = {}
-  text = (_DOCS / name).read_text()
-  examples = re.findall(r"```python\n(.*?)```", text, re.S)
-  exec("\n".join(examples), names)
-  return names
-
-
-class DocsTest(parameterized.TestCase):
+class ExamplesTest(parameterized.TestCase):
   def test_codebooks(self):
-    names = run_page("codebooks.md")
+    names = pages.run("docs/codebooks.md")
     self.assertEqual(names["total"].counts.sum(), 4 * 16 * 16)
     frozen, embedding = names["is_frozen"], names["embedding"]
     # The last example updates all of them; so see that both kinds exist.
@@ -33,6 +23,43 @@ class DocsTest(parameterized.TestCase):
     np.testing.assert_array_equal(names["mask"][3], False)
 
   def test_architecture(self):
-    names = run_page("architecture.md")
+    names = pages.run("docs/architecture.md")
     self.assertLen(names["quantizer"].streams, 3)
     self.assertEqual(names["is_sent"].shape, (2, 4, 4))
+
+
+class LinksTest(parameterized.TestCase):
+  @parameterized.parameters(*pages.PAGES)
+  def test_relative_links_lead_to_files_and_headings(self, page):
+    here = (pages.ROOT / page).parent
+    for target in re.findall(r"\]\((?!https?:)([^)]*)\)", pages.PAGES[page]):
+      name, _, anchor = target.partition("#")
+      path = (here / name).resolve() if name else pages.ROOT / page
+      self.assertTrue(path.exists(), target)
+      if anchor:
+        self.assertIn(anchor, pages.anchors(path.read_text()), target)
+
+  @parameterized.parameters(*pages.PAGES)
+  def test_files_named_exist(self, page):
+    pattern = r"`((?:experiments|docs|examples|tests)/[^` ]*\.(?:py|md|ipynb))`"
+    for name in re.findall(pattern, pages.PAGES[page]):
+      self.assertTrue((pages.ROOT / name).exists(), name)
+
+  @parameterized.parameters(*pages.PAGES)
+  def test_tests_named_exist(self, page):
+    named = re.findall(r"`(\w+_test\.py)::(\w+)`", pages.PAGES[page])
+    for file, test in named:
+      texts = [path.read_text() for path in pages.ROOT.glob(f"tests/**/{file}")]
+      self.assertIn(f"def {test}(", "".join(texts), file)
+
+  def test_anchors_are_those_of_github(self):
+    text = (
+      "# One two, three\n## A `b_c`: d-e\n```\n# none\n```\n## [x y](z)\n# X y"
+    )
+    self.assertEqual(
+      pages.anchors(text), {"one-two-three", "a-b_c-d-e", "x-y", "x-y-1"}
+    )
+
+  def test_the_readme_links_every_page(self):
+    links = re.findall(r"\]\(([\w/]+\.md)", pages.PAGES["README.md"])
+    self.assertContainsSubset(set(pages.PAGES) - {"README.md"}, links)

@@ -1,6 +1,5 @@
 """What the README shows is what is true."""
 
-import pathlib
 import re
 
 from absl.testing import parameterized
@@ -15,21 +14,15 @@ from adq_jax import nearest_codes
 from experiments.configs import variant_table
 from experiments.configs import variants
 from experiments.study import contents
+from tests.support import pages
 
-_ROOT = pathlib.Path(__file__).parents[1]
-_README = (_ROOT / "README.md").read_text()
-_PAGES = {
-  str(path.relative_to(_ROOT)): path.read_text()
-  for path in (_ROOT / "README.md", *sorted(_ROOT.glob("docs/*.md")))
-}
+_README = pages.PAGES["README.md"]
 
 
 def _example(with_text: str) -> str:
   """The only Python example that has a text."""
   (example,) = (
-    code
-    for code in re.findall(r"```python\n(.*?)```", _README, re.S)
-    if with_text in code
+    code for code in pages.examples("README.md") if with_text in code
   )
   return example
 
@@ -64,22 +57,6 @@ class ReadmeTest(parameterized.TestCase):
       codes.reshape(-1), nearest_codes(z.reshape(-1, 8), codebook)
     )
 
-  @parameterized.parameters(*_PAGES)
-  def test_files_named_exist(self, page):
-    text, here = _PAGES[page], (_ROOT / page).parent
-    for name in re.findall(r"\]\((?!https?:|#)([^)#]*)", text):
-      self.assertTrue((here / name).exists(), name)
-    for name in re.findall(r"`((?:experiments|docs)/[^` ]*\.(?:py|md))`", text):
-      self.assertTrue((_ROOT / name).exists(), name)
-
-  @parameterized.parameters(*_PAGES)
-  def test_tests_named_exist(self, page):
-    tests = pathlib.Path(__file__).parent
-    named = re.findall(r"`(\w+_test\.py)::(\w+)`", _PAGES[page])
-    for file, test in named:
-      texts = [path.read_text() for path in tests.rglob(file)]
-      self.assertIn(f"def {test}(", "".join(texts), file)
-
   def test_the_table_of_variants_has_all_with_their_tables(self):
     _, rows = _README.split("| variant | what it is | in table |\n")
     told = {}
@@ -99,7 +76,7 @@ class ReadmeTest(parameterized.TestCase):
     self.assertEqual(told, expected)
 
   def test_what_survives_is_shown_by_tests(self):
-    table = _PAGES["docs/robustness.md"].split("## What follows")[1]
+    table = pages.PAGES["docs/robustness.md"].split("## What follows")[1]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     self.assertGreater(len(rows), 20)
     for row in rows:

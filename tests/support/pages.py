@@ -1,0 +1,46 @@
+"""The pages of the documentation, their examples and their links."""
+
+import pathlib
+import re
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = {
+  str(path.relative_to(ROOT)): path.read_text()
+  for path in (
+    ROOT / "README.md",
+    ROOT / "results" / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+  )
+}
+
+
+def examples(page: str) -> list[str]:
+  """Returns the Python examples of a page, in order."""
+  return re.findall(r"```python\n(.*?)```", PAGES[page], re.S)
+
+
+def run(page: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
+  """Runs the Python examples of a page in order; returns what they define.
+
+  Args:
+    page: a key of `PAGES`.
+    names: what the examples find defined.
+  """
+  defined = dict(names or {})
+  exec("\n".join(examples(page)), defined)
+  return defined
+
+
+def anchors(text: str) -> set[str]:
+  """Returns the anchors that GitHub gives to the headings of a page."""
+  without_code = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+  found = set()
+  for heading in re.findall(r"^#+ +(.*)$", without_code, re.M):
+    plain = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower()
+    slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+    copy = 0
+    while (f"{slug}-{copy}" if copy else slug) in found:
+      copy += 1
+    found.add(f"{slug}-{copy}" if copy else slug)
+  return found
