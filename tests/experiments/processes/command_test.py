@@ -18,7 +18,8 @@ from experiments.processes import command
 _PROGRAM = """
 import contextlib, errno, os, pathlib, signal, sys, time
 from absl import flags
-from experiments.processes import command, errors, signals, streams
+from experiments import errors
+from experiments.processes import command, outputs, signals
 scratch = pathlib.Path(sys.argv.pop(1))
 
 def clean_up(argv):
@@ -48,7 +49,7 @@ def talk(argv):
   for _ in range(3):
     print("word " * 2000, flush=True)
     print("word", file=sys.stderr, flush=True)
-  streams.write_error("word\\n")
+  outputs.write_error("word\\n")
   (scratch / "done").touch()
 
 def strange(argv):
