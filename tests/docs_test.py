@@ -1,11 +1,19 @@
 """The pages of the documentation are true: examples run, and links lead on."""
 
 import re
+from unittest import mock
 
 from absl.testing import parameterized
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adq_jax import VectorQuantizer
+from adq_jax import VQVAE
+from experiments.configs import variant_table
+from experiments.configs import variants
+from experiments.runs import checkpoints
+from experiments.study import contents
 from tests.support import pages
 
 
@@ -26,6 +34,47 @@ class ExamplesTest(parameterized.TestCase):
     names = pages.run("docs/architecture.md")
     self.assertLen(names["quantizer"].streams, 3)
     self.assertEqual(names["is_sent"].shape, (2, 4, 4))
+
+  def test_training(self):
+    """The model of a small run, in place of that of the quick start."""
+    model = VQVAE(VectorQuantizer(16, 8), features=8, downsampling=2)
+    given = jnp.zeros((1, 8, 8, 3))
+    variables = model.init(jax.random.key(0), given)
+    with mock.patch.object(
+      checkpoints, "load_model", lambda workdir: (model, variables)
+    ):
+      names = pages.run("docs/training.md", {"images": given})
+    self.assertEqual(names["codes"].shape, (1, 4, 4))
+    self.assertEqual(names["images"].shape, given.shape)
+
+
+class TablesTest(parameterized.TestCase):
+  def test_the_table_of_variants_has_all_with_their_tables(self):
+    _, rows = pages.PAGES["docs/training.md"].split(
+      "| variant | what it is | in table |\n"
+    )
+    told = {}
+    for row in rows.partition("\n\n")[0].splitlines()[1:]:
+      names, _, tables = row.strip("|").split("|")
+      for name in re.findall("`(.*?)`", names):
+        self.assertNotIn(name, told)
+        told[name] = [int(number) for number in re.findall(r"\d", tables)]
+    listed = (*variant_table.VARIANTS, *variant_table.FAMILIES)
+    expected = {name: [] for name in listed}
+    for number, table in contents.TABLES.items():
+      for name in {
+        name if name in variant_table.VARIANTS else variants._family(name)[0]
+        for name in table.rows
+      }:
+        expected[name].append(number)
+    self.assertEqual(told, expected)
+
+  def test_what_survives_is_shown_by_tests(self):
+    table = pages.PAGES["docs/robustness.md"].split("## What follows")[1]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    self.assertGreater(len(rows), 20)
+    for row in rows:
+      self.assertRegex(row, r"`\w+_test\.py::\w+` \|$")
 
 
 class LinksTest(parameterized.TestCase):

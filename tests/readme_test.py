@@ -1,7 +1,5 @@
 """What the README shows is what is true."""
 
-import re
-
 from absl.testing import parameterized
 import chex
 import jax
@@ -11,9 +9,6 @@ import pytest
 
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
-from experiments.configs import variant_table
-from experiments.configs import variants
-from experiments.study import contents
 from tests.support import pages
 
 _README = pages.PAGES["README.md"]
@@ -56,28 +51,3 @@ class ReadmeTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       codes.reshape(-1), nearest_codes(z.reshape(-1, 8), codebook)
     )
-
-  def test_the_table_of_variants_has_all_with_their_tables(self):
-    _, rows = _README.split("| variant | what it is | in table |\n")
-    told = {}
-    for row in rows.partition("\n\n")[0].splitlines()[1:]:
-      names, _, tables = row.strip("|").split("|")
-      for name in re.findall("`(.*?)`", names):
-        self.assertNotIn(name, told)
-        told[name] = [int(number) for number in re.findall(r"\d", tables)]
-    listed = (*variant_table.VARIANTS, *variant_table.FAMILIES)
-    expected = {name: [] for name in listed}
-    for number, table in contents.TABLES.items():
-      for name in {
-        name if name in variant_table.VARIANTS else variants._family(name)[0]
-        for name in table.rows
-      }:
-        expected[name].append(number)
-    self.assertEqual(told, expected)
-
-  def test_what_survives_is_shown_by_tests(self):
-    table = pages.PAGES["docs/robustness.md"].split("## What follows")[1]
-    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
-    self.assertGreater(len(rows), 20)
-    for row in rows:
-      self.assertRegex(row, r"`\w+_test\.py::\w+` \|$")
