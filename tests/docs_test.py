@@ -4,10 +4,13 @@ import re
 from unittest import mock
 
 from absl.testing import parameterized
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adq_jax import merge_codebook
+from adq_jax import nearest_codes
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
 from experiments.configs import variant_table
@@ -46,6 +49,24 @@ class ExamplesTest(parameterized.TestCase):
       names = pages.run("docs/training.md", {"images": given})
     self.assertEqual(names["codes"].shape, (1, 4, 4))
     self.assertEqual(names["images"].shape, given.shape)
+
+  def test_scaling(self):
+    # A smaller codebook takes little memory.
+    names = pages.run("docs/scaling.md", changes={"2**24": "2**12"})
+    shards, quantizer = names["shards"], names["quantizer"]
+    num_devices = jax.device_count()
+    chex.assert_shape(
+      shards["embedding"], (num_devices, 2**12 // num_devices, 8)
+    )
+    self.assertEqual(shards["embedding"].sharding, names["over_devices"])
+    z = jax.random.normal(jax.random.key(1), (num_devices, 5, 8))
+    codes = jax.pmap(
+      lambda shard, z: quantizer.apply({"codebook": shard}, z).codes, "devices"
+    )(shards, z)
+    codebook = merge_codebook(jax.device_get(shards))["embedding"]
+    np.testing.assert_array_equal(
+      codes.reshape(-1), nearest_codes(z.reshape(-1, 8), codebook)
+    )
 
 
 class TablesTest(parameterized.TestCase):

@@ -20,15 +20,25 @@ def examples(page: str) -> list[str]:
   return re.findall(r"```python\n(.*?)```", PAGES[page], re.S)
 
 
-def run(page: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
+def run(
+  page: str,
+  names: dict[str, Any] | None = None,
+  changes: dict[str, str] | None = None,
+) -> dict[str, Any]:
   """Runs the Python examples of a page in order; returns what they define.
 
   Args:
     page: a key of `PAGES`.
     names: what the examples find defined.
+    changes: texts of the examples, with those to put in their place.
   """
   defined = dict(names or {})
-  exec("\n".join(examples(page)), defined)
+  code = "\n".join(examples(page))
+  for text, other in (changes or {}).items():
+    if text not in code:
+      raise ValueError(f"the examples of {page} have no {text!r}")
+    code = code.replace(text, other)
+  exec(code, defined)
   return defined
 
 
