@@ -3,11 +3,13 @@
 import re
 from unittest import mock
 
+from absl.testing import absltest
 from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
@@ -38,6 +40,13 @@ class ExamplesTest(parameterized.TestCase):
     self.assertLen(names["quantizer"].streams, 3)
     self.assertEqual(names["is_sent"].shape, (2, 4, 4))
 
+  @pytest.mark.slow
+  def test_quantizers(self):
+    names = pages.run("docs/quantizers.md")
+    self.assertEqual(names["codes"].book.shape, (8, 16, 16))
+    self.assertEqual(names["values"].shape, names["z"].shape)
+    self.assertTrue(jnp.isfinite(names["loss"]))
+
   def test_training(self):
     """The model of a small run, in place of that of the quick start."""
     model = VQVAE(VectorQuantizer(16, 8), features=8, downsampling=2)
@@ -67,6 +76,17 @@ class ExamplesTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       codes.reshape(-1), nearest_codes(z.reshape(-1, 8), codebook)
     )
+
+
+class EveryExampleTest(absltest.TestCase):
+  def test_a_test_runs_every_page_with_examples(self):
+    with_examples = {page for page in pages.PAGES if pages.examples(page)}
+    tests = "".join(
+      (pages.ROOT / "tests" / name).read_text()
+      for name in ("docs_test.py", "readme_test.py")
+    )
+    run = set(re.findall(r'pages\.run\(\s*"(.*?)"', tests))
+    self.assertEqual(run, with_examples)
 
 
 class TablesTest(parameterized.TestCase):

@@ -1,27 +1,40 @@
-"""What the README shows is what is true."""
+"""The README is short, and what it shows is true."""
 
-from absl.testing import parameterized
+import re
+
+from absl.testing import absltest
 import jax.numpy as jnp
-import pytest
 
 from tests.support import pages
 
 _README = pages.PAGES["README.md"]
 
 
-def _example(with_text: str) -> str:
-  """The only Python example that has a text."""
-  (example,) = (
-    code for code in pages.examples("README.md") if with_text in code
-  )
-  return example
-
-
-class ReadmeTest(parameterized.TestCase):
-  @pytest.mark.slow
-  def test_the_quantizer_example_runs(self):
-    names = {}
-    exec(_example("AdaptiveQuantizer("), names)
-    self.assertEqual(names["codes"].book.shape, (8, 16, 16))
+class ReadmeTest(absltest.TestCase):
+  def test_its_example_runs(self):
+    names = pages.run("README.md")
+    self.assertEqual(names["codes"].shape, (8, 16, 16))
+    self.assertEqual(names["codes"].dtype, jnp.int32)
     self.assertEqual(names["values"].shape, names["z"].shape)
     self.assertTrue(jnp.isfinite(names["loss"]))
+
+  def test_it_is_one_document(self):
+    self.assertLessEqual(len(_README.splitlines()), 180)
+
+  def test_the_first_quantizer_comes_before_training(self):
+    headings = re.findall("^## (.*)$", _README, re.M)
+    self.assertLess(
+      headings.index("Your first quantizer"), headings.index("Train a VQ-VAE")
+    )
+
+  def test_continuous_integration_installs_and_tests_as_it_says(self):
+    script = (pages.ROOT / ".ci" / "run").read_text()
+    for command in (
+      "install -r requirements.txt",
+      "install .",
+      "python -m pytest",
+      "python -m pytest -m slow",
+      "install --no-deps -r benchmarks/aot_requirements.txt",
+    ):
+      self.assertIn(command, _README)
+      self.assertIn(command, script.replace("install -q", "install"))
