@@ -14,7 +14,8 @@ class SortedCodewords:
 
   Attributes:
     values: float32 `[N]`.
-    order: their indices, int32 `[N]`; of equal values the lowest comes first.
+    order: the index of each value's codeword, int32 `[N]`; of equal codewords
+      the lowest index comes first.
   """
 
   values: jax.Array
@@ -32,9 +33,12 @@ class Neighbours:
   Attributes:
     below: the highest codeword below each point, float32 `[T]`; -inf where
       there is none.
-    below_index: the lowest index of those that equal it, int32 `[T]`.
-    above: the lowest codeword from each point on; inf where there is none.
-    above_index: the lowest index of those that equal it.
+    below_index: the lowest index of the codewords that equal `below`, int32
+      `[T]`.
+    above: the lowest codeword that is not below each point, float32 `[T]`; inf
+      where there is none.
+    above_index: the lowest index of the codewords that equal `above`, int32
+      `[T]`.
   """
 
   below: jax.Array
@@ -44,7 +48,7 @@ class Neighbours:
 
 
 def build(codewords: jax.Array) -> SortedCodewords:
-  """Sorts codewords float32 `[N, 1]`, none of them NaN."""
+  """Returns codewords float32 `[N, 1]` sorted; none of them may be NaN."""
   order = jnp.argsort(codewords[:, 0]).astype(jnp.int32)
   return SortedCodewords(codewords[order, 0], order)
 
@@ -57,8 +61,8 @@ def search(points: jax.Array, codewords: SortedCodewords) -> jax.Array:
     codewords: what `build` returns.
   """
   x = points[:, 0]
-  # Where the first codeword from x on stands, and the first of those that
-  # equal the last one before x.
+  # The place of the first codeword that is not below x, and the first place of
+  # the codewords that equal the last one below x.
   above = jnp.searchsorted(codewords.values, x)
   highest = codewords.values[jnp.maximum(above - 1, 0)]
   below = jnp.searchsorted(codewords.values, highest)
@@ -73,9 +77,16 @@ def search(points: jax.Array, codewords: SortedCodewords) -> jax.Array:
 
 
 def search_unsorted(points: jax.Array, codewords: jax.Array) -> jax.Array:
-  """Finds the nearest of unsorted codewords `[N, 1]` for each point.
+  """Returns the indices of the codewords nearest to points.
 
-  It sorts the points instead of the codewords.
+  It sorts the points instead of the codewords, which needs no index.
+
+  Args:
+    points: finite float32 `[T, 1]`.
+    codewords: float32 `[N, 1]` in any order, none of them NaN.
+
+  Returns:
+    int32 `[T]`.
   """
   order = jnp.argsort(points[:, 0])
   values = points[order, 0]
@@ -84,19 +95,28 @@ def search_unsorted(points: jax.Array, codewords: jax.Array) -> jax.Array:
 
 
 def neighbours(points: jax.Array, codewords: jax.Array) -> Neighbours:
-  """Returns what `search_unsorted` chooses among; index N for none."""
+  """Returns the codewords on both sides of points.
+
+  Args:
+    points: finite float32 `[T, 1]`.
+    codewords: float32 `[N, 1]` in any order, none of them NaN.
+
+  Returns:
+    The neighbours of each point, with index N where there is none.
+  """
   order = jnp.argsort(points[:, 0])
   found = _neighbours(points[order, 0], codewords)
   return jax.tree.map(lambda x: jnp.zeros_like(x).at[order].set(x), found)
 
 
 def _neighbours(values: jax.Array, codewords: jax.Array) -> Neighbours:
-  """The neighbours of ascending points `[T]`.
+  """Returns the neighbours of points `[T]` in ascending order.
 
-  The sorted points cut the line into T + 1 intervals; interval i ends below
-  point i.  Of the codewords in an interval only the lowest and the highest can
-  be nearest to a point.  A point's neighbours are the highest codeword of the
-  last interval before it that has any, and the lowest of the first after it.
+  The points cut the line into T + 1 intervals, and interval i ends below point
+  i.  Of the codewords in an interval only the lowest and the highest can be
+  nearest to a point.  The neighbour below a point is therefore the highest
+  codeword of the last filled interval before the point.  The neighbour above it
+  is the lowest codeword of the first filled interval after the point.
   """
   num_points, num_codewords = len(values), len(codewords)
   numbers = codewords[:, 0]
@@ -105,7 +125,7 @@ def _neighbours(values: jax.Array, codewords: jax.Array) -> Neighbours:
 
   def extremes(reduce):
     extreme = reduce(numbers, interval, num_points + 1)
-    # The lowest index of those that are equal.
+    # The lowest index of equal codewords.
     is_extreme = numbers == extreme[interval]
     index = jax.ops.segment_min(
       jnp.where(
@@ -135,7 +155,15 @@ def _neighbours(values: jax.Array, codewords: jax.Array) -> Neighbours:
 
 
 def nearer(x: jax.Array, found: Neighbours) -> jax.Array:
-  """The index of the nearer of two neighbours, the lower of equally near."""
+  """Returns the index of the nearer neighbour; of equally near ones the lower.
+
+  Args:
+    x: the points, finite float32 `[T]`.
+    found: the neighbours of each point.
+
+  Returns:
+    int32 `[T]`.
+  """
   to_below, to_above = x - found.below, found.above - x
   nearer = jnp.where(to_below < to_above, found.below_index, found.above_index)
   lower = jnp.minimum(found.below_index, found.above_index)

@@ -2,12 +2,14 @@
 
 Shapes: T points, N codewords, D their width.
 
-Quantiles of the codewords cut every axis into levels, and so space into cells;
-the codewords are sorted by cell, the last axis fastest.  The cells that differ
-in that axis alone are a column: what a column holds within some distance of a
-point stands in one piece.  A point starts from codewords near its own cell; the
-nearest of them bounds how far away a better one can be, so which columns, and
-what of them, are left to look at.
+Quantiles of the codewords cut every axis into levels, and thereby space into
+cells.  The codewords are sorted by cell, the last axis fastest.  Cells that
+differ in the last axis alone are a column.  The codewords of a column that lie
+within some distance of a point are therefore neighbours in the order.
+
+The search of a point starts from codewords near its own cell.  The distance to
+the nearest of them bounds the distance of every better one.  This bound says
+which columns are left to look at, and which codewords in them.
 """
 
 import math
@@ -20,10 +22,10 @@ from adq_jax.chunks import for_each_chunk
 from adq_jax.search import scan
 
 MAX_WIDTH = 8
-_SAMPLE = 1024  # codewords that the quantiles are taken of
-_PER_CELL = 2  # codewords, for each axis a factor
-_WINDOW = 16  # neighbours in the order that are looked at together
-_SLACK = 1e-6  # relative; more than bounds and distances are rounded by
+_SAMPLE = 1024  # codewords from which the quantiles are computed
+_PER_CELL = 2  # codewords in a cell, for each axis a factor
+_WINDOW = 16  # neighbours in the order that are compared together
+_SLACK = 1e-6  # relative; above the rounding of bounds and distances
 
 
 @flax.struct.dataclass
@@ -31,11 +33,12 @@ class Cells:
   """Codewords in the order of their cells.
 
   Attributes:
-    codewords: as they were, float32 `[N, D]`.
-    edges: for each axis, where its levels 1, 2, ... begin, ascending.
-    columns: the codewords in their new order, D times float32 `[N]`.
-    order: their indices, int32 `[N]`.
-    starts: where each cell begins, and N, int32 `[cells + 1]`.
+    codewords: in their original order, float32 `[N, D]`.
+    edges: for each axis the lower ends of its levels 1, 2, ..., ascending.
+    columns: the codewords in the order of cells, D arrays float32 `[N]`, one
+      for each axis.
+    order: the index of each codeword in the order of cells, int32 `[N]`.
+    starts: the place of each cell's first codeword, and N, int32 `[cells + 1]`.
   """
 
   codewords: jax.Array
@@ -50,7 +53,7 @@ class Cells:
 
 
 def build(codewords: jax.Array) -> Cells:
-  """Sorts codewords float32 `[N, D]`, none of them NaN, into cells."""
+  """Sorts codewords float32 `[N, D]` into cells; none may be NaN."""
   num_codewords, dim = codewords.shape
   levels = _levels(num_codewords, dim)
   size = min(_SAMPLE, num_codewords)
@@ -74,13 +77,13 @@ def build(codewords: jax.Array) -> Cells:
 def search(points: jax.Array, cells: Cells) -> jax.Array:
   """Returns the indices int32 `[T]` of the codewords nearest to points.
 
-  Most points are done after a few windows.  The few that need more go on
-  among themselves, and what then still has columns to look at, as points far
-  from all codewords have, is left to the scan.
+  Most points are done after a few windows.  The few that need more continue
+  among themselves.  Points far from all codewords have many columns to look
+  at; those that are not done by then are left to the scan.
 
   Args:
     points: finite float32 `[T, D]`.
-    cells: of the codewords.
+    cells: of the codewords, from `build`.
   """
   num_points, num_codewords = len(points), len(cells.order)
   few = max(num_points // 8, 1)
@@ -99,7 +102,7 @@ def search(points: jax.Array, cells: Cells) -> jax.Array:
       for array, result in zip(found, results, strict=True)
     )
 
-  # Many of them would be slower than the scan is.
+  # If they are many, the scan is faster.
   is_few = is_open.sum() <= few
   found = for_each_chunk(is_open & is_few, (best, index, is_open), go_on, few)
   _, index, is_open = found
@@ -118,14 +121,15 @@ def _visit(
 
   Args:
     points: float32 `[T, D]`.
-    best: squared distance to the nearest codeword so far, `[T]`.
-    index: which that is, `[T]`.
+    best: the squared distance to the nearest codeword so far, `[T]`.
+    index: the index of that codeword, `[T]`.
     cells: of the codewords.
-    max_windows: of each point.
-    max_open: stops when no more than so many points need more windows.
+    max_windows: the most windows of each point.
+    max_open: the search stops when no more points than this need more windows.
 
   Returns:
-    best and index, and whether columns were left, bool `[T]`.
+    `best` and `index` after the windows, and whether a point has columns left,
+    bool `[T]`.
   """
   num_crossed = points.shape[1] - 1  # axes that tell columns apart
   crossed = range(num_crossed)
@@ -141,7 +145,7 @@ def _visit(
     return _level(edges, x - radius), _level(edges, x + radius)
 
   def span(best, column):
-    """From where to where a column may hold something as near as best."""
+    """Returns the [start, end) of codewords in a column that may be as near."""
     bound, cell = 0.0, 0
     for d in crossed:
       x = coordinates[d]
@@ -210,8 +214,8 @@ def _window(
   squares = scan.sum_of_squares(
     points.shape[1], lambda d: cells.columns[d][at] - points[None, :, d]
   )
-  # Distances, once computed, are what is compared, here and below: computed
-  # twice, they may be rounded in two ways, and equal ones differ.
+  # Compare each distance as it was first computed, here and below.  A second
+  # computation may round differently, and equal distances would then differ.
   found = jax.lax.reduce(
     (squares, cells.order[at]),
     (jnp.float32(jnp.inf), jnp.int32(len(cells.order))),
@@ -224,7 +228,10 @@ def _window(
 def _nearer(
   one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-  """Of two pairs of squared distance and index the nearer, then the lower."""
+  """Returns the nearer of two pairs (squared distance, index).
+
+  Of equally near ones it returns the pair with the lower index.
+  """
   is_other = (other[0] < one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
   return (
     jnp.where(is_other, other[0], one[0]),
@@ -237,20 +244,21 @@ def _level(edges: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _levels(num_codewords: int, dim: int) -> list[int]:
-  """How many levels each axis has."""
+  """Returns the number of levels of each axis."""
   bits = max(num_codewords // _PER_CELL**dim, 1).bit_length() - 1
-  # More along columns, which are searched, than across them, which is walked.
+  # A column is searched, but columns are visited one by one: so there are more
+  # levels along columns than across them.
   along = min(bits, -(-bits // dim) + (1 if dim == 2 else 0))
   each, extra = divmod(bits - along, dim - 1)
   return [1 << (each + (d < extra)) for d in range(dim - 1)] + [1 << along]
 
 
 def _argsort(keys: jax.Array, limit: int) -> jax.Array:
-  """The stable order of keys int32 `[N]` in [0, limit).
+  """Returns the stable order of keys int32 `[N]` in [0, limit).
 
-  XLA sorts integers many times faster than pairs, so key and place share one
-  of 32 bits; where they do not fit, first the lower part of the keys sorts,
-  then the upper.
+  XLA sorts integers many times faster than pairs, so key and place share an
+  integer of 32 bits.  Where they do not fit, the lower part of the keys is
+  sorted first, and then the upper part.
   """
   place_bits = max((len(keys) - 1).bit_length(), 1)
   places = jnp.arange(len(keys), dtype=jnp.uint32)
@@ -263,7 +271,7 @@ def _argsort(keys: jax.Array, limit: int) -> jax.Array:
 
 
 def _sort(x: jax.Array) -> jax.Array:
-  """Sorts the last axis, as integers in the same order: that is faster."""
+  """Sorts the last axis, as integers in the same order, which is faster."""
 
   def swap(bits):
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -18,14 +18,14 @@ from adq_jax.search import pallas
 from adq_jax.search import scan
 
 CodebookIndex = cells.Cells | bisection.SortedCodewords
-"""What `index_codebook` returns."""
+"""The type of the result of `index_codebook`."""
 
-_SORTED_FROM = 4096  # codewords of width 1; below, the scan is as fast
+_SORTED_FROM = 4096  # codewords of width 1; for fewer the scan is as fast
 _CELLS_FROM = {2: 2**15, 3: 2**16, 4: 2**18}  # codewords, by their width
-_CELLS_POINTS = 256  # fewer points are faster scanned
+_CELLS_POINTS = 256  # for fewer points the scan is faster
 _SCREENED_FROM = 4  # the width from which products leave little doubt
-_CHUNK_NUMBERS = 2**28  # that a search may hold at once, beside its arguments
-_SCAN_NUMBERS = 2048  # that a scan holds for a point, beside a few of its width
+_CHUNK_NUMBERS = 2**28  # numbers that a search holds beside its arguments
+_SCAN_NUMBERS = 2048  # numbers that a scan holds for a point, beside a few D
 
 
 def nearest_codes(
@@ -33,44 +33,54 @@ def nearest_codes(
 ) -> jax.Array:
   """Returns the index of the codeword nearest to every point (eq. 2).
 
-  Exact: the Euclidean distance to the chosen codeword exceeds the smallest by
-  at most 8 float32 epsilons of (|z| + |c|), however close the codewords lie
-  and however far from the origin; the lowest index wins a tie.  Norms may
-  reach 1e18: the squares of larger ones leave float32.  No gradient flows.
-  Beside its arguments and result it takes at most 1 GiB, for any number of
-  points: many of them are searched a chunk at a time.
+  The search is exact.  The Euclidean distance to the codeword that it returns
+  exceeds the smallest by at most 8 float32 epsilons of (|z| + |c|), however
+  close the codewords lie and however far from the origin.  The lowest index
+  wins a tie.  Norms may reach 1e18: the squares of larger ones overflow
+  float32.  No gradient flows.
+
+  Beside its arguments and result the search takes at most 1 GiB.  It searches
+  many points a chunk at a time.
 
   Args:
-    z: points, floating `[..., D]`.  A point with NaN gets index 0.
-    codebook: codewords, floating `[N, D]`, or what `index_codebook` made of
-      them.  One with NaN is infinitely far.
+    z: the points, floating `[..., D]`.  A point with NaN gets index 0.
+    codebook: the codewords, floating `[N, D]`, or their index from
+      `index_codebook`.  A codeword with NaN is infinitely far.
     method: one of
 
-      - `"blocked"`, a scan by differences, which holds T x 128 distances;
-      - `"screened"`, the same by products, about twice as fast; where their
-        rounding leaves a doubt, `"blocked"` decides;
-      - `"cells"`, for D from 2 to 8, which sorts the codewords into cells and
-        skips those out of reach; what it cannot finish soon, it scans;
-      - `"sorted"`, for D = 1, in O((T + N) log T);
-      - `"pallas"`, for D up to 512, a fused kernel for TPU and GPU (elsewhere
-        interpreted, which is slow);
-      - `"dense"`, the tests' reference, which holds T x N distances;
-      - `"auto"`: on a CPU `"sorted"` for D = 1 from 4,096 codewords on,
-        `"cells"` for D = 2, 3 and 4 from 2^15, 2^16 and 2^18 codewords on,
-        `"screened"` for D of 4 and more, else `"blocked"`, each where
-        `python -m benchmarks.search` found it fastest.  On a TPU `"pallas"`,
-        which by the compilers' schedules for v5e takes 1.3 to 2.5 times fewer
-        cycles than the scan, and as many for D = 1; elsewhere, and beyond its
-        widths, `"blocked"`: on a GPU nobody has timed the kernel yet.
+      - `"blocked"`: a scan by differences, which holds T x 128 distances.
+      - `"screened"`: a scan by products, about twice as fast.  Where rounding
+        leaves a doubt, `"blocked"` decides.
+      - `"cells"`, for D from 2 to 8: sorts the codewords into cells and skips
+        cells out of reach.  It scans for points that take long.
+      - `"sorted"`, for D = 1: takes O((T + N) log T).
+      - `"pallas"`, for D up to 512: a fused kernel for TPU and GPU.  Elsewhere
+        it is interpreted, which is slow.
+      - `"dense"`: the tests' reference, which holds T x N distances.
+      - `"auto"`: the method that `python -m benchmarks.search` found fastest.
+        On a CPU this is `"sorted"` for D = 1 from 4,096 codewords on, `"cells"`
+        for D = 2, 3 and 4 from 2^15, 2^16 and 2^18 codewords on, `"screened"`
+        for other D from 4 on, and else `"blocked"`.  On a TPU it is `"pallas"`
+        for the widths that this has.  By the compilers' schedules for v5e the
+        kernel takes 1.3 to 2.5 times fewer cycles than the scan, and as many
+        for D = 1.  Elsewhere it is `"blocked"`: the kernel has not been timed
+        on a GPU yet.
 
-      An index is searched in its own way, whatever the method.
+      An index has a method of its own, and ignores this argument.
 
   Returns:
-    int32 `[...]`, each in [0, N).
+    The indices, int32 `[...]`, each in [0, N).
 
   Raises:
-    ValueError: if a shape or dtype does not fit, or the method is unknown or
-      not for that D.
+    ValueError: if a shape or dtype does not fit, the method is unknown, or it
+      does not exist for this D.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import nearest_codes
+    >>> codebook = jnp.array([[0.0, 0.0], [1.0, 1.0], [4.0, 0.0]])
+    >>> nearest_codes(jnp.array([[0.9, 0.8], [3.0, 0.0]]), codebook).tolist()
+    [1, 2]
   """
   checks.check_floating("z", z, min_rank=1)
   checks.check_choice("method", method, tuple(_METHODS))
@@ -94,19 +104,26 @@ def nearest_codes(
 def index_codebook(codebook: jax.Array) -> CodebookIndex:
   """Prepares narrow codewords that are searched more than once.
 
-  `nearest_codes(z, index_codebook(codebook))` finds what
-  `nearest_codes(z, codebook)` finds, which would sort again each time.  It
-  pays on a CPU, where `"auto"` is `"sorted"` or `"cells"`; fewer codewords are
-  faster searched without.
+  `nearest_codes(z, codebook)` sorts the codewords or the points on each call.
+  With an index it need not, and finds the same codes.  This pays on a CPU
+  where `"auto"` is `"sorted"` or `"cells"`.  It does not pay for fewer
+  codewords.
 
   Args:
-    codebook: codewords, floating `[N, D]`, D from 1 to 8.
+    codebook: the codewords, floating `[N, D]`, D from 1 to 8.
 
   Returns:
     A pytree, to pass to `nearest_codes`, also through `jax.jit`.
 
   Raises:
     ValueError: if the shape or dtype does not fit.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import index_codebook, nearest_codes
+    >>> index = index_codebook(jnp.array([[0.0], [1.0], [4.0]]))
+    >>> nearest_codes(jnp.array([[0.9], [3.0]]), index).tolist()
+    [1, 2]
   """
   codewords = _checked_codewords(codebook)
   dim = codewords.shape[1]
@@ -131,23 +148,23 @@ def _checked_codewords(codebook: jax.Array) -> jax.Array:
 
 
 def prepare_points(points: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Returns points `[T, D]` as searches take them, and which have NaN."""
+  """Returns finite float32 points `[T, D]`, and which had NaN, bool `[T]`."""
   points = jax.lax.stop_gradient(points).astype(jnp.float32)
-  # Neither as it is, nor as the difference of two infinities, may a NaN reach
-  # a minimum, which passes it on.
+  # A minimum passes NaN on, so none may reach it: neither a NaN of the points,
+  # nor the difference of two infinities.
   is_nan = jnp.isnan(points).any(axis=-1)
   largest = jnp.finfo(jnp.float32).max
   return jnp.clip(jnp.nan_to_num(points), -largest, largest), is_nan
 
 
 def prepare_codewords(codewords: jax.Array) -> jax.Array:
-  """Returns codewords of any shape as searches take them."""
+  """Returns codewords of any shape in float32, with infinity for NaN."""
   codewords = jax.lax.stop_gradient(codewords).astype(jnp.float32)
   return jnp.where(jnp.isnan(codewords), jnp.inf, codewords)
 
 
 def points_at_once(dim: int) -> int:
-  """Returns how many points of width D a search takes together."""
+  """Returns the number of points of width D in a chunk."""
   return max(_CHUNK_NUMBERS // (_SCAN_NUMBERS + 8 * dim), 1)
 
 
@@ -157,11 +174,11 @@ _Search = Callable[[jax.Array, Any], jax.Array]
 def _in_chunks(
   search: _Search, prepare: Callable[[jax.Array], Any] = lambda x: x
 ) -> _Search:
-  """Returns a search for any points `[T, D]`, which may have NaN.
+  """Returns a search for points `[T, D]`, also many, and also with NaN.
 
   Args:
-    search: takes finite points, and what it searches.
-    prepare: makes that of the codewords, once for all chunks.
+    search: takes finite points, and the prepared codewords.
+    prepare: prepares the codewords, once for all chunks.
   """
 
   def search_chunk(points: jax.Array, prepared: Any) -> jax.Array:
@@ -221,7 +238,7 @@ def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
 
 
 def best_on_cpu(num_points: int, num_codewords: int, dim: int) -> str:
-  """Returns the method that `"auto"` is on a CPU, for T, N and D."""
+  """Returns the method of `"auto"` on a CPU, for T, N and D."""
   if dim == 1 and num_codewords >= _SORTED_FROM:
     return "sorted"
   is_many = num_codewords >= _CELLS_FROM.get(dim, num_codewords + 1)
@@ -236,7 +253,7 @@ def _span(widths: range) -> str:
   return f"{widths[0]} to {widths[-1]}"
 
 
-# Jitted, so that each is traced once for a shape, however often it is used.
+# Under jax.jit each is traced once for a shape, however often it is used.
 _METHODS: dict[str, _Search] = {
   name: jax.jit(search)
   for name, search in {**_ANYWHERE, "auto": _search_auto}.items()

@@ -2,11 +2,13 @@
 
 Shapes: T points, N codewords, D their width.
 
-For TPUs (Mosaic) and GPUs (Triton).  Codewords stream past a tile of points
-whose smallest distances, and their codewords' indices, stay in fast memory.
-Nothing of size T x N is ever in the main memory, and a distance is float32 from
-its first square to the last comparison: compilers of the plain form demote the
-minimum that an argmin leaves unused to bfloat16.
+The kernel is written for TPUs (Mosaic) and GPUs (Triton).  Codewords stream
+past a tile of points, whose smallest distances and indices stay in fast memory.
+Nothing of size T x N is ever in the main memory.
+
+A distance is float32 from its first square to the last comparison.  In a plain
+argmin the minimum itself is not used, and compilers for TPUs demote it to
+bfloat16.
 """
 
 from collections.abc import Callable
@@ -22,11 +24,11 @@ import numpy as np
 
 from adq_jax import checks
 
-MAX_WIDTH = 512  # beyond, a TPU's tiles would not fit its vector memory
+MAX_WIDTH = 512  # tiles of wider points would not fit a TPU's vector memory
 
 _CHUNK_SIZE = 16  # squares added in one go; keeps the rounding of wide sums low
 
-# Of a TPU's vector registers, the size:
+# The size of a TPU's vector registers:
 _LANES = 128
 _SUBLANES = 8
 _TPU_POINTS = 1024  # of one tile: minima and indices fill a fourth of registers
@@ -46,16 +48,16 @@ def search(
 ) -> jax.Array:
   """Returns the index of the codeword nearest to every point.
 
-  By squared differences, like the methods of `adq_jax.search.nearest`; the
-  lowest index wins a tie, and index 0 where every distance is infinite.
+  It compares squared differences.  The lowest index wins a tie, and a point
+  gets index 0 where every distance is infinite.
 
   Args:
     points: float32 `[T, D]`, T >= 1, D <= `MAX_WIDTH`, finite.
-    codewords: float32 `[N, D]`, N >= 1, without NaN; those with an infinity are
-      infinitely far.
-    platform: `"tpu"` or `"gpu"`, what the kernel is written for.
-    interpret: as in `pallas_call`: True, or `pltpu.InterpretParams` for a TPU's
-      kernel, runs it on a CPU.
+    codewords: float32 `[N, D]`, N >= 1, without NaN; a codeword with an
+      infinity is infinitely far.
+    platform: `"tpu"` or `"gpu"`.
+    interpret: passed to `pallas_call`.  True, or `pltpu.InterpretParams` for a
+      TPU's kernel, runs the kernel on a CPU.
 
   Returns:
     int32 `[T]`, each in [0, N).
@@ -75,24 +77,25 @@ def search(
 def _search_tpu(
   points: jax.Array, codewords: jax.Array, interpret: Any
 ) -> jax.Array:
-  """Points lie side by side on the lanes, codewords on the sublanes.
+  """Searches with points on the lanes and codewords on the sublanes.
 
-  Codewords are cut into eight runs of neighbours, a sublane each.  A row holds
-  the next codeword of every run.  All is elementwise then, with no reduction
-  before the last row, and along a run the earlier codeword keeps a tie.
+  Codewords are cut into eight runs of neighbours, one for each sublane.  A row
+  holds the next codeword of every run.  All work is then elementwise, with no
+  reduction before the last row, and within a run the earlier codeword keeps a
+  tie.
   """
   (num_points, dim), num_codewords = points.shape, len(codewords)
   tile = min(_TPU_POINTS, _round_up(num_points, _LANES))
   points_t = _pad(points, _round_up(num_points, tile)).T
-  # Rows that are unrolled start at a multiple of their number, so that all of
-  # them are in the same register.
+  # Unrolled rows start at a multiple of their number, so that all of them are
+  # in the same register.
   unrolled = max(_TPU_UNROLLED_WIDTH // pl.next_power_of_2(dim), 4)
   rows = _round_up(pl.cdiv(num_codewords, _SUBLANES), unrolled)
   block = max(_TPU_WORDS // (_SUBLANES * dim) // _LANES, 1) * _LANES
   block = min(block, _round_up(rows, _LANES))
   codewords_t = _pad(codewords, _SUBLANES * rows, jnp.inf).T
   runs = codewords_t.reshape(dim, _SUBLANES, rows)
-  # The kernel stops at the last row: it never computes with these.
+  # The kernel stops at the last row, so it never computes with this padding.
   runs = jnp.pad(runs, ((0, 0), (0, 0), (0, _round_up(rows, block) - rows)))
   indices = pl.pallas_call(
     functools.partial(_tpu_kernel, num_rows=rows, unrolled=unrolled),
@@ -136,7 +139,7 @@ def _tpu_kernel(
     def add_squares(first, size, totals):
       chunks = [None] * unrolled
       for d in range(size):
-        # A register's lanes are told apart by constants only.
+        # A register's lanes can be indexed by constants only.
         row = pltpu.roll(runs[first + d, :, register], shift, axis=1)
         values = points[pl.ds(first + d, 1), :]
         for k in range(unrolled):
@@ -173,7 +176,7 @@ def _tpu_kernel(
 def _search_gpu(
   points: jax.Array, codewords: jax.Array, interpret: Any
 ) -> jax.Array:
-  """A program for every tile of points goes through all codewords."""
+  """Searches with one program for every tile of points."""
   num_points, dim = points.shape
   points_t = _pad(points, _round_up(num_points, _GPU_POINTS)).T
   codewords_t = _pad(
@@ -228,14 +231,15 @@ def _gpu_kernel(points, codewords, indices):
 
 
 def _in_chunks(dim: int, add: Callable[[Any, int, Any], Any]) -> Any:
-  """Adds dimensions 0 to dim - 1 up, a chunk at a time.
+  """Adds up dimensions 0 to dim - 1, a chunk at a time.
 
   Args:
     dim: D.
-    add: takes the first dimension of a chunk, how many it has, and the total
-      of the others, None before there are any; returns the next total.
+    add: takes the first dimension of a chunk, the number of its dimensions, and
+      the total of the chunks before it (None for the first one); returns the
+      next total.
   """
-  # The last chunk is the one that may not be full.
+  # The last chunk may not be full; it is added first.
   num_full = (dim - 1) // _CHUNK_SIZE
   first = num_full * _CHUNK_SIZE
   total = add(first, dim - first, None)

@@ -2,16 +2,16 @@
 
 Shapes: T points, N codewords, D their width, L lanes.
 
-The codewords are cut into lanes of neighbours.  A scan keeps for every point
-and lane only the smallest distance, no index: elementwise work that compilers
-vectorize, as they do not an argmin.  Then the point's nearest lane alone is
-looked through once more.
+The codewords are cut into lanes of neighbours.  A scan keeps the smallest
+distance of every point in every lane, and no index.  Compilers vectorize such
+elementwise work, but not an argmin.  The scan then looks through the nearest
+lane of each point once more, for the index.
 
 `search_blocked` computes distances as sums of squared differences, which loses
-nothing.  `search_screened` expands them to |c|^2 / 2 - z.c, which takes half
-the work, and leaves the products of wide codewords to a matrix unit, but
-cancels: so it bounds its own error, and points that this leaves in doubt are
-searched by differences.
+no precision.  `search_screened` expands them to |c|^2 / 2 - z.c.  This takes
+half the work, and a matrix unit can compute the products of wide codewords, but
+it cancels digits.  So it bounds its own error, and `search_blocked` decides for
+the points that the bound leaves in doubt.
 """
 
 from collections.abc import Callable
@@ -24,21 +24,29 @@ import jax.numpy as jnp
 from adq_jax.chunks import for_each_chunk
 
 _LANES = 128
-_UNROLLED_WIDTH = 64  # numbers in the codewords that a lane takes in one step
-_ADDED_SQUARES = 16  # added in one go; keeps the rounding of wide sums low
-_PRODUCT_WIDTH = 32  # D from which a matrix product pays
+_UNROLLED_WIDTH = 64  # numbers of the codewords of a lane in one step
+_ADDED_SQUARES = 16  # of one partial sum; keeps the rounding of wide sums low
+_PRODUCT_WIDTH = 32  # the D from which a matrix product pays
 _PRODUCT_CODEWORDS = 4  # codewords of a lane in one product
-_LANE_WIDTH = 512  # numbers of a lane that are looked through in one go
-_DOUBTFUL = 32  # points searched once more in one go
+_LANE_WIDTH = 512  # numbers of a lane that are compared together
+_DOUBTFUL = 32  # points that are searched once more together
 
 
 def search_dense(points: jax.Array, codewords: jax.Array) -> jax.Array:
-  """Compares `[N, T]` distances at once; the reference of the tests."""
+  """Compares all `[N, T]` distances at once; the reference of the tests.
+
+  Args:
+    points: finite float32 `[T, D]`.
+    codewords: float32 `[N, D]`, none of them NaN.
+
+  Returns:
+    int32 `[T]`.
+  """
   squares = _squared_distances(points.T, codewords)
   return jnp.argmin(squares, axis=0).astype(jnp.int32)
 
 
-@jax.jit  # traced once for a shape; other searches call it too
+@jax.jit  # traced once for a shape, since other searches call it too
 def search_blocked(points: jax.Array, codewords: jax.Array) -> jax.Array:
   """Scans the codewords, holding T x 128 distances at a time.
 
@@ -67,16 +75,23 @@ def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
   Matrix products are fast, but they lose precision.  In float32 a score
   |c|^2 / 2 - z.c is off by no more than e (|z|^2 + |c|^2), with
   e = 2 (D + 5) 2^-24.  Subtracting e |c|^2 from each score beforehand makes it
-  a lower bound, up to e |z|^2, so that a distant codeword cannot raise doubt.
-  The upper bound of the nearest codeword's score adds 2 e |c|^2 again, where
-  |c| is at most |z| plus its distance.
+  a lower bound (up to e |z|^2), so a distant codeword cannot raise doubt.  The
+  upper bound for the nearest codeword adds 2 e |c|^2 back, where |c| is at most
+  |z| plus its distance.
+
+  Args:
+    points: finite float32 `[T, D]`.
+    codewords: float32 `[N, D]`, none of them NaN.
+
+  Returns:
+    int32 `[T]`.
   """
   num_points, dim = points.shape
   is_usable = jnp.isfinite(jnp.square(codewords).sum(axis=1, keepdims=True))
   usable = jnp.where(is_usable, codewords, 0.0)
-  # Products cancel less around the middle.  It is a codeword, since the mean
-  # itself may be rounded in one way where it is taken off points, and in
-  # another where it is taken off codewords.
+  # Products cancel fewer digits around the middle.  The middle is a codeword,
+  # since the mean itself may round in one way where it is subtracted from
+  # points, and in another where it is subtracted from codewords.
   num_usable = jnp.maximum(is_usable.sum(dtype=jnp.int32), 1)
   mean = usable.sum(axis=0, keepdims=True) / num_usable.astype(jnp.float32)
   centre = usable[jnp.argmin(jnp.square(usable - mean).sum(axis=1))][None]
@@ -124,7 +139,17 @@ def search_doubtful(
   indices: jax.Array,
   is_doubtful: jax.Array,
 ) -> jax.Array:
-  """Returns indices `[T]` with those of doubtful points found by the scan."""
+  """Returns indices, where the scan decides for doubtful points.
+
+  Args:
+    points: finite float32 `[T, D]`.
+    codewords: float32 `[N, D]`, none of them NaN.
+    indices: int32 `[T]`.
+    is_doubtful: the points to search once more, bool `[T]`.
+
+  Returns:
+    int32 `[T]`.
+  """
 
   def search(indices, which):
     some = points.at[which].get(mode="clip")
@@ -137,11 +162,19 @@ def search_doubtful(
 def sum_of_squares(
   count: int, difference: Callable[[int], jax.Array]
 ) -> jax.Array:
-  """Adds the squares of differences 0 to count - 1, elementwise.
+  """Returns the elementwise sum of squares of differences 0 to count - 1.
 
-  The sum is written out: XLA then fuses it with what reads it, which on a CPU
-  it does not for a reduction.  Adding chunks instead of single squares bounds
-  its relative error by (19 + count / 16) / 4 epsilons.
+  The sum is written out, since XLA then fuses it with the operation that reads
+  it.  On a CPU it does not fuse a reduction so.  Adding chunks of squares
+  instead of single squares bounds the relative error by (19 + count / 16) / 4
+  epsilons.
+
+  Args:
+    count: the number of differences, 1 or more.
+    difference: returns difference d, `[...]`.
+
+  Returns:
+    `[...]`.
   """
   total = None
   for start in range(0, count, _ADDED_SQUARES):
@@ -154,14 +187,14 @@ def sum_of_squares(
 
 
 def _squared_distances(points_t: jax.Array, codewords: jax.Array) -> jax.Array:
-  """Squared distances `[N, T]` of points `[D, T]` and codewords `[N, D]`."""
+  """Returns squared distances `[N, T]` from points `[D, T]` to codewords."""
   return sum_of_squares(
     len(points_t), lambda d: codewords[:, d, None] - points_t[d][None]
   )
 
 
 def _transposed(points: jax.Array) -> jax.Array:
-  """Points on the minor axis, `[D, T]`: whole vectors of them."""
+  """Returns points on the minor axis, `[D, T]`, which vectorizes over them."""
   # Rows of a multiple of 1024 bytes share so few of a CPU's cache sets that
   # the scan takes up to five times as long.
   if len(points) % 256 == 0:
@@ -187,12 +220,12 @@ def _smallest(
   points_t: jax.Array,
   lanes: Any,
 ) -> jax.Array:
-  """The smallest value `[L, T]` of each lane, for points `[D, T]`.
+  """Returns the smallest value `[L, T]` of each lane, for points `[D, T]`.
 
   Args:
-    values: gives `[L, T]` for each codeword of a block `[in_one_go, L, D]`.
-    points_t: what they are of.
-    lanes: a tree of `_lanes`, which `values` gets the blocks of.
+    values: yields `[L, T]` for each codeword of a block `[in_one_go, L, D]`.
+    points_t: the points.
+    lanes: a tree of results of `_lanes`, whose blocks `values` takes.
   """
 
   def step(smallest, block):
@@ -207,7 +240,7 @@ def _smallest(
 
 
 def _first(is_it: jax.Array) -> jax.Array:
-  """The first lane `[T]` where `[L, T]` is true; 0 where none is."""
+  """Returns the first lane `[T]` where `[L, T]` is true; 0 where none is."""
   lanes = jnp.arange(len(is_it), dtype=jnp.int32)[:, None]
   return jnp.where(is_it, lanes, len(is_it)).min(axis=0) % len(is_it)
 
@@ -215,10 +248,10 @@ def _first(is_it: jax.Array) -> jax.Array:
 def _search_lane(
   points: jax.Array, lanes: jax.Array, lane: jax.Array, num_codewords: int
 ) -> jax.Array:
-  """Finds the codeword nearest to each point in the lane `[T]` it has."""
+  """Finds the codeword nearest to each point within the point's lane `[T]`."""
   num_lanes, num_steps, in_one_go, dim = lanes.shape
   in_lane = num_steps * in_one_go
-  # As much of a lane at a time as keeps a few hundred numbers a point.
+  # A chunk of a lane has a few hundred numbers for each point.
   in_chunk = min(max(_LANE_WIDTH // dim, 1), in_lane)
   num_chunks = -(-in_lane // in_chunk)
   rows = jnp.pad(

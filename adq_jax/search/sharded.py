@@ -1,12 +1,12 @@
-"""The nearest of codewords that several devices share out.
+"""Exact search among codewords that several devices share out.
 
-Shapes: n devices, t points of each, T = n t of all; N codewords, D their width,
-N / n of them on each device: its shard (see `adq_jax.codebook.shards`).  All of
-it is for inside of `jax.pmap`.
+Shapes: n devices have t points each, and T = n t together.  Of N codewords of
+width D each device has N / n, its shard (see `adq_jax.codebook.shards`).  All
+functions are for use inside `jax.pmap`.
 
 Nothing as large as N x D is ever on one device, and nothing as large as T x N
-anywhere: points go to all shards, and from every shard the nearest codeword
-comes back to the device whose point it is, which chooses among n.
+anywhere.  The points go to all shards.  From every shard the nearest codeword
+comes back to the device that owns the point, which chooses among n.
 """
 
 import functools
@@ -24,15 +24,17 @@ from adq_jax.search import scan
 def nearest_codes(
   points: jax.Array, shard: jax.Array, axis_name: str
 ) -> tuple[jax.Array, jax.Array]:
-  """Finds the nearest of all codewords: what `adq_jax.nearest_codes` does.
+  """Finds the nearest of the codewords of all devices.
+
+  Its codes are those of `adq_jax.nearest_codes` for the whole codebook.
 
   Args:
-    points: of this device, floating `[t, D]`, as many as the others have.
+    points: this device's points, floating `[t, D]`, with one t on all devices.
     shard: this device's codewords, floating `[N / n, D]`.
-    axis_name: over whose devices the codebook is cut.
+    axis_name: the mapped axis over whose devices the codebook is cut.
 
   Returns:
-    the codes int32 `[t]`, and their codewords `[t, D]`, to the bit.
+    The codes int32 `[t]`, and their codewords `[t, D]`, to the bit.
   """
   if not len(points):
     return jnp.zeros(0, jnp.int32), points
@@ -49,13 +51,14 @@ def nearest_codes(
 def _nearest_of_all(
   points: jax.Array, shard: jax.Array, axis_name: str
 ) -> tuple[jax.Array, jax.Array]:
-  """The same of this device's points, given those of all, `[T, D]`."""
+  """Returns this device's codes and codewords, given all points `[T, D]`."""
   (num_points, dim), size = points.shape, len(shard)
   codebook_size = size * jax.lax.axis_size(axis_name)
   finite, is_nan = nearest.prepare_points(points)
   find, choose = _find_nearest, _choose_nearest
   if nearest.best_on_cpu(num_points, codebook_size, dim) == "sorted":
-    # The unsharded search decides so there, and nowhere else.
+    # On a CPU the unsharded search decides between neighbours, so this one must
+    # too: near a tie another computation may round to another codeword.
     find = functools.partial(
       jax.lax.platform_dependent,
       cpu=_find_neighbours,
@@ -67,8 +70,8 @@ def _nearest_of_all(
       default=_choose_nearest,
     )
   local = jnp.where(is_nan, 0, find(finite, nearest.prepare_codewords(shard)))
-  # Points go on the minor axis: so the search has them too, and XLA on a CPU
-  # rounds the same sum differently where it finds the axes in another order.
+  # Points go on the minor axis, as in the unsharded search.  With another order
+  # of axes XLA on a CPU would round the same sum differently.
   rows = jnp.take(shard, local, axis=0, mode="clip").transpose(0, 2, 1)
   indices = local + size * jax.lax.axis_index(axis_name)
   indices = jnp.where(local < size, indices, codebook_size)
@@ -86,9 +89,9 @@ def take(codes: jax.Array, shard: jax.Array, axis_name: str) -> jax.Array:
   """Returns the codewords `[t, D]` of codes, NaN where there is none.
 
   Args:
-    codes: of the whole codebook, int32 `[t]`.
+    codes: int32 `[t]`, of which those outside [0, N) have no codeword.
     shard: this device's codewords, `[N / n, D]`.
-    axis_name: over whose devices the codebook is cut.
+    axis_name: the mapped axis over whose devices the codebook is cut.
   """
   if not len(codes):
     return jnp.zeros((0, shard.shape[1]), shard.dtype)
@@ -105,12 +108,15 @@ def take(codes: jax.Array, shard: jax.Array, axis_name: str) -> jax.Array:
 
 
 def _find_nearest(points: jax.Array, shard: jax.Array) -> jax.Array:
-  """The codeword of a shard that is nearest to each point, `[1, T]`."""
+  """Returns the index within a shard of the nearest codeword, `[1, T]`."""
   return nearest.nearest_codes(points, shard)[None]
 
 
 def _find_neighbours(points: jax.Array, shard: jax.Array) -> jax.Array:
-  """On the line, those below and above, `[2, T]`; N / n where there is none."""
+  """Returns the indices of both neighbours on the line, `[2, T]`.
+
+  They are indices within the shard, and N / n where there is no neighbour.
+  """
   found = bisection.neighbours(points, shard)
   return jnp.stack([found.below_index, found.above_index])
 
@@ -118,12 +124,12 @@ def _find_neighbours(points: jax.Array, shard: jax.Array) -> jax.Array:
 def _choose_nearest(
   points: jax.Array, candidates: jax.Array, indices: jax.Array
 ) -> jax.Array:
-  """The code `[t]` of the nearest candidate, the lowest of equally near ones.
+  """Returns the code `[t]` of the nearest candidate, the lowest of a tie.
 
   Args:
     points: finite float32 `[t, D]`.
-    candidates: `[n, c, D, t]`.
-    indices: theirs, `[n, c, t]`.
+    candidates: c codewords of each shard for every point, `[n, c, D, t]`.
+    indices: the indices of the candidates, `[n, c, t]`.
   """
   squares = scan.sum_of_squares(
     points.shape[1], lambda d: candidates[:, :, d] - points[None, None, :, d]
@@ -136,12 +142,12 @@ def _choose_nearest(
 def _choose_neighbour(
   points: jax.Array, candidates: jax.Array, indices: jax.Array, none: int
 ) -> jax.Array:
-  """The same on the line, of the codewords below and above in each shard.
+  """Returns the code `[t]` of the nearest neighbour on the line.
 
   Args:
     points: finite float32 `[t, 1]`.
-    candidates: `[n, 2, 1, t]`.
-    indices: theirs, `[n, 2, t]`.
+    candidates: the neighbours below and above in each shard, `[n, 2, 1, t]`.
+    indices: the indices of the candidates, `[n, 2, t]`.
     none: the index where a shard has no such neighbour.
   """
   is_none = indices == none
@@ -161,7 +167,7 @@ def _choose_neighbour(
 
 
 def _pick(rows: jax.Array, is_it: jax.Array) -> jax.Array:
-  """Of rows `[n, c, D, t]` those `[t, D]` at the first true `[n, c, t]`."""
+  """Returns the rows `[t, D]` of `rows` at the first true `[n, c, t]`."""
   flat = rows.reshape(-1, *rows.shape[2:])
   first = jnp.argmax(is_it.reshape(len(flat), -1), axis=0)
   return jnp.take_along_axis(flat, first[None, None], axis=0)[0].T
