@@ -1,7 +1,8 @@
-"""What a quantizer costs and what it loses.
+"""Figures for the bits that a quantizer takes and for the error that it makes.
 
-Counts are how many points chose each codeword; add them up over a split to
-get figures that do not depend on the batch size.
+Counts say how many points are assigned to each codeword.  Add them up over a
+split before calling these functions: a batch alone has too few points, and its
+figures depend on its size.
 """
 
 from collections.abc import Callable
@@ -19,20 +20,41 @@ def psnr(mse: jax.Array | float, peak: float = 1.0) -> jax.Array:
   """Returns the peak signal-to-noise ratio, 10 log10(peak^2 / mse), in dB.
 
   Args:
-    mse: mean squared error, `[...]`.
-    peak: largest minus smallest value of an image; 1 for [-0.5, 0.5].
+    mse: the mean squared error, above 0, `[...]`.
+    peak: the largest minus the smallest value of an image; 1 for images in
+      [-0.5, 0.5].
+
+  Returns:
+    float32 `[...]`.
+
+  Example:
+    >>> from adq_jax import psnr
+    >>> print(f"{psnr(0.01):.2f} dB")
+    20.00 dB
   """
   return 10.0 * jnp.log10(peak**2 / jnp.asarray(mse))
 
 
 def entropy_bits(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
-  """Returns the entropy of the histogram `[N]` in bits; 0 where it is empty.
+  """Returns the entropy of a histogram in bits; 0 for an empty one.
 
-  It is the plug-in estimate: too low where N is near the number of points.
+  This is the plug-in estimate.  It is too low where N is near the number of
+  points.
 
   Args:
-    counts: the histogram; with `shard_axis`, this device's part of it.
-    shard_axis: the mapped axis over whose devices it is cut in equal parts.
+    counts: the histogram, not negative, `[N]`; with `shard_axis`, this device's
+      part of it, `[N / n]`.
+    shard_axis: the mapped axis over whose n devices the histogram is cut; None
+      where it is not cut.
+
+  Returns:
+    float32 `[]`, in [0, log2 N].
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import entropy_bits
+    >>> print(f"{entropy_bits(jnp.array([2, 1, 1, 0])):.2f} bits")
+    1.50 bits
   """
 
   def over_shards(total: jax.Array) -> jax.Array:
@@ -45,30 +67,61 @@ def entropy_bits(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
 
 
 def perplexity(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
-  """Returns 2^entropy of the histogram `[N]`: 1 (one codeword) to N (even).
+  """Returns 2^entropy of a histogram, the effective number of its codewords.
 
-  The arguments are those of `entropy_bits`.
+  Args:
+    counts: how many points are assigned to each codeword, `[N]`; with
+      `shard_axis`, for this device's codewords, `[N / n]`.
+    shard_axis: the mapped axis over whose n devices the histogram is cut; None
+      where it is not cut.
+
+  Returns:
+    float32 `[]`: 1 where all points are assigned to one codeword, N where all
+    codewords have as many.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import perplexity
+    >>> print(f"{perplexity(jnp.array([3, 3, 0, 0])):.1f}")
+    2.0
   """
   return 2.0 ** entropy_bits(counts, shard_axis)
 
 
 def usage(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
-  """Returns the share of codewords chosen at least once.
+  """Returns the share of codewords to which at least one point is assigned.
 
-  The arguments are those of `entropy_bits`.
+  Args:
+    counts: how many points are assigned to each codeword, `[N]`; with
+      `shard_axis`, for this device's codewords, `[N / n]`.
+    shard_axis: the mapped axis over whose n devices the histogram is cut; None
+      where it is not cut.
+
+  Returns:
+    float32 `[]`, in [0, 1].
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import usage
+    >>> print(f"{usage(jnp.array([7, 1, 0, 0])):.0%}")
+    50%
   """
   share = jnp.mean((jnp.asarray(counts) > 0).astype(jnp.float32))
   return share if shard_axis is None else jax.lax.pmean(share, shard_axis)
 
 
 def cross_entropy_bits(counts: jax.Array, reference: jax.Array) -> jax.Array:
-  """Returns the bits that all points take with a code made for others.
+  """Returns the bits of all codes under an entropy code for other data.
 
-  The code has the frequencies of the others, with 1/2 added to every count.
+  The entropy code is made for the frequencies of the other data, with 1/2 added
+  to every count.
 
   Args:
-    counts: how many points chose each codeword, `[N]`.
-    reference: how many of the others did, `[N]`.
+    counts: how often each code occurs, `[N]`.
+    reference: how often each code occurs in the other data, `[N]`.
+
+  Returns:
+    float32 `[]`, the sum over all codes.
   """
   smoothed = jnp.asarray(reference, jnp.float32) + 0.5
   bits = -jnp.log2(smoothed / smoothed.sum())
@@ -80,16 +133,25 @@ def nominal_rate(
   codebook_sizes: Sequence[int],
   sent: jax.Array | None = None,
 ) -> jax.Array:
-  """Returns the bits a position takes when indices are sent as they are.
+  """Returns the bits that a position takes when indices are sent as they are.
 
-  log2 N for one codebook; for a pool the mean log2 N of the chosen codebook
-  plus the entropy of the choice.
+  These are log2 N for one codebook.  For a pool they are the mean of log2 N
+  over the choices, plus the entropy of the choice.
 
   Args:
     selection: how many points chose each codebook, `[m]`.
     codebook_sizes: N of each codebook, m of them.
     sent: how many indices of each codebook are sent, `[m]`; by default one for
       each choice.
+
+  Returns:
+    float32 `[]`, in bits per position.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import nominal_rate
+    >>> print(nominal_rate(jnp.array([50, 50]), (16, 256)))  # (4 + 8) / 2 + 1
+    7.0
   """
   selection = jnp.asarray(selection, jnp.float32)
   sent = selection if sent is None else jnp.asarray(sent, jnp.float32)
@@ -104,19 +166,35 @@ def coded_rate(
   selection: jax.Array | None = None,
   reference_selection: jax.Array | None = None,
 ) -> jax.Array:
-  """Returns the bits a position takes with a code made for other data.
+  """Returns the bits that a position takes under an entropy code.
 
-  The cross-entropy of the codes under the smoothed frequencies (1/2 added to
-  every count) of a reference, say the training split: first of the codebook,
-  then of the codeword within it.
+  The entropy code is made for a reference, such as the training split, with
+  1/2 added to every count.  It codes first the codebook, then the codeword
+  within it.  The rate is the cross-entropy of the codes under it.
 
   Args:
     counts: how often each codeword is sent, `[N_i]` for each of the m
       codebooks.
-    reference_counts: the same of the reference.
-    selection: how many points chose each codebook, `[m]`; by default as many
-      as there are codewords sent.
-    reference_selection: the same of the reference.
+    reference_counts: how often each codeword is sent in the reference, `[N_i]`
+      for each codebook.
+    selection: how many points chose each codebook, `[m]`; by default the number
+      of codewords that are sent.
+    reference_selection: how many points of the reference chose each codebook,
+      `[m]`; by default the number of codewords that are sent.
+
+  Returns:
+    float32 `[]`, in bits per position.
+
+  Raises:
+    ValueError: if `counts` and `reference_counts` differ in length.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import coded_rate
+    >>> training = [jnp.array([500_000, 250_000, 250_000])]
+    >>> validation = [jnp.array([2, 1, 1])]
+    >>> print(f"{coded_rate(validation, training):.2f}")
+    1.50
   """
   if selection is None:
     selection = jnp.stack([jnp.sum(c) for c in counts])
@@ -139,19 +217,32 @@ def gradient_gap(
 ) -> jax.Array:
   """Returns how much quantization changes the gradient (eq. 5).
 
-  || d loss(z) / dz - d loss(quantize(z)) / dz ||_2, over the whole batch.
+  This is || d loss(z) / dz - d loss(quantize(z)) / dz ||_2 over the whole
+  batch.
 
   Args:
     loss: the decoder's mean squared error as a function of its input.
     quantize: the quantizer with its straight-through gradient, projections
       and selection included, at the same parameters.
-    z: the encoder's output, `[B, ...]`.
-    axis_name: the mapped axis over which the batch is spread, in equal parts;
-      `loss` is then the mean over this device's part.
+    z: the encoder's output, floating `[B, ...]`.
+    axis_name: the mapped axis over whose devices the batch is cut into equal
+      parts; `loss` is then the mean over this device's part.
     kind: `"norm"`, or `"mean_absolute"`, the mean of absolute differences.
 
+  Returns:
+    float32 `[]`, not negative.
+
   Raises:
-    ValueError: if there is no such kind.
+    ValueError: if there is no such kind, or `axis_name` is no mapped axis.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import gradient_gap
+    >>> z = jnp.array([[3.25, 4.25]])
+    >>> loss = lambda z: jnp.sum(z**2) / 2  # its gradient is z
+    >>> quantize = lambda z: z - jnp.array([[0.3, 0.4]])
+    >>> print(f"{gradient_gap(loss, quantize, z):.2f}")
+    0.50
   """
   checks.check_choice("kind", kind, GAP_KINDS)
   checks.check_axis("axis_name", axis_name)

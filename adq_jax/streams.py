@@ -1,9 +1,9 @@
-"""What a quantizer sends: streams of integers, and the bits that they take.
+"""Streams of integers, which a quantizer sends, and the bits that they take.
 
-A model's codes, whatever their structure, are some streams of integers, in an
-order in which a decoder can read them: each says by itself, or with those
-before it, at which positions it has a code.  Rates, usage, token files and
-priors need to know no more of a quantizer than that.
+The codes of a model have a structure of their own.  Whatever it is, the model
+sends them as streams of integers, in an order in which a decoder can read them:
+a stream, with the streams before it, tells at which positions it has a code.
+Rates, usage, token files and priors need no other knowledge of a quantizer.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from adq_jax import checks
 from adq_jax import metrics
 
 CODINGS = ("fixed", "entropy")
-MAX_ALPHABET = 2**24  # of what is counted: histograms are dense
+MAX_ALPHABET = 2**24  # of a symbol, since histograms are dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +26,27 @@ class Stream:
   """One of the streams of integers that a model sends.
 
   Attributes:
-    name: of the stream, another than that of the model's other streams.
-    alphabet: A; codes are in [0, A).
-    stride: how many positions of the finest grid, on a side, share a code.
-    coding: how a code is written: `"fixed"`, in log2 A bits; or `"entropy"`,
-      by the frequencies in the stream itself, in its entropy.
-    group: streams of one group, which have a code at every position and the
-      same stride, count as one symbol where the product of their alphabets is
-      at most 2^24; `""` for a stream that counts by itself.
-    width: D, of the codewords that codes stand for; 0 where they stand for
+    name: of the stream, unique in the model.
+    alphabet: A, 1 or more; codes are in [0, A).
+    stride: how many positions of the finest grid share a code on each side.
+    coding: how a code is written: `"fixed"`, in log2 A bits; or `"entropy"`, in
+      as many bits as the entropy of the stream's own histogram.
+    group: the name of a group, or `""`.  Streams of one group are counted as
+      one symbol where the product of their alphabets is at most 2^24.  They
+      must have a code at every position, and the same stride.
+    width: D of the codewords that the codes stand for; 0 where they stand for
       something else.
-    labels: what a person calls each code, A of them; `()` for their numbers.
+    labels: a name for each code, A of them; `()` for the numbers themselves.
 
   Raises:
-    ValueError: if a field does not fit.
+    ValueError: if the alphabet or the stride is below 1, the coding is unknown,
+      or the number of labels is neither 0 nor A.
+
+  Example:
+    >>> from adq_jax import Stream
+    >>> stream = Stream("index", 512, width=64)
+    >>> stream.title
+    '[512,64]'
   """
 
   name: str
@@ -62,7 +69,7 @@ class Stream:
 
   @property
   def title(self) -> str:
-    """What a person calls the stream: [N,D] of codewords, else its name."""
+    """The title in tables and figures: [N,D] for codewords, else the name."""
     return f"[{self.alphabet},{self.width}]" if self.width else self.name
 
 
@@ -71,11 +78,11 @@ class Symbol:
   """Streams whose codes are counted together, most often a single one.
 
   Attributes:
-    name: of its stream, or their group.
-    title: what a person calls it.
-    members: the places of its streams among all streams.
-    alphabets: of these streams.
-    coding: of its streams.
+    name: of the stream, or of the group.
+    title: in tables and figures.
+    members: the places of the streams among all streams of the model.
+    alphabets: of the streams.
+    coding: of the streams.
   """
 
   name: str
@@ -86,11 +93,18 @@ class Symbol:
 
   @property
   def alphabet(self) -> int:
-    """How many symbols there are: the product of the streams' alphabets."""
+    """The number of symbols: the product of the streams' alphabets."""
     return math.prod(self.alphabets)
 
   def join(self, values: Sequence[jax.Array]) -> jax.Array:
-    """Returns the symbols int32 `[...]` of the codes of all streams."""
+    """Returns the symbols of codes.
+
+    Args:
+      values: the codes of all streams of the model, int32 `[...]` each.
+
+    Returns:
+      int32 `[...]`, in [0, alphabet).
+    """
     first, *others = self.members
     joined = values[first]
     for member, alphabet in zip(others, self.alphabets[1:], strict=True):
@@ -99,9 +113,13 @@ class Symbol:
 
 
 def symbols(streams: Sequence[Stream]) -> tuple[Symbol, ...]:
-  """Returns what is counted of streams: groups, and streams of none.
+  """Returns the symbols in which the codes of streams are counted.
 
-  A group with too many symbols for a histogram is counted stream by stream.
+  A group is one symbol, and so is a stream without a group.  A group with too
+  many symbols for a histogram is counted stream by stream.
+
+  Args:
+    streams: all streams of a model.
   """
   groups = {}
   for i, stream in enumerate(streams):
@@ -156,15 +174,18 @@ def choice_of(streams: Sequence[Stream]) -> int | None:
 def nominal_rate(
   of: Sequence[Symbol], counts: Sequence[jax.Array], positions: float
 ) -> jax.Array:
-  """Returns the bits a position takes when codes are sent as they are.
+  """Returns the bits that a position takes when codes are sent as they are.
 
-  log2 A for each code of a `"fixed"` stream, and the entropy of an `"entropy"`
-  stream for each of its codes.
+  A code of a `"fixed"` stream takes log2 A bits.  A code of an `"entropy"`
+  stream takes the entropy of the stream's histogram.
 
   Args:
-    of: what is counted of a model's streams, see `symbols`.
-    counts: how often each symbol is sent, `[A]` for each of them.
-    positions: of the finest grid, in all.
+    of: the symbols of a model's streams, from `symbols`.
+    counts: how often each symbol is sent, `[A]` for each of `of`.
+    positions: the number of positions of the finest grid.
+
+  Returns:
+    float32 `[]`, in bits per position.
   """
   fixed = [i for i, symbol in enumerate(of) if symbol.coding == "fixed"]
   sent = jnp.asarray([counts[i].sum() for i in fixed], jnp.float32)
@@ -183,16 +204,21 @@ def coded_rate(
   reference_counts: Sequence[jax.Array],
   positions: float,
 ) -> jax.Array:
-  """Returns the bits a position takes with a code made for other data.
+  """Returns the bits that a position takes under an entropy code.
 
-  The cross-entropy of the symbols under the smoothed frequencies (1/2 added to
-  every count) of a reference, say the training split.
+  The entropy code is made for a reference, such as the training split, with
+  1/2 added to every count.  The rate is the cross-entropy of the symbols under
+  it.
 
   Args:
-    of: what is counted of a model's streams, see `symbols`.
-    counts: how often each symbol is sent, `[A]` for each of them.
-    reference_counts: the same of the reference.
-    positions: of the finest grid, in all.
+    of: the symbols of a model's streams, from `symbols`.
+    counts: how often each symbol is sent, `[A]` for each of `of`.
+    reference_counts: how often each symbol is sent in the reference, `[A]` for
+      each of `of`.
+    positions: the number of positions of the finest grid.
+
+  Returns:
+    float32 `[]`, in bits per position.
   """
   trios = list(zip(of, counts, reference_counts, strict=True))
   # Choices come last, so that rates are to the bit those of `metrics`.

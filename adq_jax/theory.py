@@ -1,4 +1,4 @@
-"""The loss as a function of the codebook's size (appendix A.2)."""
+"""The paper's model of the loss as a function of N (appendix A.2)."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -11,13 +11,13 @@ class LossFit:
   """A least-squares fit of L(N) = a / N + b N + c.
 
   Attributes:
-    quantization: a, V of eq. 12.
-    representation: b, alpha K / beta of eq. 12.
-    constant: c, 0 where the fit has none, as in the paper.
-    optimal_size: N that minimizes the fit, sqrt(quantization /
+    quantization: a, which is V of eq. 12.
+    representation: b, which is alpha K / beta of eq. 12.
+    constant: c, 0 for a fit without a constant, as in the paper.
+    optimal_size: the N that minimizes the fit, sqrt(quantization /
       representation) (eq. 15); NaN where the fit has no minimum above 0.
-    r_squared: share of the losses' variance that the fit explains; negative
-      where their mean explains more.
+    r_squared: the share of the losses' variance that the fit explains, at most
+      1; negative where their mean fits better.
   """
 
   quantization: float
@@ -37,12 +37,12 @@ class LossFit:
 
 @dataclasses.dataclass(frozen=True)
 class OptimalCodebookSize:
-  """The paper's fit, and beside it one with a constant.
+  """The paper's fit, and one with a constant.
 
   Attributes:
-    fit: of L(N) = a / N + b N (eqs. 11 and 12).
-    fit_with_constant: of L(N) = a / N + b N + c, for a loss that no codebook
-      takes away.
+    fit: the fit of L(N) = a / N + b N (eqs. 11 and 12).
+    fit_with_constant: the fit of L(N) = a / N + b N + c, where c is a loss that
+      remains with every codebook.
   """
 
   fit: LossFit
@@ -58,8 +58,19 @@ def optimal_codebook_size(
     codebook_sizes: N of each run, positive, at least three different ones.
     losses: the loss of each run, finite.
 
+  Returns:
+    Least-squares fits with and without a constant, in float64.
+
   Raises:
-    ValueError: if lengths differ, sizes are too few or values are not as above.
+    ValueError: if the lengths differ, if there are fewer than three different
+      sizes, or if a size is not positive or a loss not finite.
+
+  Example:
+    >>> from adq_jax import optimal_codebook_size
+    >>> sizes = [256, 1024, 4096]
+    >>> losses = [2048 / n + n / 512 for n in sizes]
+    >>> round(optimal_codebook_size(sizes, losses).fit.optimal_size)
+    1024
   """
   sizes = np.asarray(codebook_sizes, np.float64)
   values = np.asarray(losses, np.float64)
@@ -85,7 +96,7 @@ def optimal_codebook_size(
 
 def _fit(sizes: np.ndarray, losses: np.ndarray, with_constant: bool) -> LossFit:
   terms = [1 / sizes, sizes] + [np.ones_like(sizes)] * with_constant
-  # Columns of one scale: 1 / N and N are up to nine decades apart.
+  # Scaled alike, since 1 / N and N are up to nine decades apart.
   scales = np.array([np.linalg.norm(term) for term in terms])
   columns = np.stack(terms, axis=1) / scales
   solution = np.linalg.lstsq(columns, losses)[0]

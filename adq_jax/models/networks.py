@@ -1,6 +1,6 @@
 """Encoders and decoders of the paper (section 4 and table 3).
 
-Shapes: B images, H and W their sides, F their features, f the downsampling.
+Shapes: B images of H x W pixels, F features, f the downsampling factor.
 Networks compute in `dtype`; parameters are float32.
 """
 
@@ -14,14 +14,15 @@ Dtype = jnp.dtype | type
 
 
 class Encoder(nn.Module):
-  """Images `[B, H, W, channels]` -> `[B, H / f, W / f, features]`.
+  """Maps images `[B, H, W, channels]` to `[B, H / f, W / f, features]`.
 
-  log2(f) strided 4x4 convolutions, one 3x3 convolution and two blocks.
+  It has log2(f) strided 4x4 convolutions, one 3x3 convolution and two blocks.
 
   Attributes:
-    network: what the blocks are, a key of `BLOCKS`.
-    features: width of the output; the first strided convolutions have half.
-    downsampling: f, a power of two.
+    network: the kind of the blocks, a key of `BLOCKS`.
+    features: the width of the output; all strided convolutions but the last
+      have half of it.
+    downsampling: f, a power of two from 2.
     dtype: of the computation.
   """
 
@@ -48,17 +49,20 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """`[B, H / f, W / f, features]` -> images `[B, H, W, channels]`, float32.
+  """Maps `[B, H / f, W / f, F]` to images float32 `[B, H, W, channels]`.
 
-  Mirrors the encoder: one 3x3 convolution, two blocks and log2(f) transposed
-  4x4 convolutions.
+  It mirrors the encoder, with one 3x3 convolution, two blocks and log2(f)
+  transposed 4x4 convolutions.
 
   Attributes:
-    network, downsampling, dtype: as in `Encoder`.
     channels: of the images.
-    features: width of all but the last hidden layer, which has half.
+    network: the kind of the blocks, a key of `BLOCKS`.
+    features: the width of the 3x3 convolution and of the blocks; the transposed
+      convolutions have half of it, and the last has `channels`.
+    downsampling: f, a power of two from 2.
     first_convolution: whether there is the 3x3 convolution; the code of the
       paper's authors has none.
+    dtype: of the computation.
   """
 
   channels: int
@@ -84,14 +88,15 @@ class Decoder(nn.Module):
 class TransposedConv(nn.Module):
   """A transposed 4x4 convolution of stride 2 that doubles both sides.
 
-  XLA's usual form of it is slow, its gradient on a CPU most of all.  Each
-  output pixel sees 2x2 of the kernel's 4x4 entries, its taps; which, depends on
-  the parity of its row and column.  So the four parities are computed apart
-  and then interleaved: on accelerators as one dense convolution, on a CPU as
-  one matrix product, `_by_convolution` and `_by_product`.
+  XLA's usual form of it is slow, and on a CPU its gradient is slowest.  Each
+  output pixel sees 2x2 of the kernel's 4x4 entries, its taps.  The parities of
+  its row and column decide which.  So this module computes the four parities
+  apart and then interleaves them.  On accelerators one dense convolution
+  computes them (`_by_convolution`), and on a CPU one matrix product
+  (`_by_product`).
 
   Attributes:
-    features: width of the output.
+    features: the width of the output.
     dtype: of the computation.
   """
 
@@ -100,7 +105,7 @@ class TransposedConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """`[B, H, W, F]` -> `[B, 2H, 2W, features]`."""
+    """Maps `[B, H, W, F]` to `[B, 2H, 2W, features]`."""
     batch, height, width, in_features = x.shape
     kernel = self.param(
       "kernel",
@@ -123,13 +128,13 @@ class TransposedConv(nn.Module):
     return out + bias.astype(self.dtype)[None, None, None]
 
 
-# The transposed convolution's pixels by the parities of their rows and columns:
-# [i][j] is `[B, H, W, features]`.
+# Entry [i][j] has the transposed convolution's pixels `[B, H, W, features]` in
+# rows of parity i and columns of parity j.
 _Parities = list[list[jax.Array]]
 
 
 def _by_convolution(x: jax.Array, kernel: jax.Array) -> _Parities:
-  """One dense 2x2 convolution to all four parities."""
+  """Computes all four parities by one dense 2x2 convolution."""
   batch, height, width, in_features = x.shape
   features = kernel.shape[-1]
   # [4, 4, F, features] -> [2, 2, F, parities, parities, features]
@@ -151,11 +156,11 @@ def _by_convolution(x: jax.Array, kernel: jax.Array) -> _Parities:
 
 
 def _by_product(x: jax.Array, kernel: jax.Array) -> _Parities:
-  """All 4x4 taps of each position in one product, then added where they meet.
+  """Computes all 4x4 taps of each position by one product, and adds them up.
 
-  No window is ever gathered: faster than XLA's convolutions on a CPU, whose
-  gradients transpose their inputs.  The taps take four times the memory of the
-  output.
+  On a CPU this is faster than XLA's convolutions, whose gradients transpose
+  their inputs: no window is ever gathered.  The taps take four times the memory
+  of the output.
   """
   # [4, 4, F, features] -> [F, 16 * features]
   flat = kernel.transpose(2, 0, 1, 3).reshape(x.shape[-1], -1)
@@ -168,7 +173,7 @@ def _by_product(x: jax.Array, kernel: jax.Array) -> _Parities:
     return jax.lax.pad(tap, jnp.zeros((), tap.dtype), padding)
 
   def pixels(i, j):
-    """Those whose row has parity i and whose column j."""
+    """Returns the pixels in rows of parity i and columns of parity j."""
     return sum(
       shifted(taps[4 * (2 * a + i) + 2 * b + j], 1 - i - a, 1 - j - b)
       for a in range(2)
@@ -179,7 +184,12 @@ def _by_product(x: jax.Array, kernel: jax.Array) -> _Parities:
 
 
 class ResidualBlocks(nn.Module):
-  """Two residual blocks with a bottleneck of a quarter (He et al., 2016)."""
+  """Two residual blocks (He et al., 2016), shape unchanged.
+
+  Attributes:
+    features: F; the bottleneck of a block has a quarter of it.
+    dtype: of the computation.
+  """
 
   features: int
   dtype: Dtype = jnp.float32
@@ -197,7 +207,12 @@ class ResidualBlocks(nn.Module):
 
 
 class InceptionBlocks(nn.Module):
-  """Two inception modules (Szegedy et al., 2015), a quarter for each branch."""
+  """Two inception modules (Szegedy et al., 2015), shape unchanged.
+
+  Attributes:
+    features: F; each of the four branches has a quarter of it.
+    dtype: of the computation.
+  """
 
   features: int
   dtype: Dtype = jnp.float32

@@ -1,6 +1,6 @@
 """The vector-quantized variational autoencoder (eqs. 1, 3, 4).
 
-Shapes: B images, H and W their sides, f the downsampling factor.
+Shapes: B images of H x W pixels, f the downsampling factor.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,27 @@ from adq_jax.streams import Stream
 
 @flax.struct.dataclass
 class Reconstruction:
-  """What a VQVAE makes of images `[B, H, W, channels]`.
+  """The result of a `VQVAE` for images `[B, H, W, channels]`.
 
   Attributes:
-    images: the reconstructions, float32, shape of the images.
-    squared_error: of each image, the mean over its pixels, float32 `[B]`.
-    mse: their mean over the real images, float32 `[]`.
-    loss: eq. 3 or eq. 4, float32 `[]`.
+    images: the reconstructions, float32 `[B, H, W, channels]`.
+    squared_error: the mean squared error over the pixels of each image, float32
+      `[B]`.
+    mse: the mean of `squared_error` over the real images, float32 `[]`.
+    loss: `mse` plus `quantization_weight` times the quantizer's loss (eq. 3;
+      for a pool eq. 4), float32 `[]`.
     quantized: the quantizer's result, on a `[B, H / f, W / f]` grid.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import Reconstruction, VectorQuantizer, VQVAE
+    >>> model = VQVAE(VectorQuantizer(16, 8), features=8)
+    >>> images = jnp.zeros((1, 8, 8, 3))
+    >>> init = model.init_with_output
+    >>> result, _ = jax.eval_shape(init, jax.random.key(0), images)
+    >>> isinstance(result, Reconstruction), result.quantized.codes.shape
+    (True, (1, 2, 2))
   """
 
   images: jax.Array
@@ -39,18 +52,36 @@ class Reconstruction:
 
 
 class VQVAE(nn.Module):
-  """Encoder, quantizer and decoder.
+  """An autoencoder of images with a quantizer in the middle.
 
   Attributes:
-    quantizer: any `Quantizer`, of z of this module's `features`.
+    quantizer: any `Quantizer` for z of width `features`.
     channels: of the images.
     network: `"cnn_resnet"` (the paper's), `"cnn"` or `"cnn_inception"`.
-    features: width of the encoder's output and the decoder's input.
+    features: the width of the encoder's output and the decoder's input, 4 or
+      more.
     downsampling: f, a power of two from 2.
     quantization_weight: beta of eq. 3.
-    decoder_first_convolution: of `networks.Decoder`.
-    dtype: what encoder and decoder compute in; the quantizer's arithmetic,
+    decoder_first_convolution: whether the decoder begins with a 3x3
+      convolution; the code of the paper's authors has none.
+    dtype: of the arithmetic of encoder and decoder; the quantizer's arithmetic,
       the parameters and the losses are float32.
+
+  Raises:
+    ValueError: when it is applied, if a field does not fit.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import VectorQuantizer, VQVAE
+    >>> model = VQVAE(VectorQuantizer(16, 8), network="cnn", features=8)
+    >>> images = jnp.zeros((1, 8, 8, 3))
+    >>> variables = model.init(jax.random.key(0), images)
+    >>> codes = model.apply(variables, images, method="encode")
+    >>> codes.shape
+    (1, 2, 2)
+    >>> model.apply(variables, codes, method="decode").shape
+    (1, 8, 8, 3)
   """
 
   quantizer: base.Quantizer
@@ -62,7 +93,7 @@ class VQVAE(nn.Module):
   decoder_first_convolution: bool = True
   dtype: networks.Dtype = jnp.float32
 
-  # Those that `decode` reads, as of a `Quantizer`.
+  # The fields that `decode` reads; a `Quantizer` has this member too.
   decoding_fields: ClassVar[tuple[str, ...]] = (
     "quantizer",
     "channels",
@@ -75,12 +106,12 @@ class VQVAE(nn.Module):
 
   @property
   def streams(self) -> tuple[Stream, ...]:
-    """What is sent of an image, on a grid of H / f x W / f positions."""
+    """The streams of an image, on a grid of H / f x W / f positions."""
     return self.quantizer.streams
 
   @property
   def draws(self) -> bool:
-    """Whether evaluation may draw the codes at random, with `draw=True`."""
+    """Whether evaluation can sample the codes, with `draw=True`."""
     return self.quantizer.draws
 
   @property
@@ -90,22 +121,22 @@ class VQVAE(nn.Module):
 
   @nn.nowrap
   def to_streams(self, codes: Any) -> tuple[jax.Array, ...]:
-    """Returns the codes of each stream, as the quantizer's `to_streams`."""
+    """Returns the codes of each stream; see `Quantizer.to_streams`."""
     return self.quantizer.to_streams(codes)
 
   @nn.nowrap
   def from_streams(self, values: Sequence[jax.Array]) -> Any:
-    """Returns codes, as the quantizer's `from_streams` does."""
+    """Returns the codes of streams; see `Quantizer.from_streams`."""
     return self.quantizer.from_streams(values)
 
   @nn.nowrap
   def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
-    """Returns where stream k has codes, as the quantizer's `sent` does."""
+    """Returns where stream k has codes; see `Quantizer.sent`."""
     return self.quantizer.sent(k, earlier)
 
   @nn.nowrap
   def check(self) -> None:
-    """Raises a ValueError if a field of its own does not fit."""
+    """Raises a ValueError if a field does not fit, the quantizer's excepted."""
     checks.check_count("channels", self.channels)
     checks.check_count("features", self.features, 4)
     checks.check_count("downsampling", self.downsampling, 2)
@@ -146,13 +177,16 @@ class VQVAE(nn.Module):
     Args:
       images: floating `[B, H, W, channels]`, in [-0.5, 0.5]; H and W multiples
         of f.
-      train: whether to update the collection `"codebook"`; see the quantizer
-        for the rng streams that this needs.
-      mask: 1 for a real image and 0 for padding, `[B]`, of any dtype.
-        Padding may hold anything: it is taken as zeros, and counts nowhere.
-      temperature: of the quantizer, as are `draw` and `example_index`.
-      draw: see the quantizer.
-      example_index: see the quantizer.
+      train: whether to update the collection `"codebook"`; the quantizer says
+        which rng streams this needs.
+      mask: 1 for a real image and 0 for padding, `[B]`, of any dtype.  Padding
+        may hold anything: zeros replace it, and it counts nowhere.
+      temperature: passed to the quantizer.
+      draw: passed to the quantizer.
+      example_index: passed to the quantizer.
+
+    Returns:
+      A `Reconstruction`.
 
     Raises:
       ValueError: if a shape, dtype or field does not fit.
@@ -193,17 +227,32 @@ class VQVAE(nn.Module):
     )
 
   def update_codebook(self, statistics: Any) -> None:
-    """Moves the codewords, as the quantizer's `update_codebook` does."""
+    """Moves the codewords by the statistics of a quantizer's result."""
     self.quantizer.update_codebook(statistics)
 
   def encode(self, images: jax.Array) -> Any:
-    """Returns the codes of images, on a `[B, H / f, W / f]` grid."""
+    """Returns the codes of images, on a `[B, H / f, W / f]` grid.
+
+    Args:
+      images: floating `[B, H, W, channels]`, in [-0.5, 0.5]; H and W multiples
+        of f.
+
+    Raises:
+      ValueError: if the shape or dtype does not fit.
+    """
     self._check_images(images)
     return self.quantizer.encode(self.encoder(images))
 
   def decode(self, codes: Any) -> jax.Array:
-    """Returns the images float32 `[B, H, W, channels]` of codes."""
-    # Rounded as the forward pass rounds, where that is in bfloat16.
+    """Returns the images float32 `[B, H, W, channels]` of codes.
+
+    Args:
+      codes: from `encode`, or from the result of a forward pass.
+
+    Raises:
+      ValueError: if the codes have another dtype or structure.
+    """
+    # The forward pass rounds here too, where it computes in bfloat16.
     return self.decoder(self.quantizer.decode(codes).astype(self.dtype))
 
   def _check_images(self, images: jax.Array) -> None:
