@@ -1,4 +1,8 @@
-"""Vector quantizers for JAX and Flax, adaptive dynamic quantization first."""
+"""Vector quantizers for JAX and Flax.
+
+docs/quantizers.md describes each quantizer, and docs/architecture.md has a
+glossary.
+"""
 
 from adq_jax.codebook.shards import merge_codebook
 from adq_jax.codebook.shards import split_codebook

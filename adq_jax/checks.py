@@ -1,4 +1,8 @@
-"""Checks of arguments, made before any of them reaches a computation."""
+"""Checks of arguments, made before any of them reaches a computation.
+
+Every check raises a ValueError of one line: the name of the argument, its
+value, and what it must be.
+"""
 
 from collections.abc import Sequence
 import numbers
@@ -14,7 +18,14 @@ _OF_MASKS = (jnp.bool_, jnp.integer, jnp.floating)
 def check_floating(
   name: str, array: Any, *, rank: int | None = None, min_rank: int = 0
 ) -> None:
-  """Raises a ValueError unless `array` is a floating array of that rank."""
+  """Raises a ValueError unless `array` is a floating array of that rank.
+
+  Args:
+    name: of the argument, for the message.
+    array: anything.
+    rank: the number of axes that it must have; None for any.
+    min_rank: the smallest number of axes.
+  """
   _check_array(name, array, jnp.floating, "a floating dtype")
   if rank is not None and array.ndim != rank:
     raise ValueError(
@@ -51,9 +62,10 @@ def check_shape(
 
 
 def check_mask(name: str, mask: Any, shape: tuple[int, ...], why: str) -> None:
-  """Raises a ValueError unless `mask` has that shape, and 0 and 1 alone in it.
+  """Raises a ValueError unless `mask` has that shape and holds 0 and 1 alone.
 
-  Its values are seen outside of `jax.jit` and the like only.
+  Tracers have no values, so under `jax.jit` the shape and dtype alone are
+  checked.  The same holds for an array that other processes hold a part of.
   """
   _check_array(name, mask, _OF_MASKS, "real numbers or booleans")
   check_shape(name, mask, shape, why)
@@ -70,7 +82,7 @@ def check_mask(name: str, mask: Any, shape: tuple[int, ...], why: str) -> None:
 
 
 def check_axis(name: str, axis_name: str | None) -> None:
-  """Raises a ValueError unless the code runs under that mapped axis, if any."""
+  """Raises a ValueError unless this runs under the mapped axis; None passes."""
   if axis_name is None:
     return
   try:
@@ -114,10 +126,15 @@ def check_count(name: str, value: Any, minimum: int = 1) -> None:
 
 
 def as_pairs(name: str, value: Any) -> tuple[tuple[int, int], ...]:
-  """Returns pairs of positive integers, ((N, D), ...), of any sequences.
+  """Returns a sequence of pairs of positive integers as ((N, D), ...).
+
+  Args:
+    name: of the argument, for the message.
+    value: sequences of any kind, such as lists.
 
   Raises:
-    ValueError: if they are none.
+    ValueError: if `value` is empty, or holds something else than pairs of
+      positive integers.
   """
   is_nested = isinstance(value, Sequence) and all(
     isinstance(pair, Sequence) and len(pair) == 2 for pair in value
@@ -163,7 +180,7 @@ def _check_array(name: str, array: Any, kinds: Any, wanted: str) -> None:
 
 
 def _described(value: Any) -> str:
-  """The value, or where that would say too much, its type."""
+  """Returns the value as text; for an array or a tracer what it is."""
   if isinstance(value, jax.core.Tracer):
     return "traced"
   if hasattr(value, "shape") and np.ndim(value):

@@ -1,7 +1,7 @@
-"""What the devices of a mapped axis do together; for inside of `jax.pmap`.
+"""Operations of all devices of a mapped axis, for use inside `jax.pmap`.
 
-Shapes: n devices, t points of each, T = n t of all; N codewords, of which
-device i holds i N / n to (i + 1) N / n - 1: its shard.
+Shapes: n devices have t points each, and T = n t together.  Device i holds
+codewords i N / n to (i + 1) N / n - 1 of N; these are its shard.
 """
 
 import math
@@ -10,27 +10,39 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_SUM_PARTS = 1024  # that a sum over codewords is made of, at most
+_SUM_PARTS = 1024  # the most partial sums that a sum over codewords has
 
 
 def gather(tree: Any, axis_name: str | None) -> Any:
-  """Returns what all devices have of arrays, `[t, ...]` -> `[T, ...]`."""
+  """Returns the arrays of all devices, joined in the order of the devices.
+
+  Args:
+    tree: a tree of arrays `[t, ...]`.
+    axis_name: the mapped axis; without one the tree is returned as it is.
+
+  Returns:
+    A tree of arrays `[T, ...]`.
+  """
   if axis_name is None:
     return tree
   return jax.lax.all_gather(tree, axis_name, tiled=True)
 
 
 def num_shards(axis_name: str | None) -> int:
-  """Returns n; 1 without axis."""
+  """Returns n, the number of devices; 1 without an axis."""
   return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
 def rows_of_shard(size: int, axis_name: str | None) -> jax.Array:
-  """Returns which codewords a device holds, int32 `[size]`; all without axis.
+  """Returns the indices of the codewords that this device holds.
 
   Args:
     size: N / n.
-    axis_name: over whose devices the codebook is cut.
+    axis_name: the mapped axis over whose devices the codebook is cut; without
+      one the device holds all codewords.
+
+  Returns:
+    int32 `[size]`.
   """
   rows = jnp.arange(size, dtype=jnp.int32)
   if axis_name is None:
@@ -39,19 +51,26 @@ def rows_of_shard(size: int, axis_name: str | None) -> jax.Array:
 
 
 def mean(values: jax.Array, axis_name: str | None) -> jax.Array:
-  """The mean of what `total` adds."""
+  """Returns the mean of one number for each codeword, float32 `[]`.
+
+  Args:
+    values: the numbers of this device's codewords, float32 `[N / n]`.
+    axis_name: the mapped axis over whose devices the codebook is cut; None
+      where it is not cut.
+  """
   return total(values, axis_name) / (len(values) * num_shards(axis_name))
 
 
 def total(values: jax.Array, axis_name: str | None) -> jax.Array:
-  """The sum of a number for each codeword, float32 `[]`.
+  """Returns the sum of one number for each codeword, float32 `[]`.
 
-  Added in an order that any n keeps which divides N and 1,024; others may round
-  in another way.
+  The summation order is the same for every n that divides both N and 1,024.
+  Other n may round differently.
 
   Args:
-    values: of this device's codewords, float32 `[N / n]`.
-    axis_name: over whose devices the codebook is cut; None where it is whole.
+    values: the numbers of this device's codewords, float32 `[N / n]`.
+    axis_name: the mapped axis over whose devices the codebook is cut; None
+      where it is not cut.
   """
   shards = num_shards(axis_name)
   parts = math.gcd(len(values) * shards, _SUM_PARTS)
@@ -60,9 +79,17 @@ def total(values: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def add_up(values: jax.Array) -> jax.Array:
-  """The sum of `[K, ...]`, K >= 1, over the first axis, halves at a time.
+  """Returns the sum over the first axis, in an order that K alone decides.
 
-  The order of a plain sum is the compiler's choice.
+  The compiler chooses the order of a plain sum, which may then round
+  differently in another program.  This sum adds the second half of the axis to
+  the first, until one row is left.
+
+  Args:
+    values: `[K, ...]`, K >= 1.
+
+  Returns:
+    `[...]`.
   """
   while len(values) > 1:
     half = -(-len(values) // 2)
@@ -73,26 +100,37 @@ def add_up(values: jax.Array) -> jax.Array:
 
 
 def codes_in_shard(codes: jax.Array, size: int, axis_name: str) -> jax.Array:
-  """Returns codes as indices of this device's shard; N / n where elsewhere.
+  """Returns codes as indices of this device's shard.
 
   Args:
-    codes: of the whole codebook, int32 `[...]`.
+    codes: int32 `[...]`, in [0, N).
     size: N / n.
-    axis_name: over whose devices the codebook is cut.
+    axis_name: the mapped axis over whose devices the codebook is cut.
+
+  Returns:
+    int32 `[...]`, in [0, N / n); N / n for a codeword of another device.
   """
   local = codes - size * jax.lax.axis_index(axis_name)
   return jnp.where((local >= 0) & (local < size), local, size)
 
 
 def to_owners(x: jax.Array, axis_name: str) -> jax.Array:
-  """Sends `[..., T]` to whom the points belong; gets `[n, ..., t]`."""
+  """Sends results to the devices that own the points.
+
+  Args:
+    x: this device's results for the points of all devices, `[..., T]`.
+    axis_name: the mapped axis of the devices.
+
+  Returns:
+    `[n, ..., t]`, the results of all devices for this device's points.
+  """
   num_devices = jax.lax.axis_size(axis_name)
   parts = x.reshape(*x.shape[:-1], num_devices, -1)
   return jax.lax.all_to_all(jnp.moveaxis(parts, -2, 0), axis_name, 0, 0)
 
 
 def own_part(x: jax.Array, axis_name: str) -> jax.Array:
-  """Of `[T, ...]`, this device's `[t, ...]`."""
+  """Returns this device's `[t, ...]` of an array `[T, ...]` of all devices."""
   size = len(x) // jax.lax.axis_size(axis_name)
   start = size * jax.lax.axis_index(axis_name)
   return jax.lax.dynamic_slice_in_dim(x, start, size)

@@ -1,13 +1,13 @@
-"""Which points count: one rule for padding, and for points that are not finite.
+"""One rule for which points count, and which are padding.
 
-A mask is 1 for a real point and 0 for padding, of any dtype.  Nothing else is
-ever weighed: `checks.check_mask` refuses other values where it can see them,
-and where it cannot, under `jax.jit`, only 1 is real.  A point that is not
-finite counts as padding.
+A mask has 1 for a real point and 0 for padding, in any dtype.  A point either
+counts or does not, so there are no weights: `checks.check_mask` refuses other
+values where it can see them.  Under `jax.jit` it cannot, and only 1 is real
+there.  A point that is not finite is padding.
 
-What does not count is replaced by zeros before anything is computed of it, and
-not only left out of sums afterwards: a gradient multiplies by zero, and zero
-times NaN is NaN.
+Padding is replaced by zeros before anything is computed from it.  Leaving it
+out of sums afterwards is not enough: its gradient is zero times something, and
+zero times NaN is NaN.
 """
 
 import jax
@@ -18,7 +18,12 @@ import numpy as np
 def as_bool(
   mask: jax.Array | np.ndarray | None, shape: tuple[int, ...]
 ) -> jax.Array:
-  """Returns where a checked mask is 1, bool of that shape; all for None."""
+  """Returns where a mask is 1, bool of that shape.
+
+  Args:
+    mask: a mask that `checks.check_mask` accepts; None: every point is real.
+    shape: of the mask.
+  """
   if mask is None:
     return jnp.ones(shape, bool)
   mask = jnp.asarray(mask)
@@ -26,30 +31,44 @@ def as_bool(
 
 
 def finite_rows(x: jax.Array) -> jax.Array:
-  """Returns which of `[..., D]` are finite throughout, bool `[...]`."""
+  """Returns which rows of x `[..., D]` are finite throughout, bool `[...]`."""
   return jnp.isfinite(x).all(axis=-1)
 
 
 def keep(x: jax.Array, is_real: jax.Array) -> jax.Array:
-  """Returns x with zeros where it does not count, and no gradient there.
+  """Returns x with zeros for padding, and no gradient there.
 
   Args:
     x: `[..., more]`.
-    is_real: bool `[...]`.
+    is_real: bool `[...]`, True for a real point.
+
+  Returns:
+    `[..., more]`, in the dtype of x.
   """
   return jnp.where(_aligned(is_real, x), x, jnp.zeros((), x.dtype))
 
 
 def keep_gradient(x: jax.Array, is_real: jax.Array) -> jax.Array:
-  """Returns x as it is, with no gradient where it does not count.
+  """Returns x as it is, with no gradient for padding.
 
-  The arguments are those of `keep`.
+  Args:
+    x: `[..., more]`.
+    is_real: bool `[...]`, True for a real point.
+
+  Returns:
+    `[..., more]`, in the dtype of x.
   """
   return jnp.where(_aligned(is_real, x), x, jax.lax.stop_gradient(x))
 
 
 def count(is_real: jax.Array, axis_name: str | None = None) -> jax.Array:
-  """Returns how many are true, float32 `[]`, over the mapped axis if any."""
+  """Returns the number of real points, float32 `[]`.
+
+  Args:
+    is_real: bool `[...]`, True for a real point.
+    axis_name: the mapped axis over whose devices to add the numbers up; None
+      for this device alone.
+  """
   # As integers: a float32 that counts by ones stops at 2^24.
   total = is_real.sum(dtype=jnp.int32)
   if axis_name is not None:
@@ -58,5 +77,5 @@ def count(is_real: jax.Array, axis_name: str | None = None) -> jax.Array:
 
 
 def _aligned(is_real: jax.Array, x: jax.Array) -> jax.Array:
-  """Trailing axes for the mask, so that it goes with x."""
+  """Adds trailing axes to the mask, so that it broadcasts with x."""
   return is_real.reshape(*is_real.shape, *(1,) * (x.ndim - is_real.ndim))
