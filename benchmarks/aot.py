@@ -1,16 +1,17 @@
-"""The training step for accelerators that are not there: memory, and batches.
+"""Measures the memory of a training step on accelerators, by compilation alone.
 
 python -m benchmarks.aot
 python -m benchmarks.aot --sharded
 
-Compiles the whole `pmap` training step of Tiny-ImageNet, adaptive, ahead of
-time for every device of a v5e host and for an H100; see `benchmarks.topologies`
-for what that needs.  Nothing runs: the figures are the compilers'.  Each chip
-and dtype has a process of its own and takes ten minutes or more: some compiles,
-to find the largest batch.
+The first command compiles the whole `pmap` training step of Tiny-ImageNet with
+the adaptive quantizer, ahead of time, for every device of a v5e host and for an
+H100.  `benchmarks.topologies` says which packages that needs.  Nothing runs;
+the figures are the compilers'.  Each chip and dtype has a process of its own.  It
+takes ten minutes or more, since it compiles several times to find the largest
+batch that fits.
 
-The second compiles the training step of one sharded codebook instead, of 2^24
-codewords of width 8, for sixteen chips; see `benchmarks.aot_sharded`.
+The second command compiles the training step of one sharded codebook instead,
+of 2^24 codewords of width 8, for sixteen chips; see `benchmarks.aot_sharded`.
 """
 
 import concurrent.futures
@@ -49,9 +50,9 @@ _SHARDED = flags.DEFINE_bool(
 
 _GIB = 2**30
 _MEMORY = {"v5e": 16, "v6e": 32, "v5p": 95, "H100": 80}  # GiB of a device
-_RESERVED = 0.05  # share of it that is left to the runtime
+_RESERVED = 0.05  # share of the memory that is left to the runtime
 _BATCH = 64  # of a device
-_CLOSE = 1.1  # how much larger a batch that does not fit may be, to be enough
+_CLOSE = 1.1  # the search ends when the batch that does not fit is so near
 
 
 def main(argv: list[str]) -> None:
@@ -106,7 +107,7 @@ def _measure(chip: str, dtype: str) -> dict[str, Any]:
 def _largest_batch(
   config: ml_collections.ConfigDict, chip: str, peak: float, limit: float
 ) -> tuple[int, int]:
-  """Returns a batch that fits, and one a little larger that does not."""
+  """Returns a batch that fits, and a slightly larger one that does not."""
   fits, too_large, size = 0, math.inf, _BATCH
   while True:
     # Memory is nearly proportional to the batch.
@@ -126,7 +127,7 @@ def _largest_batch(
 def _compile(
   config: ml_collections.ConfigDict, chip: str, batch_size: int
 ) -> jax.stages.Compiled | None:
-  """Compiles a step; returns None if it needs more memory than there is."""
+  """Returns a compiled step; None if it needs more memory than there is."""
   devices = topologies.devices(chip)
   model = settings.create_model(config, AXIS)
   state = jax.eval_shape(lambda: create_state(config, model))
@@ -146,14 +147,14 @@ def _compile(
 
 
 def _peak(compiled: jax.stages.Compiled | None) -> float:
-  """The memory of a device in GiB that a step takes."""
+  """Returns the memory of a device that a step takes, in GiB."""
   if compiled is None:
     return math.inf
   return compiled.memory_analysis().peak_memory_in_bytes / _GIB
 
 
 def _large_arrays(config: ml_collections.ConfigDict, program: str) -> list[str]:
-  """Arrays that could hold a number for each point and codeword."""
+  """Returns arrays that could hold a number for each point and codeword."""
   side = config.data.image_size // config.model.downsampling
   num_points = _BATCH * side**2
   sizes = {size for size, _ in settings.structures(config)}

@@ -1,7 +1,7 @@
-"""A codebook over sixteen chips that are not there: memory and collectives.
+"""Measures memory and collectives of a codebook over sixteen chips.
 
-Compiles the training step of a sharded `VectorQuantizer` alone, search and
-moving averages, ahead of time for a v5e 4x4.  Nothing runs.
+It compiles the training step of a sharded `VectorQuantizer` alone, with its
+search and its moving averages, ahead of time for a v5e 4x4.  Nothing runs.
 """
 
 import collections
@@ -35,7 +35,7 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2}  # others: 4
 
 
 def show(json_file: str | None) -> None:
-  """Prints what the compiler says, or what to install first."""
+  """Prints the figures of the compiler, or the package that is missing."""
   package = topologies.missing_package(topologies.POD)
   if package:
     print(f"{topologies.POD} is left out: pip install {package}")
@@ -66,12 +66,12 @@ def show(json_file: str | None) -> None:
 def compile_step(
   codebook_size: int, embedding_dim: int, num_points: int
 ) -> jax.stages.Compiled:
-  """Compiles a step for the sixteen chips.
+  """Compiles a training step for the sixteen chips.
 
   Args:
     codebook_size: N.
     embedding_dim: D.
-    num_points: of each device.
+    num_points: the number of points of each device.
   """
   devices = topologies.devices(topologies.POD)
   quantizer = VectorQuantizer(
@@ -96,17 +96,18 @@ def compile_step(
 
 
 def collectives(program: str) -> list[dict[str, Any]]:
-  """Returns what a compiled program sends between devices.
+  """Returns the collectives of a compiled program.
 
   Args:
-    program: its text.
+    program: the text of the program.
 
   Returns:
-    rows with the kind, how many there are, and how many bytes of results a
-    device has of them in a step, if none is in a loop.
+    A row for each kind of collective, with their number, and the bytes of their
+    results on a device.  A collective in a loop counts once.
   """
-  # `name = (shapes) kind(operands)`; what starts one has operands among its
-  # shapes, so what ends it is counted.
+  # A line is `name = (shapes) kind(operands)`.  The instruction that starts an
+  # asynchronous collective has operands among its shapes, so the one that ends
+  # it is counted.
   pattern = rf" = (.*?) ({'|'.join(_KINDS)})(-done)?\("
   counts, sizes = collections.Counter(), collections.Counter()
   for shapes, kind, _ in re.findall(pattern, program):

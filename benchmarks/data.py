@@ -1,19 +1,21 @@
-"""The data pipeline: does it ever hold up training, and what does it take?
+"""Measures the data pipeline, and whether training ever waits for it.
 
 python -m benchmarks.data
 
-Data sets of the sizes of Fashion-MNIST, CIFAR-10 and Tiny-ImageNet are made up,
-prepared by TFDS and read as the real ones are.  Of each is measured
+The benchmark makes up data sets of the sizes of Fashion-MNIST, CIFAR-10 and
+Tiny-ImageNet.  TFDS prepares them, and they are read as the real ones are.  The
+figures of each are
 
-- a first start: preparing it (from no archive), and decoding it into memory;
-- a second start, and the memory that the process then has at its highest,
-  after 500 batches, above the decoded training and validation splits;
+- the time of a first start, which prepares the data set (from no archive) and
+  decodes it into memory;
+- the time of a second start, and the peak memory of its process after 500
+  batches, without the decoded training and validation splits;
 - images a second, from memory and from records;
 - the share of a training step that waits for data, in a real run of the
-  adaptive model with the paper's settings, on all devices here.
+  adaptive model with the paper's settings, on all devices of this machine.
 
-With --fashion_mnist=DIR, the directory of its four archives, preparing
-Fashion-MNIST itself is timed too.
+With --fashion_mnist=DIR, the directory of the four archives of Fashion-MNIST,
+the benchmark also times their preparation.
 """
 
 from collections.abc import Callable
@@ -59,12 +61,12 @@ _FASHION_MNIST = flags.DEFINE_string(
 )
 _STEPS = flags.DEFINE_integer("steps", 30, "Training steps of each run.")
 _SHRINK = flags.DEFINE_integer(
-  "shrink", 1, "Divides the numbers of images, to try this out."
+  "shrink", 1, "Divides the numbers of images, to try the benchmark out."
 )
 
 _GIB = 2**30
 _VALIDATION = 10_000
-_EVALUATED = 64  # of them, where it is training that is timed
+_EVALUATED = 64  # validation images of a run whose training is timed
 _BATCHES = 500
 _SHAPES = {  # side, channels, training images, the paper's batch size
   "fashion_mnist": (28, 1, 60_000, 64),
@@ -136,7 +138,7 @@ def _start(config: ml_collections.ConfigDict) -> dict[str, float]:
 
 
 def _train(config: ml_collections.ConfigDict) -> dict[str, float]:
-  """Trains, and returns what the run's own log says."""
+  """Trains, and returns figures of the run's log."""
 
   def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
     splits = _load(config)
@@ -147,7 +149,7 @@ def _train(config: ml_collections.ConfigDict) -> dict[str, float]:
       loop.train_and_evaluate(config, workdir)
     logged = metric_log.read_metrics(pathlib.Path(workdir))
   values = [line["values"] for line in logged if line["split"] == "train"]
-  # The first line's time has the compilation in it.
+  # The time of the first line includes compilation.
   speed = np.median([line["steps_per_second"] for line in values[1:]])
   return {
     "data_wait": float(np.mean([line["data_wait"] for line in values[1:]])),
@@ -156,7 +158,7 @@ def _train(config: ml_collections.ConfigDict) -> dict[str, float]:
 
 
 class Synthetic(ArchiveBuilder, skip_registration=True):
-  """Smooth pictures with noise, a thousand different ones."""
+  """A thousand different smooth pictures with noise, repeated."""
 
   VERSION = tfds.core.Version("1.0.0")
   ARCHIVES = ()
@@ -193,7 +195,7 @@ class Synthetic(ArchiveBuilder, skip_registration=True):
     pixels = np.asarray(image) + rng.normal(0, 5, np.shape(image))
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8), mode)
     file = io.BytesIO()
-    # As the real ones are stored.
+    # In the format of the real ones.
     image.save(file, format="JPEG" if width == 64 else "PNG")
     return file.getvalue()
 
@@ -235,7 +237,7 @@ def _load(config: ml_collections.ConfigDict) -> dict[str, Split]:
 def _synthetic(
   load: Callable[[ml_collections.ConfigDict], dict[str, Split]] = _load,
 ) -> contextlib.AbstractContextManager:
-  """Makes the made-up data known to `data.load`, and to `settings.check`."""
+  """Registers the made-up data for `data.load` and `settings.check`."""
   stack = contextlib.ExitStack()
   stack.enter_context(mock.patch.dict(data.LOADERS, {"synthetic": load}))
   stack.enter_context(

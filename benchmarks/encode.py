@@ -1,11 +1,11 @@
-"""Codes of images and back: what does computing the chosen codebook alone save?
+"""Measures encoding, where each point searches only the codebook that it chose.
 
 python -m benchmarks.encode
 
-`VQVAE.encode` lets each point choose its codebook first, and searches only
-that; the alternative searches all eight for every point and keeps one index.
-How much it saves depends on what is chosen, so points are made to choose evenly
-among the codebooks, or all the same one.
+In `VQVAE.encode` each point first chooses a codebook, and then searches only
+that one.  The alternative searches all eight for every point and keeps one
+index.  The saving depends on the choice.  So this benchmark makes points choose
+evenly among the codebooks, or all choose one.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
   images = jnp.asarray(images, jnp.float32)
   rows = []
   for title, book in _CHOICES.items():
-    # The choice is made while a program is traced.
+    # Tracing calls the selector, so it is replaced while a program compiles.
     with mock.patch.object(
       choices.AttentionSelector,
       "__call__",
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
 def _choose(
   selector: choices.AttentionSelector, z: jax.Array, book: int | None
 ) -> jax.Array:
-  """Logits `[..., m]` that make points choose `book`, or evenly."""
+  """Returns logits `[..., m]` for the choice of `book`, or of all evenly."""
   num_books = selector.num_codebooks
   shape = z.shape[:-1]
   if book is None:
@@ -117,7 +117,7 @@ def _choose(
 
 
 def _encode_all(model: VQVAE, images: jax.Array):
-  """Codes, by searching every codebook for every point."""
+  """Returns the codes, after a search of every codebook for every point."""
   quantizer, z = model.quantizer, model.encoder(images)
   _, book = choices.straight_through_choice(quantizer.selector(z), 1.0)
   indices = [codebook.encode(z) for codebook in quantizer.codebooks]
@@ -128,7 +128,7 @@ def _encode_all(model: VQVAE, images: jax.Array):
 def _compile(
   function: Callable[..., object], *arguments
 ) -> tuple[Callable[[], object], float]:
-  """Returns a call of the compiled function, and the seconds it took."""
+  """Returns a call of the compiled function, and the seconds of compiling."""
   compiled, seconds = timing.timed(jax.jit(function).lower(*arguments).compile)
   return lambda: jax.block_until_ready(compiled(*arguments)), seconds
 

@@ -1,11 +1,11 @@
-"""The memory that compiled programs need beside their inputs and outputs.
+"""Measures the memory of programs beside their inputs and outputs.
 
 python -m benchmarks.memory
 
-Of the search for the nearest codewords, beside the argmin of all expanded
-distances that XLA makes when left alone; of the statistics of an update, and
-of placing codewords; and of a whole step of training with the paper's
-settings.  Programs are compiled for this machine; none is run.
+The programs are the search for the nearest codewords, beside XLA's plain argmin
+of all expanded distances; an update, with its statistics and its placement of
+codewords; and a whole step of training with the paper's settings.  They are
+compiled for this machine, and none is run.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from experiments.processes import devices
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _POINTS = flags.DEFINE_integer("points", 8192, "Points that are searched for.")
 
-_STRUCTURES = (  # (N, D): the paper's, and sixteen times their size
+_STRUCTURES = (  # (N, D) of the paper, and three of sixteen times the size
   *codebook_structures(65_536),
   (262_144, 4),
   (524_288, 2),
@@ -60,7 +60,7 @@ def _search(codebook_size: int, embedding_dim: int) -> dict[str, Any]:
 
 
 def _plain_argmin(z: jax.Array, codebook: jax.Array) -> jax.Array:
-  """The usual search for the codewords `[N, D]` nearest to z `[T, D]`."""
+  """Returns the indices of the nearest codewords, as is usual, `[T]`."""
   return jnp.argmin(jnp.square(codebook).sum(axis=1) - 2 * z @ codebook.T, 1)
 
 

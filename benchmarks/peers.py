@@ -1,11 +1,12 @@
-"""The model of `adq_jax`, written as it is usually written in PyTorch.
+"""The model of `adq_jax` in PyTorch, written as is usual there.
 
-The same network, selector, loss (eq. 4) and optimizer; two codebooks:
-`OneHotCodebook` and vector-quantize-pytorch's.  Neither JAX nor `adq_jax` is
-imported, so that a process which trains this holds nothing of them.
+Network, selector, loss (eq. 4) and optimizer are those of `adq_jax`.  There are
+two kinds of codebooks: `OneHotCodebook`, and that of vector-quantize-pytorch.
+This file imports neither JAX nor `adq_jax`, so that they take no memory of a
+process that trains it.
 
-Shapes: B images, H and W their sides, C features, T = B x H/4 x W/4 points, m
-codebooks, N codewords of width D in each.
+Shapes: B images of H x W pixels, C features, T = B x H/4 x W/4 points, m
+codebooks of N codewords of width D.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ _COMMITMENT_COST = 0.25
 
 
 class Residual(nn.Module):
-  """A residual block with a bottleneck of a quarter."""
+  """A residual block whose bottleneck has a quarter of the features."""
 
   def __init__(self, features: int):
     super().__init__()
@@ -39,7 +40,7 @@ class Residual(nn.Module):
 
 
 def encoder(channels: int, features: int = 128) -> nn.Module:
-  """Images `[B, channels, H, W]` -> `[B, C, H / 4, W / 4]`."""
+  """Returns a map of images `[B, channels, H, W]` to `[B, C, H / 4, W / 4]`."""
   return nn.Sequential(
     nn.Conv2d(channels, features // 2, 4, stride=2, padding=1),
     nn.ReLU(),
@@ -53,7 +54,7 @@ def encoder(channels: int, features: int = 128) -> nn.Module:
 
 
 def decoder(channels: int, features: int = 128) -> nn.Module:
-  """`[B, C, H / 4, W / 4]` -> images `[B, channels, H, W]`."""
+  """Returns a map of `[B, C, H / 4, W / 4]` to images `[B, channels, H, W]`."""
   return nn.Sequential(
     nn.Conv2d(features, features, 3, padding=1),
     Residual(features),
@@ -66,10 +67,10 @@ def decoder(channels: int, features: int = 128) -> nn.Module:
 
 
 class OneHotCodebook(nn.Module):
-  """One codebook, in the style of Zalando's VQ-VAE, which many have copied.
+  """One codebook in the style of Zalando's VQ-VAE, which many have copied.
 
-  Expanded distances and one-hot codes, both `[T, N]`.  The counts are not
-  smoothed, so that the moving averages are those of `adq_jax.ema_update`.
+  It holds expanded distances and one-hot codes, both `[T, N]`.  Its counts are
+  not smoothed, so its moving averages are those of `adq_jax`'s `ema_update`.
   """
 
   def __init__(self, codebook_size: int, embedding_dim: int, features: int):
@@ -82,7 +83,7 @@ class OneHotCodebook(nn.Module):
     self.register_buffer("embedding_sum", embedding.clone())
 
   def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Points `[T, C]` -> their values `[T, C]` and the loss `[]`."""
+    """Maps points `[T, C]` to their values `[T, C]` and the loss `[]`."""
     points = self.project_in(z)
     quantized = self.quantize(points)
     loss = _COMMITMENT_COST * F.mse_loss(points, quantized)
@@ -91,7 +92,7 @@ class OneHotCodebook(nn.Module):
 
   @torch.no_grad()
   def quantize(self, points: Tensor) -> Tensor:
-    """Points `[T, D]` -> their codewords; then moves the codewords."""
+    """Maps points `[T, D]` to their codewords, then moves the codewords."""
     distances = (
       points.square().sum(dim=1, keepdim=True)
       + self.embedding.square().sum(dim=1)
@@ -107,9 +108,10 @@ class OneHotCodebook(nn.Module):
 
 
 class LibraryCodebook(nn.Module):
-  """vector-quantize-pytorch's, with its defaults but for the paper's values.
+  """The codebook of vector-quantize-pytorch, with the paper's values.
 
-  (Its defaults include the rotation trick in place of straight-through.)
+  All other options have their defaults, among them the rotation trick in place
+  of the straight-through estimator.
   """
 
   def __init__(self, codebook_size: int, embedding_dim: int, features: int):
@@ -123,13 +125,13 @@ class LibraryCodebook(nn.Module):
     )
 
   def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Points `[T, C]` -> their values `[T, C]` and the loss `[]`."""
+    """Maps points `[T, C]` to their values `[T, C]` and the loss `[]`."""
     values, _, loss = self.codebook(z[None])
     return values[0], loss
 
 
 class AdaptiveQuantizer(nn.Module):
-  """A pool of codebooks, of which attention and Gumbel-Softmax choose one."""
+  """A pool of codebooks; attention and Gumbel-Softmax choose one of them."""
 
   def __init__(
     self,
@@ -148,7 +150,7 @@ class AdaptiveQuantizer(nn.Module):
     self.codebook_keys = nn.Parameter(torch.randn(len(structures), features))
 
   def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-    """z `[B, C, H / 4, W / 4]` -> its values, same shape, and the loss `[]`."""
+    """Maps z `[B, C, H / 4, W / 4]` to values of its shape and the loss."""
     grid = z.permute(0, 2, 3, 1)
     points = grid.reshape(-1, grid.shape[-1])
     # The temperature scales a gradient, and takes no time.
@@ -161,7 +163,7 @@ class AdaptiveQuantizer(nn.Module):
     return mixed, sum(losses) / len(losses)
 
   def log_weights(self, points: Tensor) -> Tensor:
-    """log pi `[T, m]` of points `[T, C]`."""
+    """Returns log pi `[T, m]` of points `[T, C]`."""
 
     def heads(x: Tensor) -> Tensor:
       return x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
@@ -179,7 +181,9 @@ QUANTIZERS = {
 
 
 def make_train_step(quantizer: str, channels: int) -> Callable[[Tensor], float]:
-  """Returns one step of training: uint8 images `[B, H, W, channels]` -> loss.
+  """Returns a step of training, which takes images and returns the loss.
+
+  The images are uint8 `[B, H, W, channels]`.
 
   Args:
     quantizer: a key of `QUANTIZERS`.

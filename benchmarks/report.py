@@ -1,4 +1,4 @@
-"""How the benchmarks say what they measured."""
+"""Tables and JSON files of the benchmarks."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ def show(
   """Prints rows as a Markdown table, and writes them to a JSON file.
 
   Args:
-    title: what was measured.
-    rows: all with the same columns, by name.
-    json_file: where to; None for nowhere.
+    title: of the table.
+    rows: values by column, with the same columns in every row.
+    json_file: the file to write; None: no file.
   """
   _print(title, rows)
   _write({"title": title, "rows": rows}, json_file)
@@ -28,11 +28,11 @@ def show(
 def show_all(
   tables: Mapping[str, Sequence[Mapping[str, Any]]], json_file: str | None
 ) -> None:
-  """The same for several tables, which go into one file.
+  """Prints several tables as Markdown, and writes them to one JSON file.
 
   Args:
-    tables: the rows, by title.
-    json_file: where to; None for nowhere.
+    tables: the rows of each table, by its title.
+    json_file: the file to write; None: no file.
   """
   for title, rows in tables.items():
     _print(title, rows)

@@ -1,15 +1,17 @@
-"""Search for the nearest codewords, beside FAISS, PyTorch and plain XLA.
+"""Measures the search for codewords, beside FAISS, PyTorch and plain XLA.
 
 python -m benchmarks.search
 
-In float32 on two threads, for normal points and codewords: first the paper's
-structures, then codebooks of sixteen times their size, for which an index pays
-most.  The peers need `pip install -r benchmarks/requirements.txt`.
+Points and codewords are normal, in float32, and two threads search.  The first
+table has the paper's structures.  The second has codebooks of sixteen times
+their size, for which an index pays most.  The peers need
+`pip install -r benchmarks/requirements.txt`.
 
-What is found is checked before it is timed.  Everything is timed in turn in one
-process; every figure is a median.  FAISS has its index built beforehand, which
-for IndexFlatL2 is a copy of the codewords.  A point is "wrong" where the chosen
-codeword is farther, in float64, than the contract of `nearest_codes` allows.
+Results are checked before they are timed.  All programs are timed in turn in
+one process, and every figure is a median.  FAISS has its index built
+beforehand, which for IndexFlatL2 is a copy of the codewords.  A point is
+"wrong" where its codeword is farther, in float64, than the contract of
+`nearest_codes` allows.
 """
 
 from collections.abc import Callable
@@ -38,14 +40,14 @@ _LARGE = ((1_048_576, 1), (524_288, 2), (262_144, 4))
 _INDEXED_WIDTH = 4  # wider codewords are faster scanned
 _ALLOWED = 8 * np.finfo(np.float32).eps  # of |z| + |c|: the contract
 
-# Takes nothing, and returns indices when they are ready.
+# Takes no argument, and returns indices when they are ready.
 _Run = Callable[[], np.ndarray]
 
 
 def main(argv: list[str]) -> None:
   del argv
   timing.two_threads()
-  jax.block_until_ready(jnp.zeros(1) + 1)  # JAX starts: no part of compiling
+  jax.block_until_ready(jnp.zeros(1) + 1)  # JAX starts before compiling
   peers = {"torch": _torch, "faiss": _faiss}
   if not all(importlib.util.find_spec(name) for name in peers):
     peers = {}
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> None:
 def _measure(
   structure: tuple[int, int], makers: Mapping[str, Callable[..., _Run]]
 ) -> dict[str, Any]:
-  """What one row of the first table is made of."""
+  """Returns the figures of one row of the first table."""
   z, codebook = _data(*structure)
   blocked = _compiled(_nearest("blocked"), z, codebook)
   auto, compile_time = timing.timed(
@@ -100,7 +102,7 @@ def _measure(
 
 def _total(measured: list[dict[str, Any]]) -> dict[str, Any]:
   def add(key: str) -> dict[str, Any]:
-    # What was not measured for all of them has no sum.
+    # A figure that is missing for one structure has no sum.
     names = set.intersection(*(set(each[key]) for each in measured))
     return {name: sum(each[key][name] for each in measured) for name in names}
 
@@ -135,7 +137,7 @@ def _row(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measure_large(structure: tuple[int, int]) -> dict[str, Any]:
-  """One row of the second table."""
+  """Returns one row of the second table."""
   z, codebook = _data(*structure)
   index = jax.jit(nearest.index_codebook)(codebook)
   runs = {
@@ -171,7 +173,7 @@ def _nearest(method: str) -> Callable[..., jax.Array]:
 
 
 def _method(num_codewords: int, dim: int) -> str:
-  """The method that "auto" takes."""
+  """Returns the method of "auto" on this machine."""
   if jax.default_backend() == "tpu":
     return "pallas"
   if jax.default_backend() != "cpu":
@@ -221,7 +223,11 @@ def _check(
   found: np.ndarray,
   expected: np.ndarray,
 ) -> None:
-  """Lets "blocked" and another method of ours differ only in equally near."""
+  """Checks that two methods differ only between equally near codewords.
+
+  Raises:
+    AssertionError: if a codeword is farther, beyond rounding.
+  """
   for one, other in ((found, expected), (expected, found)):
     count = _farther(z, codebook, one, other).sum()
     if count:
@@ -234,7 +240,7 @@ def _check(
 def _farther(
   z: np.ndarray, codebook: np.ndarray, found: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
-  """Where codewords found `[T]` are farther than others, beyond rounding."""
+  """Returns where `found` `[T]` is farther than `other`, beyond rounding."""
   z, chosen = z.astype(np.float64), codebook[found].astype(np.float64)
   distance = np.linalg.norm(z - chosen, axis=1)
   other_distance = np.linalg.norm(z - codebook[other], axis=1)

@@ -1,7 +1,7 @@
 """How the benchmarks measure time and memory (on Linux).
 
-Machines are noisy: times are compared where they were measured in turn, in one
-run, and then by their medians.
+Machines are noisy.  So programs are measured in turn, in one run, and their
+medians are compared.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,23 @@ import sys
 import time
 from typing import Any
 
-# Seconds.  When a call has returned, its threads spin on for up to 30 ms, in
-# wait of more work, on the CPUs of what is timed next.  (Not to let them,
-# OMP_WAIT_POLICY=passive, makes PyTorch slower by a third.)
+# Seconds before a turn.  After a call its threads spin for up to 30 ms and wait
+# for more work, on the CPUs of the program that is timed next.
+# (OMP_WAIT_POLICY=passive forbids that, and makes PyTorch slower by a third.)
 _PAUSE = 0.1
-# Seconds of a turn.  Threads that have slept may wake on one CPU and share it
-# for some calls of a few milliseconds, which then take twice as long.
+# Seconds of a turn.  Threads that slept may wake on one CPU and share it for
+# some calls of a few milliseconds, which then take twice as long.
 _TURN = 0.3
 
 
 def two_threads() -> None:
-  """Lets whatever computes in this process use two CPUs, one thread on each.
+  """Restricts this process to two CPUs, with one thread on each.
 
-  To be called before JAX computes anything and before torch and faiss are
-  imported: they look at this when they start.
+  Call it before JAX computes anything and before torch and faiss are imported,
+  since they read these settings when they start.
+
+  Raises:
+    RuntimeError: if torch or faiss are imported already.
   """
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
   os.environ["OMP_NUM_THREADS"] = "2"
@@ -43,7 +46,7 @@ def in_turn(
 
   Args:
     functions: by name; each returns when its result is ready.
-    rounds: turns of each.
+    rounds: the number of turns of each function.
 
   Returns:
     The seconds of every call, by name.
@@ -61,7 +64,7 @@ def in_turn(
 
 
 def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
-  """Returns the median of each name's seconds."""
+  """Returns the median of the seconds of each function, by its name."""
   return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -73,6 +76,6 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def peak_memory() -> int:
-  """Returns the most memory in bytes that this process ever had."""
+  """Returns the peak memory of this process so far, in bytes."""
   status = pathlib.Path("/proc/self/status").read_text()
   return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024

@@ -1,7 +1,7 @@
-"""Compiling for accelerators that are not there.
+"""Compilation for accelerators that this machine does not have.
 
-The real compilers, without a device: what they make of a program, the memory
-that it takes, and whether it compiles at all.  Nothing runs.
+The real compilers work without a device.  They tell whether a program compiles,
+how much memory it takes, and which operations it becomes.  Nothing runs.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-# The smallest described topology of each chip, and its environment's name.
+# The smallest topology of each chip, and the name that libtpu reads for it.
 _TPUS = {
   "v5e": ("v5e:2x2", "v5litepod-4"),
   "v6e": ("v6e:2x2", "v6e-4"),
@@ -40,7 +40,7 @@ _TPU_ENVIRONMENT = {
 
 
 def missing_package(chip: str) -> str | None:
-  """Returns what to install before compiling for a chip; None if nothing."""
+  """Returns what `pip install` needs for a chip; None if nothing is missing."""
   if chip in _TOPOLOGIES:
     modules = ("libtpu",)
   else:
@@ -49,7 +49,7 @@ def missing_package(chip: str) -> str | None:
     try:
       if importlib.util.find_spec(module) is None:
         return _PACKAGES
-    except ModuleNotFoundError:  # of the package that it is in
+    except ModuleNotFoundError:  # the package of the module is missing too
       return _PACKAGES
   return None
 
@@ -58,8 +58,8 @@ def missing_package(chip: str) -> str | None:
 def devices(chip: str) -> tuple[jax.Device, ...]:
   """Returns the devices of a described topology.
 
-  Keeps JAX and libtpu from looking for real devices, for the rest of the
-  process: if this machine has some, call it in a process of its own.
+  From then on JAX and libtpu do not look for real devices in this process.  If
+  this machine has some, call this function in a process of its own.
 
   Args:
     chip: one of `CHIPS`, or `POD`.
@@ -67,7 +67,8 @@ def devices(chip: str) -> tuple[jax.Device, ...]:
   Raises:
     ValueError: if there is no such chip here.
     ImportError: if its compiler is not installed.
-    RuntimeError: if it is a GPU, and JAX has looked for a real one before.
+    RuntimeError: if the chip is a GPU, and JAX has looked for a real one
+      before.
   """
   known = (*CHIPS, POD)
   if chip not in known:
@@ -78,7 +79,7 @@ def devices(chip: str) -> tuple[jax.Device, ...]:
       f"compiling for {chip} needs a compiler: pip install {package}"
     )
   if not jax.config.jax_platforms:
-    # Else the CUDA plugin looks for CUDA's libraries and gives up.
+    # Otherwise the CUDA plugin looks for CUDA's libraries and gives up.
     jax.config.update("jax_platforms", "cpu")
   if chip in _TOPOLOGIES:
     topology, accelerator = _TOPOLOGIES[chip]
@@ -110,8 +111,8 @@ def compile_for(
   Args:
     chip: one of `CHIPS`.
     function: jitted or not.
-    *arguments: its arguments, or trees of `jax.ShapeDtypeStruct`.
-    compiler_options: XLA's.
+    *arguments: of the function, or trees of `jax.ShapeDtypeStruct`.
+    compiler_options: of XLA.
 
   Returns:
     The compiled function, which cannot be called but has `as_text()` and

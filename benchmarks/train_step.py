@@ -1,14 +1,14 @@
-"""A whole step of training, beside the same model in PyTorch.
+"""Measures a whole step of training, beside the same model in PyTorch.
 
 python -m benchmarks.train_step
 
-Encoder, quantizer, decoder, loss, gradient, Adam and the codebooks' moving
-averages, in float32 on two threads, with the paper's settings.  JAX is the step
-that `experiments.main` runs.  PyTorch is `benchmarks.peers`, which needs
-`pip install -r benchmarks/requirements.txt`.
+A step has encoder, quantizer, decoder, loss, gradient, Adam and the moving
+averages of the codebooks, in float32 on two threads, with the paper's settings.
+In JAX it is the step that `experiments.main` runs.  In PyTorch it is that of
+`benchmarks.peers`, which needs `pip install -r benchmarks/requirements.txt`.
 
-Each program has a process of its own.  All of them take their first step, which
-compiles; then they take steps in turn, while the others wait.  Together they
+Each program has a process of its own.  All of them first take one step, which
+compiles.  Then they take steps in turn, while the others wait.  Together they
 hold about 10 GiB.
 """
 
@@ -24,19 +24,19 @@ import numpy as np
 
 from benchmarks import timing
 
-# What a program alone needs is imported where it starts: all processes import
-# this file, and their memory is measured.
+# All processes import this file, and their memory is measured.  So a program's
+# own imports stand where it starts.
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a step.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 28, "Their height and width.")
-_CHANNELS = flags.DEFINE_integer("channels", 1, "Their channels.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 28, "Sides of the images.")
+_CHANNELS = flags.DEFINE_integer("channels", 1, "Channels of the images.")
 
 _TURN = 1.0  # seconds that a program computes before the next has its turn
 _MIB = 2**20
 
-# Takes a number of steps, and returns when they are done.
+# Takes the number of steps, makes them, and returns when they are done.
 _Run = Callable[[int], object]
 
 
@@ -76,11 +76,11 @@ def main(argv: list[str]) -> None:
 
 
 class _Process:
-  """A program in a process of its own, which computes only when it is asked to.
+  """A program in a process of its own, which computes only in its turn.
 
   Attributes:
-    first_step: seconds that it took.
-    steps: how many make a turn.
+    first_step: the seconds of the first step.
+    steps: the number of steps in a turn.
   """
 
   def __init__(self, start: Callable[..., _Run], shape: tuple[int, ...]):
@@ -90,7 +90,7 @@ class _Process:
       target=_serve, args=(theirs, start, shape), daemon=True
     )
     self._process.start()
-    theirs.close()  # so that a process that fails ends the wait for it
+    theirs.close()  # otherwise `recv` waits forever if the process fails
     self.first_step, step = self._pipe.recv()
     self.steps = max(1, round(_TURN / step))
 
@@ -99,7 +99,7 @@ class _Process:
     self._pipe.recv()
 
   def finish(self) -> int:
-    """Ends the process; returns the most memory in bytes that it had."""
+    """Ends the process, and returns its peak memory in bytes."""
     self._pipe.send(0)
     memory = self._pipe.recv()
     self._process.join()
