@@ -6,9 +6,9 @@ python -m benchmarks.aot --sharded
 The first command compiles the whole `pmap` training step of Tiny-ImageNet with
 the adaptive quantizer, ahead of time, for every device of a v5e host and for an
 H100.  `benchmarks.topologies` says which packages that needs.  Nothing runs;
-the figures are the compilers'.  Each chip and dtype has a process of its own.  It
-takes ten minutes or more, since it compiles several times to find the largest
-batch that fits.
+the figures are the compilers'.  Each chip and dtype has a process of its own.
+It takes ten minutes or more, since it compiles several times to find the
+largest batch that fits.
 
 The second command compiles the training step of one sharded codebook instead,
 of 2^24 codewords of width 8, for sixteen chips; see `benchmarks.aot_sharded`.

@@ -49,7 +49,8 @@ class ExamplesTest(parameterized.TestCase):
 
   def test_training(self):
     """The model of a small run, in place of that of the quick start."""
-    model = VQVAE(VectorQuantizer(16, 8), features=8, downsampling=2)
+    quantizer = VectorQuantizer(16, 8)
+    model = VQVAE(quantizer, network="cnn", features=8, downsampling=2)
     given = jnp.zeros((1, 8, 8, 3))
     variables = model.init(jax.random.key(0), given)
     with mock.patch.object(
