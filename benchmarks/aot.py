@@ -31,7 +31,7 @@ from benchmarks import report
 from benchmarks import timing
 from benchmarks import topologies
 from experiments.configs import tiny_imagenet
-from experiments.model import settings
+from experiments.model import build
 from experiments.model import step
 from experiments.model.state import create_state
 from experiments.processes.devices import AXIS
@@ -129,7 +129,7 @@ def _compile(
 ) -> jax.stages.Compiled | None:
   """Returns a compiled step; None if it needs more memory than there is."""
   devices = topologies.devices(chip)
-  model = settings.create_model(config, AXIS)
+  model = build.create_model(config, AXIS)
   state = jax.eval_shape(lambda: create_state(config, model))
   side, channels = config.data.image_size, config.data.channels
   images = jax.ShapeDtypeStruct((batch_size, side, side, channels), jnp.uint8)
@@ -157,7 +157,7 @@ def _large_arrays(config: ml_collections.ConfigDict, program: str) -> list[str]:
   """Returns arrays that could hold a number for each point and codeword."""
   side = config.data.image_size // config.model.downsampling
   num_points = _BATCH * side**2
-  sizes = {size for size, _ in settings.structures(config)}
+  sizes = {size for size, _ in build.structures(config)}
   found = set()
   for array, shape in re.findall(r"([a-z]+\d+\[([\d,]+)\])", program):
     dims = [int(dim) for dim in shape.split(",")]

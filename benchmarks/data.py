@@ -237,7 +237,7 @@ def _load(config: ml_collections.ConfigDict) -> dict[str, Split]:
 def _synthetic(
   load: Callable[[ml_collections.ConfigDict], dict[str, Split]] = _load,
 ) -> contextlib.AbstractContextManager:
-  """Registers the made-up data for `data.load` and `settings.check`."""
+  """Registers the made-up data for `data.load` and for checks of configs."""
   stack = contextlib.ExitStack()
   stack.enter_context(mock.patch.dict(data.LOADERS, {"synthetic": load}))
   stack.enter_context(

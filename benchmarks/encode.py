@@ -24,7 +24,7 @@ from adq_jax.quantizers import choice as choices
 from benchmarks import report
 from benchmarks import timing
 from experiments.configs import fashion_mnist
-from experiments.model import settings
+from experiments.model import build
 from experiments.model.state import create_state
 
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
   del argv
   timing.two_threads()
   config = fashion_mnist.get_config()
-  model = settings.create_model(config)
+  model = build.create_model(config)
   variables = create_state(config, model).variables
   rng = np.random.default_rng(0)
   images = rng.uniform(-0.5, 0.5, (_BATCH_SIZE.value, 28, 28, 1))

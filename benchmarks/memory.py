@@ -23,7 +23,7 @@ from adq_jax.codebook import state as codebooks
 from adq_jax.codebook import statistics
 from benchmarks import report
 from experiments.configs import fashion_mnist
-from experiments.model import settings
+from experiments.model import build
 from experiments.model import step
 from experiments.model.state import create_state
 from experiments.processes import devices
@@ -88,7 +88,7 @@ def _update(codebook_size: int, embedding_dim: int) -> dict[str, Any]:
 
 def _train_step(variant: str) -> dict[str, Any]:
   config = fashion_mnist.get_config(variant)
-  model = settings.create_model(config, axis_name=devices.AXIS)
+  model = build.create_model(config, axis_name=devices.AXIS)
   used = jax.devices()[:1]
   size, channels = config.data.image_size, config.data.channels
   images = jnp.zeros((1, config.batch_size, size, size, channels), jnp.uint8)

@@ -128,7 +128,7 @@ def _start_jax(images: np.ndarray, *, variant: str) -> _Run:
 
   from adq_jax.quantizers.base import Quantized
   from experiments.configs import fashion_mnist
-  from experiments.model import settings
+  from experiments.model import build
   from experiments.model import state as states
   from experiments.model import step as steps
   from experiments.processes import devices
@@ -145,7 +145,7 @@ def _start_jax(images: np.ndarray, *, variant: str) -> _Run:
   config.batch_size, config.data.image_size, _, config.data.channels = (
     images.shape
   )
-  model = settings.create_model(config, axis_name=devices.AXIS)
+  model = build.create_model(config, axis_name=devices.AXIS)
   if variant == _NO_QUANTIZER:
     model = model.clone(quantizer=NoQuantizer())
   used = jax.devices()[:1]

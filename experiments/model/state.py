@@ -18,7 +18,7 @@ import optax
 from adq_jax import merge_codebook
 from adq_jax import split_codebook
 from adq_jax import VQVAE
-from experiments.model import settings
+from experiments.model import schedules
 from experiments.processes import devices as placement
 
 
@@ -49,7 +49,7 @@ def create_optimizer(
   config: ml_collections.ConfigDict,
 ) -> optax.GradientTransformation:
   """Returns Adam with the config's learning rate."""
-  return optax.adam(settings.learning_rate(config))
+  return optax.adam(schedules.learning_rate(config))
 
 
 def create_state(config: ml_collections.ConfigDict, model: VQVAE) -> TrainState:

@@ -15,7 +15,7 @@ import optax
 from adq_jax import gradient_gap
 from adq_jax import VQVAE
 from experiments.data import augment
-from experiments.model import settings
+from experiments.model import schedules
 from experiments.model.state import create_optimizer
 from experiments.model.state import TrainState
 from experiments.processes.devices import AXIS
@@ -278,7 +278,7 @@ def _make_preparation(
   It takes the number of steps done and images uint8 `[B, H, W, C]`; it returns
   images for the model, rng streams, and more arguments of the quantizer.
   """
-  temperature = settings.temperature(config)
+  temperature = schedules.temperature(config)
   root_key = jax.random.key(config.seed)
 
   def prepare(step: jax.Array, images: jax.Array):

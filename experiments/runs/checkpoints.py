@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from adq_jax import VQVAE
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import build
 from experiments.model.state import create_state
 from experiments.model.state import merge
 from experiments.model.state import TrainState
@@ -190,7 +190,7 @@ def load_state(
     UserError: if there is no such checkpoint.
   """
   state = merge(read_state(config, workdir, step))
-  return settings.create_model(config), jax.tree.map(jnp.asarray, state)
+  return build.create_model(config), jax.tree.map(jnp.asarray, state)
 
 
 def read_state(
@@ -266,7 +266,7 @@ def _described(
 ) -> TrainState:
   """The template of a config that may be a stranger's."""
   try:
-    return make_template(config, settings.create_model(config))
+    return make_template(config, build.create_model(config))
   except Exception as error:  # whatever is missing, or of another kind
     raise UserError(
       f"the config of {workdir} describes no model ({one_line(error)}); bring"

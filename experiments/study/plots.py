@@ -15,7 +15,7 @@ from experiments import style
 from experiments.configs import variants
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import build
 from experiments.study import cells as cells_lib
 from experiments.study import paper
 from experiments.study import rate_distortion
@@ -145,7 +145,7 @@ def loss_against_size(runs: Runs) -> plt.Figure:
   """Validation loss against N at constant N x D, and eqs. 11-15 through it."""
   ended = cells_lib.ended(fixed(runs))
   structures = [
-    settings.structures(cells[0].config)[0] for cells in ended.values()
+    build.structures(cells[0].config)[0] for cells in ended.values()
   ]
   sizes = np.array([size for size, _ in structures])
   losses = np.array([cells_lib.mean_loss(cells) for cells in ended.values()])
@@ -270,7 +270,7 @@ def _legend_beside(figure: plt.Figure, lines: Sequence[plt.Line2D]) -> None:
 
 
 def _pool(cell: Cell) -> list[str]:
-  return [notation.structure_name(s) for s in settings.structures(cell.config)]
+  return [notation.structure_name(s) for s in build.structures(cell.config)]
 
 
 def _final_gap(cells: Sequence[Cell]) -> float:

@@ -13,7 +13,7 @@ import ml_collections
 
 from experiments import errors
 from experiments.configs import fields
-from experiments.model import settings
+from experiments.model import check
 from experiments.processes import compilation
 from experiments.processes import hosts
 from experiments.processes import signals
@@ -63,7 +63,7 @@ def make_config(
       fields.change(config, field, text)
     except errors.UserError as error:
       raise errors.UserError(f"--set: {error}") from error
-  settings.check(config)
+  check.check(config)
   return config
 
 

@@ -26,7 +26,7 @@ from experiments.data import pipeline
 from experiments.data import walk
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import check
 from experiments.processes import signals
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import replicate
@@ -299,7 +299,7 @@ def _check(
       "--mode=encode and --mode=decode are for one process; start one, without"
       " --num_processes"
     )
-  settings.check(config)
+  check.check(config)
   workdirs.check_same_run(workdir, config)
   with _replacing(output, is_trial=True):
     pass

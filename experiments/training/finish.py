@@ -24,7 +24,8 @@ from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.figures_of_merit import describe
 from experiments.evaluation.figures_of_merit import describe_coded_rate
-from experiments.model import settings
+from experiments.model import build
+from experiments.model import check
 from experiments.model.state import to_devices
 from experiments.model.state import TrainState
 from experiments.processes import hosts
@@ -110,7 +111,7 @@ def evaluate_run(
     UserError: for bad input.
   """
   workdir = pathlib.Path(workdir)
-  settings.check(config)
+  check.check(config)
   workdirs.check_same_run(workdir, config)
   step = None  # the latest
   if jax.process_count() > 1:
@@ -118,7 +119,7 @@ def evaluate_run(
     step = hosts.from_main(lambda: int(read_state(config, workdir).step))
   state = read_state(config, workdir, step)
   step = int(state.step)
-  model = settings.create_model(config, AXIS)
+  model = build.create_model(config, AXIS)
   devices = choose_devices(config.batch_size, model.sharded_size)
   evaluator = Evaluator(config, model, devices)
   state = to_devices(state, devices)

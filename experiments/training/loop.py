@@ -23,7 +23,8 @@ from experiments.errors import UserError
 from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.figures_of_merit import describe
-from experiments.model import settings
+from experiments.model import build
+from experiments.model import check
 from experiments.model.state import create_on_devices
 from experiments.model.state import to_devices
 from experiments.model.state import to_host
@@ -67,7 +68,7 @@ def train_and_evaluate(
       Ctrl-C.
   """
   workdir = pathlib.Path(workdir)
-  settings.check(config)
+  check.check(config)
   # Before the claim, which writes the config.
   workdirs.check_same_run(workdir, config)
   finished = read_summary(workdir)
@@ -210,11 +211,11 @@ def _set_up(
   claim: workdirs.Claim,
 ) -> tuple[_Run, _Reached]:
   """Loads the data, and the state from where `workdir` stands."""
-  model = settings.create_model(config, axis_name=AXIS)
+  model = build.create_model(config, axis_name=AXIS)
   devices = choose_devices(config.batch_size, model.sharded_size)
   with hosts.main_first("data"):
     splits = data.load(config)
-  settings.check_batch(config, len(splits["train"]))
+  check.check_batch(config, len(splits["train"]))
   template = make_template(config, model)
   # Of several processes all must go by the same path.
   is_alone = jax.process_count() == 1

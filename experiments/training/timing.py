@@ -7,7 +7,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments.model import settings
+from experiments.model import build
 from experiments.model.state import create_on_devices
 from experiments.model.step import make_train_step
 from experiments.processes.devices import AXIS
@@ -22,7 +22,7 @@ def seconds_per_step(config: ml_collections.ConfigDict) -> float:
 
   Without its data: on noise.
   """
-  model = settings.create_model(config, AXIS)
+  model = build.create_model(config, AXIS)
   devices = choose_devices(config.batch_size, model.sharded_size)
   state = create_on_devices(config, model, devices)
   step = make_train_step(config, model, devices)

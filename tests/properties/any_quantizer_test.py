@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 
 from experiments.data import augment
-from experiments.model import settings
+from experiments.model import build
 from experiments.runs import checkpoints
 from experiments.runs import summary as summary_lib
 from experiments.tokens import convert
@@ -37,7 +37,7 @@ class AnyQuantizerTest(convert_test.Case):
 
   def create(self, kind):
     replacement = functools.partial(toys.create_model, kind)
-    self.enter_context(mock.patch.object(settings, "create_model", replacement))
+    self.enter_context(mock.patch.object(build, "create_model", replacement))
 
   def train(self, name, num_steps):
     self.run_dir = self.root / name

@@ -10,7 +10,8 @@ import pytest
 from experiments import data
 from experiments.configs import base
 from experiments.configs import variants
-from experiments.model import settings
+from experiments.model import build
+from experiments.model import check
 from experiments.model.state import create_state
 from experiments.model.step import make_train_step
 from experiments.processes.devices import AXIS
@@ -36,8 +37,8 @@ class Bfloat16Test(parameterized.TestCase):
         config.quantizer[field] = of_variant.quantizer[field]
       if not of_variant.quantizer.structures:
         config.quantizer.capacity = of_variant.quantizer.capacity // 1024
-    settings.check(config)
-    model = settings.create_model(config, AXIS)
+    check.check(config)
+    model = build.create_model(config, AXIS)
     devices = jax.local_devices()[:1]
     state = replicate(create_state(config, model), devices)
     # Together, so that the host starts one computation.

@@ -22,7 +22,7 @@ import pytest
 
 from experiments.data import celeba
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import build
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
@@ -250,7 +250,7 @@ class CheckpointsTest(Fuzzing):
     cls.addClassCleanup(directory.cleanup)
     cls.run_dir = pathlib.Path(directory.name) / "run"
     config = convert_test.make_run(cls.run_dir, convert_test.ONE)
-    model = settings.create_model(config)
+    model = build.create_model(config)
     cls.template = checkpoints.make_template(config, model)
     cls.expected = checkpoint_file.read(cls.run_dir, 0, cls.template)
 

@@ -10,7 +10,7 @@ _ASKS = re.compile(
   r"isinstance\([^)]*(?:Quantizer|Codes)\b|\bkind\s*[=!]=|is_adaptive|is_fixed"
 )
 # Where a config becomes a quantizer, or an older config a newer one.
-_BUILDS = {"experiments/model/settings.py"}
+_BUILDS = {"experiments/model/build.py", "experiments/model/check.py"}
 
 
 class KindsTest(parameterized.TestCase):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import build
+from experiments.model import check
 from experiments.model.state import create_on_devices
 from experiments.model.state import create_state
 from experiments.model.state import merge
@@ -116,19 +117,19 @@ class ShardedRunTest(parameterized.TestCase):
 
   def test_the_first_state_is_that_of_an_unsharded_run(self):
     config = make_config()
-    model = settings.create_model(config, devices.AXIS)
+    model = build.create_model(config, devices.AXIS)
     made = create_on_devices(config, model, jax.devices())
     for leaf in jax.tree.leaves(made):
       self.assertLen(leaf.sharding.device_set, 8)
       self.assertEqual(leaf.addressable_shards[0].data.shape[0], 1)
-    expected = create_state(config, settings.create_model(config))
+    expected = create_state(config, build.create_model(config))
     chex.assert_trees_all_close(
       merge(to_host(made, is_sharded=True)), expected, rtol=1e-6
     )
 
   def test_shards_move_to_another_number_of_devices(self):
     config = make_config()
-    model = settings.create_model(config, devices.AXIS)
+    model = build.create_model(config, devices.AXIS)
     made = create_on_devices(config, model, jax.devices())
     state = jax.tree.map(np.array, to_host(made, is_sharded=True))
     self.assertLen(state.codebook, 8)
@@ -145,7 +146,7 @@ class ShardedRunTest(parameterized.TestCase):
       | {"quantizer.codebook_init": "normal"},
     ):
       with self.assertRaisesRegex(UserError, "shard_codebook is True; it must"):
-        settings.check(make_config(**fields))
+        check.check(make_config(**fields))
     with mock.patch.object(jax, "process_count", return_value=2):
       with self.assertRaisesRegex(
         UserError, "codewords to shard is 20; .* multiple of the 8 devices"

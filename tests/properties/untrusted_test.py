@@ -21,7 +21,7 @@ from PIL import Image
 
 from experiments.data import images
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import build
 from experiments.processes import limits
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
@@ -96,7 +96,7 @@ class NoCodeTest(parameterized.TestCase):
     _harm.clear()
     checkpoints.verify_run(config, root)
     checkpoints.load_model(root)
-    template = checkpoints.make_template(config, settings.create_model(config))
+    template = checkpoints.make_template(config, build.create_model(config))
     opened = checkpoints.Checkpoints(root, template)
     self.assertIsNotNone(opened.latest)
     opened.close()
@@ -107,7 +107,7 @@ class NoCodeTest(parameterized.TestCase):
   def test_a_pickle_instead_of_a_checkpoint(self):
     root = pathlib.Path(self.create_tempdir()) / "run"
     config = convert_test.make_run(root, convert_test.ONE)
-    template = checkpoints.make_template(config, settings.create_model(config))
+    template = checkpoints.make_template(config, build.create_model(config))
     directory = root / workdirs.CHECKPOINTS / "0"
     for path in directory.rglob("*"):
       if path.is_file():

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from experiments.model import settings
+from experiments.model import build
 from experiments.runs import workdir as workdirs
 from experiments.study import cells as cells_lib
 from experiments.study import paper
@@ -32,7 +32,7 @@ def make(
   config.update_from_flattened_dict(fields)
   cell.workdir.mkdir(parents=True)
   workdirs.write_json(cell.workdir / workdirs.CONFIG, config.to_dict())
-  structures = settings.structures(config)
+  structures = build.structures(config)
   is_adaptive = config.quantizer.kind == "adaptive"
   shares = np.arange(1, len(structures) + 1) / len(structures)
   last = config.num_steps if is_finished else config.num_steps // 2

@@ -191,7 +191,7 @@ def create_model(
   config: ml_collections.ConfigDict,
   axis_name: str | None = None,
 ) -> VQVAE:
-  """Takes the place of `settings.create_model`, given the first argument."""
+  """Takes the place of `build.create_model`, given the first argument."""
   features = config.model.features
   quantizer = kind(features, axis_name)
   return VQVAE(quantizer, config.data.channels, "cnn", features)

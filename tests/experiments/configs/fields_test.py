@@ -9,7 +9,7 @@ from experiments import data
 from experiments.configs import datasets
 from experiments.configs import fields
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import check
 from experiments.runs import workdir
 
 _ROOT = pathlib.Path(__file__).parents[3]
@@ -57,7 +57,7 @@ class TypesTest(parameterized.TestCase):
     wanted = "one of" if field == "name" else _KINDS[kind]
     for value in _WRONG[kind]:
       with self.refused(rf"^config.{field} is .*; it must be {wanted}"):
-        settings.check(config_of(field, value))
+        check.check(config_of(field, value))
 
   @parameterized.parameters(*_FIELDS)
   def test_every_field_of_a_config_json_has_a_type(self, field):
@@ -153,7 +153,7 @@ class TypesTest(parameterized.TestCase):
         fields.check_types(config_of(field, value))
 
   def test_infinite_memory_is_meaningful(self):
-    settings.check(config_of("data.memory_budget_gib", float("inf")))
+    check.check(config_of("data.memory_budget_gib", float("inf")))
 
   def test_a_config_that_is_right_is_left_as_it_is(self):
     for name in datasets.GET_CONFIG:
@@ -201,7 +201,7 @@ class NamesTest(parameterized.TestCase):
       group, _, name = field.rpartition(".")
       del (config[group] if group else config)[name]
       with self.assertRaisesRegex(UserError, f"config.{field} is missing"):
-        settings.check(config)
+        check.check(config)
 
   def test_a_field_of_another_data_set_is_unknown(self):
     config = datasets.default_config("celeba")
@@ -209,7 +209,7 @@ class NamesTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       UserError, "photo_patches has no field 'data.attributes'"
     ):
-      settings.check(config)
+      check.check(config)
 
   def test_every_data_set_has_a_config_and_a_loader(self):
     self.assertEqual(list(datasets.GET_CONFIG), list(data.LOADERS))
@@ -235,7 +235,7 @@ class OldRunsTest(parameterized.TestCase):
   def test_an_old_run_is_read_as_it_was_written(self, name):
     path = _ROOT / name
     config = workdir.read_config(path.parent)
-    settings.check(config)
+    check.check(config)
     written = fields.flatten(json.loads(path.read_text()))
     read = workdir.fields_of(config)
     self.assertEqual({k: read[k] for k in written}, written)

@@ -7,7 +7,7 @@ from experiments import data
 from experiments.data import augment
 from experiments.data.split import Split
 from experiments.evaluation import evaluator
-from experiments.model import settings
+from experiments.model import build
 from experiments.model.state import create_state
 from experiments.processes.devices import replicate
 from tests.support import tiny
@@ -16,7 +16,7 @@ from tests.support import tiny
 class EvaluatorTest(parameterized.TestCase):
   def test_padding_counts_nowhere(self):
     config = tiny.config("fixed_16x4", batch_size=4)
-    model = settings.create_model(config)
+    model = build.create_model(config)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 16, 16, 3), np.uint8)
     split = Split(images, np.zeros(6, int))
@@ -42,7 +42,7 @@ class EvaluatorTest(parameterized.TestCase):
       config = tiny.config(batch_size=batch_size)
       split = data.load(config)["validation"]
       split = Split(split.images[::9], split.source[::9])  # 27 images
-      model = settings.create_model(config)
+      model = build.create_model(config)
       devices = jax.local_devices()[:num_devices]
       tested = evaluator.Evaluator(config, model, devices)
       variables = replicate(create_state(config, model).variables, devices)

@@ -4,7 +4,7 @@ import numpy as np
 from experiments.data.split import Split
 from experiments.evaluation import figures_of_merit
 from experiments.evaluation.evaluator import Evaluation
-from experiments.model import settings
+from experiments.model import build
 from tests.support import tiny
 
 
@@ -14,7 +14,7 @@ class DescribeTest(parameterized.TestCase):
     split = Split(
       np.zeros((4, 16, 16, 3), np.uint8), np.array([0, 0, 1, 1]), ("a", "b")
     )
-    streams = settings.create_model(config).streams
+    streams = build.create_model(config).streams
     counts = (np.zeros(16), np.zeros(32), np.zeros(64))
     counts[0][:2] = 8
     counts[2][:8] = 6
@@ -67,7 +67,7 @@ class DescribeTest(parameterized.TestCase):
 
   def test_the_coded_rate_is_that_of_frequencies_of_other_data(self):
     config = tiny.config("fixed_16x4")
-    streams = settings.create_model(config).streams
+    streams = build.create_model(config).streams
     counts, reference = np.eye(16)[0] * 32, np.full(16, 1.5)
     evaluation, of_reference = (
       Evaluation(streams, np.zeros(2), (x,), 32) for x in (counts, reference)

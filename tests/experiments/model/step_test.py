@@ -10,7 +10,8 @@ import pytest
 
 from experiments import data
 from experiments.data import pipeline
-from experiments.model import settings
+from experiments.model import build
+from experiments.model import schedules
 from experiments.model.state import create_state
 from experiments.model.step import make_gradient_gap
 from experiments.model.step import make_train_step
@@ -44,7 +45,7 @@ class GradientGapTest(parameterized.TestCase):
     config = tiny.config(variant)
     config.data.random_flip = False
     config.quantizer.codebook_init = "normal"
-    model = settings.create_model(config, AXIS)
+    model = build.create_model(config, AXIS)
     devices = jax.local_devices()[:num_devices]
     state = create_state(config, model)
     rng = np.random.default_rng(0)
@@ -54,7 +55,7 @@ class GradientGapTest(parameterized.TestCase):
     gap = make_gradient_gap(config, model, devices)(replicated, batch)
     np.testing.assert_array_equal(gap, np.full(num_devices, gap[0]))
 
-    bound = settings.create_model(config).bind(state.variables)
+    bound = build.create_model(config).bind(state.variables)
     x = jnp.asarray(images / 255 - 0.5, jnp.float32)
     z = bound.encoder(x)
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
@@ -63,14 +64,14 @@ class GradientGapTest(parameterized.TestCase):
     if variant == "adaptive":
       choice = {
         "draw": True,
-        "temperature": settings.temperature(config)(jnp.int32(0)),
+        "temperature": schedules.temperature(config)(jnp.int32(0)),
       }
 
     def loss(values):
       return jnp.square(bound.decoder(values) - x).mean()
 
     def quantize(z):
-      result = settings.create_model(config).apply(
+      result = build.create_model(config).apply(
         state.variables,
         z,
         rngs={"gumbel": gumbel_key},
@@ -98,7 +99,7 @@ class GradientGapTest(parameterized.TestCase):
     fields = {"gradient_gap_every": 2, "gradient_gap": kind, "num_steps": 1}
     run(root / "a", **fields)
     config = tiny.config(**fields)
-    state = create_state(config, settings.create_model(config))
+    state = create_state(config, build.create_model(config))
     if updates:
       _, state = load_state(config, root / "a")
     devices = choose_devices(config.batch_size)
@@ -109,9 +110,9 @@ class GradientGapTest(parameterized.TestCase):
       num_steps=1,
     )
     (batch,) = prefetch(pipeline.iterate(batches), devices)
-    gap = make_gradient_gap(
-      config, settings.create_model(config, AXIS), devices
-    )(replicate(state, devices), batch)
+    gap = make_gradient_gap(config, build.create_model(config, AXIS), devices)(
+      replicate(state, devices), batch
+    )
     ((step, value),) = gaps(root / "a")
     self.assertEqual(step, 1)
     np.testing.assert_allclose(value, gap[0], rtol=1e-4)
@@ -121,7 +122,7 @@ class TrainStepTest(parameterized.TestCase):
   def test_points_that_are_not_finite_are_counted_over_a_call(self):
     config = tiny.config("fixed_16x4", on_nonfinite="skip", steps_per_call=2)
     devices = choose_devices(config.batch_size)
-    model = settings.create_model(config, AXIS)
+    model = build.create_model(config, AXIS)
     state = create_state(config, model)
     state = state.replace(
       params=jax.tree.map(lambda x: x * jnp.nan, state.params)

@@ -17,7 +17,7 @@ import pytest
 from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
 from experiments.errors import StoppedError
-from experiments.model import settings
+from experiments.model import build
 from experiments.model import step as step_lib
 from experiments.model.state import create_state
 from experiments.model.state import TrainState
@@ -134,7 +134,7 @@ class DevicesTest(parameterized.TestCase):
 
   def test_codes_are_the_same_under_jit_and_any_pmap(self):
     config = tiny.config("adaptive")
-    model = settings.create_model(config)
+    model = build.create_model(config)
     variables = create_state(config, model).variables
     rng = np.random.default_rng(0)
     images = rng.uniform(-0.5, 0.5, (16, 16, 16, 3)).astype(np.float32)
@@ -164,7 +164,7 @@ class ReplicaCheckTest(parameterized.TestCase):
 
   def test_names_what_differs_on_a_single_device_in_a_single_bit(self):
     check = step_lib.make_replica_check(
-      settings.create_model(tiny.config()), jax.devices()
+      build.create_model(tiny.config()), jax.devices()
     )
     state = self.state()
     check(state)  # NaN is NaN

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import build
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
@@ -36,7 +36,7 @@ def run(root, **fields):
 
 def template():
   config = tiny.config("fixed_32x4")
-  return checkpoints.make_template(config, settings.create_model(config))
+  return checkpoints.make_template(config, build.create_model(config))
 
 
 def load(root):

@@ -6,7 +6,7 @@ from unittest import mock
 from absl.testing import parameterized
 
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import check
 from experiments.runs import workdir
 from tests.support import tiny
 
@@ -56,7 +56,7 @@ class ClaimTest(parameterized.TestCase):
     workdir.write_json(self.root / "config.json", fields)
     read = workdir.read_config(self.root)
     self.assertEqual(workdir.fields_of(read), workdir.fields_of(tiny.config()))
-    settings.check(read)
+    check.check(read)
     self.claim()
     with self.assertRaisesRegex(UserError, r"entropy_weight \(0.0 there, 0.5"):
       self.claim(**{"quantizer.entropy_weight": 0.5})

@@ -21,7 +21,7 @@ from adq_jax import Stream
 from adq_jax import streams as streams_lib
 from experiments.data import augment
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import build
 from experiments.model.state import create_state
 from experiments.processes import signals
 from experiments.runs import checkpoints
@@ -47,7 +47,7 @@ def make_run(root, fields, step=0):
   config = tiny.config(**fields)
   root.mkdir(exist_ok=True)
   workdirs.write_json(root / workdirs.CONFIG, config.to_dict())
-  model = settings.create_model(config)
+  model = build.create_model(config)
   state = create_state(config, model).replace(step=np.int32(step))
   template = checkpoints.make_template(config, model)
   saved = checkpoints.Checkpoints(root, template)

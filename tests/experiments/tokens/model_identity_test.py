@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import adq_jax
-from experiments.model import settings
+from experiments.model import build
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
@@ -37,7 +37,7 @@ def identity(model=None, change="", **fields):
     **fields: of the config.
   """
   config = tiny.config(**{**POOL, **fields})
-  model = model or settings.create_model(config)
+  model = model or build.create_model(config)
 
   def changed(path, array):
     name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -144,7 +144,7 @@ class EarlierVersionsTest(parameterized.TestCase):
   def test_the_fields_that_they_hashed(self):
     root = pathlib.Path(self.create_tempdir())
     config = tiny.config("fixed_16x4", **{"model.network": "cnn"})
-    model = settings.create_model(config)
+    model = build.create_model(config)
     variables = zeros(config, model)
     now = json.loads(json.dumps(config.to_dict()))
     stored = {**now, "quantizer": dict(now["quantizer"])}

@@ -14,7 +14,8 @@ from PIL import Image
 import pytest
 
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import build
+from experiments.model import schedules
 from experiments.model import step as step_lib
 from experiments.model.state import create_state
 from experiments.model.step import make_train_step
@@ -46,7 +47,7 @@ def run(root, **fields):
 
 def template():
   config = tiny.config()
-  return make_template(config, settings.create_model(config))
+  return make_template(config, build.create_model(config))
 
 
 def final_state(root, **fields):
@@ -322,7 +323,7 @@ class TrainTest(parameterized.TestCase):
 
   def test_a_step_is_compiled_once(self):
     config = tiny.config("fixed_32x4")
-    model = settings.create_model(config, devices.AXIS)
+    model = build.create_model(config, devices.AXIS)
     chosen = jax.local_devices()
     state = devices.replicate(create_state(config, model), chosen)
     images = np.zeros((16, 24, 24, 3), np.uint8)
@@ -349,7 +350,7 @@ class TrainTest(parameterized.TestCase):
     def explode(config):
       return lambda steps: jnp.where(steps < 2, config.learning_rate, 1e30)
 
-    with mock.patch.object(settings, "learning_rate", explode):
+    with mock.patch.object(schedules, "learning_rate", explode):
       with self.assertRaisesRegex(
         UserError, r"loss not finite at step 4 \(mse (nan|inf), "
       ):
@@ -357,7 +358,7 @@ class TrainTest(parameterized.TestCase):
     # In steps that the host starts together, it is the same one.
     fields = {"steps_per_call": 6, "log_every": 6, "eval_every": 6}
     fields["variant"] = "fixed_16x4"
-    with mock.patch.object(settings, "learning_rate", explode):
+    with mock.patch.object(schedules, "learning_rate", explode):
       with self.assertRaisesRegex(UserError, "not finite at step 4 "):
         run(self.root / "together", checkpoint_every=6, **fields)
     # Saved before, and kept: the steps until 2.

@@ -1,27 +1,19 @@
-"""Checks a config and builds what it describes."""
+"""Checks a config, before anything is made of it."""
 
-from collections.abc import Sequence
 import os
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
-import optax
 
-from adq_jax import AdaptiveQuantizer
-from adq_jax import codebook_structures
-from adq_jax import VectorQuantizer
-from adq_jax import VQVAE
 from adq_jax.metrics import GAP_KINDS
 from experiments.configs import fields
 from experiments.errors import UserError
+from experiments.model import build
 
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _CHOICES = {
   "schedule": ("constant", "cosine"),
   "temperature": ("linear", "constant"),
-  "dtype": tuple(_DTYPES),
+  "dtype": tuple(build.DTYPES),
   "on_nonfinite": ("stop", "skip"),
   "gradient_gap": GAP_KINDS,
 }
@@ -62,7 +54,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     UserError: for the first field that cannot work.
   """
   fields.check_types(config)
-  choices_of = _CHOICES | {"quantizer.kind": tuple(_QUANTIZERS)}
+  choices_of = _CHOICES | {"quantizer.kind": tuple(build.QUANTIZERS)}
   for field, choices in choices_of.items():
     if _get(config, field) not in choices:
       raise _error(config, field, f"one of {', '.join(choices)}")
@@ -109,127 +101,6 @@ def check_batch(config: ml_collections.ConfigDict, num_images: int) -> None:
     )
 
 
-def structures(
-  config: ml_collections.ConfigDict,
-) -> tuple[tuple[int, int], ...]:
-  """Returns the structures (N, D) of a config's codebooks."""
-  chosen = config.quantizer.structures
-  if not chosen:
-    try:
-      chosen = codebook_structures(config.quantizer.capacity)
-    except ValueError as error:
-      raise UserError(f"config.quantizer.{error}") from error
-  try:
-    pairs = tuple((n, d) for n, d in chosen)
-  except (TypeError, ValueError):
-    pairs = ()
-  if not pairs or any(type(size) is not int for size in sum(pairs, ())):
-    raise _error(
-      config, "quantizer.structures", "pairs of integers, ((N, D), ...)"
-    )
-  return pairs
-
-
-def create_model(
-  config: ml_collections.ConfigDict, axis_name: str | None = None
-) -> VQVAE:
-  """Returns the model of a checked config.
-
-  Args:
-    config: of an experiment.
-    axis_name: the mapped axis over which training batches are spread, and a
-      sharded codebook; without it that is whole.
-  """
-  quantizer = _QUANTIZERS[config.quantizer.kind](config, axis_name)
-  return VQVAE(
-    quantizer=quantizer,
-    channels=config.data.channels,
-    network=config.model.network,
-    features=config.model.features,
-    downsampling=config.model.downsampling,
-    quantization_weight=config.model.quantization_weight,
-    decoder_first_convolution=config.model.decoder_first_convolution,
-    dtype=_DTYPES[config.dtype],
-  )
-
-
-def _adaptive(
-  config: ml_collections.ConfigDict, axis_name: str | None
-) -> AdaptiveQuantizer:
-  return AdaptiveQuantizer(
-    structures(config),
-    **_common(config, axis_name),
-    **_of_config(config, _OF_CHOICE),
-  )
-
-
-def _fixed(
-  config: ml_collections.ConfigDict, axis_name: str | None
-) -> VectorQuantizer:
-  return VectorQuantizer(
-    *structures(config)[0],
-    **_common(config, axis_name),
-    shard_codebook=config.quantizer.shard_codebook and axis_name is not None,
-  )
-
-
-def _common(
-  config: ml_collections.ConfigDict, axis_name: str | None
-) -> dict[str, Any]:
-  """What all quantizers with codebooks take."""
-  return {
-    "features": config.model.features,
-    "update": config.quantizer.update_rule,
-    "axis_name": axis_name,
-    **_of_config(config, _OF_CODEBOOKS),
-  }
-
-
-def _of_config(
-  config: ml_collections.ConfigDict, names: Sequence[str]
-) -> dict[str, Any]:
-  return {name: config.quantizer[name] for name in names}
-
-
-_OF_CODEBOOKS = (
-  "commitment_cost",
-  "decay",
-  "codebook_init",
-  "revive_below",
-  "output_kernel",
-)
-_OF_CHOICE = (
-  "selection",
-  "rate_weight",
-  "entropy_weight",
-  "selection_unit",
-  "selection_logits",
-  "num_heads",
-)
-_QUANTIZERS = {"adaptive": _adaptive, "fixed": _fixed}
-
-
-def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
-  """Returns the learning rate as a function of the steps done."""
-  peak, warmup = config.learning_rate, config.warmup_steps
-  if config.schedule == "cosine":
-    main = optax.cosine_decay_schedule(peak, max(config.num_steps - warmup, 1))
-  else:
-    main = optax.constant_schedule(peak)
-  rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
-  return optax.join_schedules([rise, main], [warmup])
-
-
-def temperature(config: ml_collections.ConfigDict) -> optax.Schedule:
-  """Returns tau as a function of the steps done (appendix A.1).
-
-  In step s, counted from 1, it is num_steps - s + 1.
-  """
-  if config.temperature == "constant":
-    return optax.constant_schedule(1.0)
-  return lambda steps_done: (config.num_steps - steps_done).astype(jnp.float32)
-
-
 def _check_ranges(config: ml_collections.ConfigDict) -> None:
   some = {f"data.{name}": 0 for name in _NOT_NEGATIVE if name in config.data}
   minima = _MINIMA | some
@@ -243,7 +114,7 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
 
 def _check_model(config: ml_collections.ConfigDict) -> None:
   """Raises a UserError if the library refuses a field."""
-  model = create_model(config, "devices")
+  model = build.create_model(config, "devices")
   for name, part in (("model", model), ("quantizer", model.quantizer)):
     try:
       part.check()
@@ -266,7 +137,7 @@ def _check_memory(config: ml_collections.ConfigDict) -> None:
     processes = jax.process_count()
   size, features = config.data.image_size, config.model.features
   images = config.batch_size * size**2 * config.data.channels
-  codewords = sum(n * d for n, d in structures(config))
+  codewords = sum(n * d for n, d in build.structures(config))
   holders = processes if config.quantizer.shard_codebook else 1
   is_given = bool(config.quantizer.structures)
   for names, needed in (
@@ -291,7 +162,7 @@ def _check_memory(config: ml_collections.ConfigDict) -> None:
 
 def _check_structures(config: ml_collections.ConfigDict) -> None:
   field, capacity = "quantizer.structures", config.quantizer.capacity
-  chosen = structures(config)
+  chosen = build.structures(config)
   if config.quantizer.kind == "fixed" and len(chosen) != 1:
     raise _error(config, field, "a single pair where the quantizer is fixed")
   for codebook_size, embedding_dim in chosen:

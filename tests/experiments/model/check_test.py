@@ -1,16 +1,12 @@
 from unittest import mock
 
 from absl.testing import parameterized
-import chex
-import jax.numpy as jnp
 
-from adq_jax import AdaptiveQuantizer
-from adq_jax import VectorQuantizer
 from experiments.configs import fashion_mnist
 from experiments.configs import photo_patches
 from experiments.configs import variants
 from experiments.errors import UserError
-from experiments.model import settings
+from experiments.model import check
 from experiments.study import cells
 from experiments.study import contents
 from tests.support import sources
@@ -30,34 +26,27 @@ class CheckTest(parameterized.TestCase):
     ),
   )
   def test_every_config_is_right(self, module, variant):
-    config = module.get_config(variant)
-    settings.check(config)
-    model = settings.create_model(config)
-    is_fixed = config.quantizer.kind == "fixed"
-    kind = VectorQuantizer if is_fixed else AdaptiveQuantizer
-    self.assertIsInstance(model.quantizer, kind)
-    self.assertEqual(model.quantizer.features, config.model.features)
+    check.check(module.get_config(variant))
 
   @parameterized.parameters(*contents.TABLES)
   def test_there_is_a_config_for_every_row_of_a_table(self, table):
     for variant in contents.TABLES[table].rows:
-      settings.check(cells.default_config("fashion_mnist", variant))
+      check.check(cells.default_config("fashion_mnist", variant))
 
   def test_the_quick_start(self):
     config = photo_patches.get_config()
     self.assertEqual(config.variant, "quick_start")
-    settings.check(config)
-    self.assertEqual(settings.create_model(config).features, 64)
+    check.check(config)
 
   @parameterized.parameters("log_every", "eval_every", "checkpoint_every")
   def test_what_steps_started_together_do_not_divide(self, field):
     config = photo_patches.get_config()
     config.log_every = config.eval_every = config.checkpoint_every = 20
     config.steps_per_call = 10
-    settings.check(config)
+    check.check(config)
     config[field] = 25
     with self.assertRaisesRegex(UserError, f"config.{field} is 25.*_call, 10"):
-      settings.check(config)
+      check.check(config)
 
   @parameterized.parameters(
     ("data.image_size", 30, "a multiple of config.model.downsampling, 4"),
@@ -97,7 +86,7 @@ class CheckTest(parameterized.TestCase):
     config = photo_patches.get_config()
     config.update_from_flattened_dict({field: value})
     with self.assertRaisesRegex(UserError, f"config.{field}.*{message}") as e:
-      settings.check(config)
+      check.check(config)
     self.assertNotIn("\n", str(e.exception))
 
   @parameterized.parameters(
@@ -111,7 +100,7 @@ class CheckTest(parameterized.TestCase):
   def test_the_papers_settings(self, name, batch_size):
     for variant in ("adaptive", "fixed_512x128"):
       config = sources.CONFIGS[name].get_config(variant)
-      settings.check(config)
+      check.check(config)
       self.assertEqual(config.name, name)
       self.assertEqual(config.batch_size, batch_size)
       self.assertEqual(config.data.paper_batch_size, batch_size)
@@ -120,49 +109,48 @@ class CheckTest(parameterized.TestCase):
 
   @parameterized.parameters("memory_budget_gib", "resize_to")
   def test_a_field_that_only_some_have(self, field):
-    settings.check(photo_patches.get_config())
+    check.check(photo_patches.get_config())
     config = sources.CONFIGS["celeba"].get_config()
     config.data[field] = -1
     with self.assertRaisesRegex(UserError, f"config.data.{field} is -1.*least"):
-      settings.check(config)
+      check.check(config)
 
   def test_the_gradient_rule_places_no_codewords(self):
     config = photo_patches.get_config()
     config.quantizer.update_rule = "gradient"
     config.quantizer.revive_below = 0.1
     with self.assertRaisesRegex(UserError, "update_rule is 'gradient'"):
-      settings.check(config)
+      check.check(config)
 
   def test_the_choice_by_distortion_has_no_entropy(self):
     config = photo_patches.get_config("improved")
     config.quantizer.entropy_weight = 0.1
     with self.assertRaisesRegex(UserError, "0 unless that is 'attention'"):
-      settings.check(config)
+      check.check(config)
 
   def test_a_fixed_quantizer_has_one_codebook(self):
     config = photo_patches.get_config()
     config.quantizer.kind = "fixed"
     with self.assertRaisesRegex(UserError, "structures .* a single pair"):
-      settings.check(config)
+      check.check(config)
 
   def test_a_pool_of_any_structures(self):
     config = photo_patches.get_config("adaptive")
     config.quantizer.structures = ((1, 8), (300, 8), (50, 3))
     with self.assertRaisesRegex(UserError, r"\[1,8\]"):
-      settings.check(config)
+      check.check(config)
     config.quantizer.capacity = 0
-    settings.check(config)
-    self.assertLen(settings.create_model(config).quantizer.structures, 3)
+    check.check(config)
     config.quantizer.structures = ((4, 0),)
     with self.assertRaisesRegex(UserError, r"\[4,0\].*positive"):
-      settings.check(config)
+      check.check(config)
     config.quantizer.structures = ()
     with self.assertRaisesRegex(UserError, "capacity is 0"):
-      settings.check(config)
+      check.check(config)
 
   def test_a_fixed_codebook_as_wide_as_it_is_long(self):
     with self.assertRaisesRegex(UserError, r"\[64,64\].*N > D"):
-      settings.check(photo_patches.get_config("fixed_64x64"))
+      check.check(photo_patches.get_config("fixed_64x64"))
 
 
 class SizeTest(parameterized.TestCase):
@@ -189,7 +177,7 @@ class SizeTest(parameterized.TestCase):
     config = photo_patches.get_config("adaptive")
     config.update_from_flattened_dict(changes)
     with self.assertRaisesRegex(UserError, message) as context:
-      settings.check(config)
+      check.check(config)
     self.assertNotIn("\n", str(context.exception))
 
   def test_the_machine_decides(self):
@@ -197,12 +185,12 @@ class SizeTest(parameterized.TestCase):
     config.batch_size = 2**20  # 3 GiB of images
     for gib, is_right in ((2, False), (4, True)):
       memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gib * 2**18}
-      with mock.patch.object(settings.os, "sysconf", memory.get):
+      with mock.patch.object(check.os, "sysconf", memory.get):
         if is_right:
-          settings.check(config)
+          check.check(config)
           continue
         with self.assertRaisesRegex(UserError, "at least 3 GiB; .* has 2 GiB"):
-          settings.check(config)
+          check.check(config)
 
   def test_processes_share_a_batch_and_a_sharded_codebook(self):
     config = photo_patches.get_config("fixed_1024x64")
@@ -211,48 +199,21 @@ class SizeTest(parameterized.TestCase):
     config.quantizer.structures = ((2**23, 64),)  # 4 GiB with their sums
     config.quantizer.shard_codebook = True
     memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 3 * 2**18}
-    self.enter_context(mock.patch.object(settings.os, "sysconf", memory.get))
+    self.enter_context(mock.patch.object(check.os, "sysconf", memory.get))
     with self.assertRaisesRegex(UserError, "at least 4 GiB"):
-      settings.check(config)
+      check.check(config)
     self.enter_context(
-      mock.patch.object(
-        settings.jax.distributed, "is_initialized", lambda: True
-      )
+      mock.patch.object(check.jax.distributed, "is_initialized", lambda: True)
     )
-    self.enter_context(
-      mock.patch.object(settings.jax, "process_count", lambda: 2)
-    )
-    settings.check(config)
+    self.enter_context(mock.patch.object(check.jax, "process_count", lambda: 2))
+    check.check(config)
 
   def test_a_batch_larger_than_the_training_split(self):
     config = photo_patches.get_config()
     config.batch_size = 3840
-    settings.check_batch(config, 3840)
+    check.check_batch(config, 3840)
     config.batch_size = 3841
     with self.assertRaisesRegex(
       UserError, "config.batch_size is 3841; it must be at most 3840, the train"
     ):
-      settings.check_batch(config, 3840)
-
-
-class SchedulesTest(parameterized.TestCase):
-  def test_temperature_goes_from_num_steps_to_one(self):
-    config = photo_patches.get_config()
-    config.temperature = "linear"
-    config.num_steps = 100
-    schedule = settings.temperature(config)
-    # Step s, counted from 1, has temperature num_steps - s + 1.
-    self.assertEqual(schedule(jnp.int32(0)), 100)
-    self.assertEqual(schedule(jnp.int32(99)), 1)
-    config.temperature = "constant"
-    self.assertEqual(settings.temperature(config)(jnp.int32(50)), 1)
-
-  def test_learning_rate(self):
-    config = fashion_mnist.get_config()
-    schedule = settings.learning_rate(config)
-    chex.assert_trees_all_close(schedule(0), 1e-4, rtol=1e-6)
-    chex.assert_trees_all_close(schedule(19_999), 1e-4, rtol=1e-6)
-    config.schedule, config.warmup_steps, config.num_steps = "cosine", 10, 110
-    schedule = settings.learning_rate(config)
-    for step, share in ((0, 0.0), (5, 0.5), (10, 1.0), (60, 0.5), (110, 0.0)):
-      chex.assert_trees_all_close(schedule(step), share * 1e-4, atol=1e-9)
+      check.check_batch(config, 3840)
