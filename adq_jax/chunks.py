@@ -32,8 +32,9 @@ def for_each_chunk(
     The carry of the last call; without any call, `carry` itself.
   """
   length = len(where)
-  indices = jnp.nonzero(where, size=length, fill_value=length)[0]
-  indices = indices.astype(jnp.int32)
+  # As jnp.nonzero, whose sums of all entries before one take long to compile.
+  indices = jnp.arange(length, dtype=jnp.int32)
+  indices = jnp.sort(jnp.where(where, indices, length))
   indices = jnp.pad(indices, (0, size), constant_values=length)
   total = where.sum(dtype=jnp.int32)
 

@@ -467,7 +467,7 @@ class PropertiesTest(parameterized.TestCase):
       if kind == "crowded far away":  # from what the products are centred at
         z, codebook = 1e-4 * z + 10, 1e-4 * codebook + 10
         codebook[::2] -= 20
-      with mock.patch.object(scan, "search_blocked", nothing_found):
+      with mock.patch.object(scan, "_search_few", nothing_found):
         part = np.mean(np.asarray(search(z, codebook)) == NOTHING)
       self.assertGreaterEqual(part, least)
       self.assertLessEqual(part, most)
@@ -491,7 +491,7 @@ class PropertiesTest(parameterized.TestCase):
         z[::10] *= 30
       with (
         mock.patch.object(cells, "for_each_chunk", go_on),
-        mock.patch.object(scan, "search_blocked", nothing_found),
+        mock.patch.object(scan, "_search_few", nothing_found),
       ):
         indices = np.asarray(search(z, codebook))
       self.assertEqual((indices == WENT_ON).any(), went_on, kind)
