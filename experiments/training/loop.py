@@ -25,12 +25,12 @@ from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.figures_of_merit import describe
 from experiments.model import build
 from experiments.model import check
+from experiments.model.programs import make_programs
+from experiments.model.programs import Programs
 from experiments.model.state import create_on_devices
 from experiments.model.state import to_devices
 from experiments.model.state import to_host
 from experiments.model.state import TrainState
-from experiments.model.step import make_programs
-from experiments.model.step import Programs
 from experiments.processes import hosts
 from experiments.processes import signals
 from experiments.processes.devices import AXIS

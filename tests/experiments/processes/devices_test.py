@@ -14,13 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adq_jax.codebook import placement
-from adq_jax.codebook import state as codebooks
 from experiments.errors import StoppedError
 from experiments.model import build
-from experiments.model import step as step_lib
 from experiments.model.state import create_state
-from experiments.model.state import TrainState
 from experiments.processes import devices as device_lib
 from experiments.processes.devices import AXIS
 from experiments.runs import metric_log
@@ -150,54 +146,3 @@ class DevicesTest(parameterized.TestCase):
       )
       codes = jax.tree.map(lambda x: x.reshape(16, 4, 4), codes)
       chex.assert_trees_all_equal(codes, expected)
-
-
-class ReplicaCheckTest(parameterized.TestCase):
-  def state(self):
-    codebook = codebooks.init_codebook(jax.random.key(0), 4, 2)
-    params = {
-      "bias": jnp.array([0.0, jnp.nan]),
-      "half": jnp.ones(3, "bfloat16"),
-    }
-    state = TrainState(jnp.int32(7), params, codebook, ())
-    return device_lib.replicate(state, jax.devices())
-
-  def test_names_what_differs_on_a_single_device_in_a_single_bit(self):
-    check = step_lib.make_replica_check(
-      build.create_model(tiny.config()), jax.devices()
-    )
-    state = self.state()
-    check(state)  # NaN is NaN
-
-    for name, value in (("cluster_size", 1.0000001), ("initialized", False)):
-      leaf = _changed(getattr(state.codebook, name), value)
-      broken = state.replace(codebook=state.codebook.replace(**{name: leaf}))
-      with self.assertRaisesRegex(
-        RuntimeError, f"^devices disagree at step 7 in codebook/{name}$"
-      ):
-        check(broken)
-    params = dict(state.params)
-    params["bias"] = _changed(params["bias"], -0.0)
-    params["half"] = _changed(params["half"], 1.0078125)
-    with self.assertRaisesRegex(RuntimeError, "in params/bias, params/half$"):
-      check(state.replace(params=params))
-
-  def test_ends_a_run_whose_devices_place_codewords_apart(self):
-    draw = placement._draw
-
-    def apart(key, *args):
-      return draw(jax.random.fold_in(key, jax.lax.axis_index(AXIS)), *args)
-
-    root = pathlib.Path(self.create_tempdir()) / "run"
-    with mock.patch.object(placement, "_draw", apart):
-      with self.assertRaisesRegex(
-        RuntimeError, "^devices disagree at step 1 in codebook/.*embedding"
-      ):
-        run(root, 8, "fixed_16x4")
-
-
-def _changed(leaf, value):
-  """The same array, but for its first value on the sixth device."""
-  values = np.array(leaf)
-  values.reshape(len(values), -1)[5, 0] = value
-  return jax.device_put(values, leaf.sharding)

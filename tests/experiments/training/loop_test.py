@@ -226,7 +226,7 @@ class TrainTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_updates_that_are_not_finite_may_be_skipped(self):
-    make_preparation = step_lib._make_preparation
+    make_preparation = step_lib.make_preparation
 
     def poisoned(*arguments):
       prepare = make_preparation(*arguments)
@@ -240,7 +240,7 @@ class TrainTest(parameterized.TestCase):
 
     fields = {"on_nonfinite": "skip", "checkpoint_every": 1}
     every = ("log_every", "eval_every", "checkpoint_every", "steps_per_call")
-    with mock.patch.object(step_lib, "_make_preparation", poisoned):
+    with mock.patch.object(step_lib, "make_preparation", poisoned):
       summary, output = run(self.root / "run", **fields)
       _, together = run(
         self.root / "together", **fields | dict.fromkeys(every, 6)
