@@ -20,13 +20,13 @@ from experiments.tokens import convert
 from experiments.tokens import token_file
 from experiments.training import finish
 from experiments.training import loop
-from tests.experiments.tokens import convert_test
-from tests.experiments.tokens import token_file_test
+from tests.support import conversion
 from tests.support import tiny
+from tests.support import token_files
 from tests.support import toys
 
 
-class AnyQuantizerTest(convert_test.Case):
+class AnyQuantizerTest(conversion.Case):
   def setUp(self):
     super().setUp()
     self.enter_context(
@@ -69,7 +69,7 @@ class AnyQuantizerTest(convert_test.Case):
 
   def check_tokens(self, model, state):
     """Compares what is decoded with the forward pass."""
-    convert_test.make_images(self.folder)
+    conversion.make_images(self.folder)
     self.said(convert.encode, self.folder, self.file)
     self.said(convert.decode, self.file, self.output)
     (chunk,) = token_file.Reader(self.file)
@@ -132,10 +132,10 @@ class AnyQuantizerTest(convert_test.Case):
     self.assertEqual(figures["streams"], [])
     self.assertNotIn("rate_nominal", figures)
     self.assertIn("rate none", told)
-    convert_test.make_images(self.folder)
+    conversion.make_images(self.folder)
     message = "quantizer is a Soft, whose codes are not finite in number"
     self.refused(message, convert.encode, self.folder, self.file)
     with self.subTest("nor is there a file that it could decode"):
-      head, chunks = token_file_test.header(), token_file_test.chunks()
-      token_file_test.write(self.file, head, chunks)
+      head, chunks = token_files.header(), token_files.chunks()
+      token_files.write(self.file, head, chunks)
       self.refused(message, convert.decode, self.file, self.output)

@@ -27,10 +27,10 @@ from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
 from experiments.tokens import token_file
-from tests.experiments.tokens import convert_test
-from tests.experiments.tokens import token_file_test
 from tests.support import first_tokens
 from tests.support import sources
+from tests.support import token_files
+from tests.support import untrained
 
 _SECONDS = 10  # for one of them, on a slow machine
 _MEMORY = 2**30  # bytes, beyond what the process has
@@ -121,20 +121,20 @@ class Fuzzing(parameterized.TestCase):
 @pytest.mark.slow
 class TokensTest(Fuzzing):
   @parameterized.product(
-    streams=[token_file_test.POOL, token_file_test.ONE, token_file_test.GRIDS],
+    streams=[token_files.POOL, token_files.ONE, token_files.GRIDS],
     has_right_hash=[False, True],
   )
   def test_token_files(self, streams, has_right_hash):
     path = self.root / "x.tokens"
-    token_file_test.write(
-      path, token_file_test.header(streams), token_file_test.chunks(streams)
+    token_files.write(
+      path, token_files.header(streams), token_files.chunks(streams)
     )
     self.check(path, has_right_hash)
 
   @parameterized.product(sizes=[(16, 100, 1), (7,)], has_right_hash=[0, 1])
   def test_token_files_of_the_first_version(self, sizes, has_right_hash):
     path = self.root / "x.tokens"
-    fields = dataclasses.asdict(token_file_test.header())
+    fields = dataclasses.asdict(token_files.header())
     for name in ("streams", "version"):
       del fields[name]
     chunks = []
@@ -149,8 +149,8 @@ class TokensTest(Fuzzing):
 
   def check(self, path, has_right_hash):
     content = path.read_bytes()
-    end = token_file_test.START + int.from_bytes(content[10:14])
-    header = json.loads(content[token_file_test.START : end])
+    end = token_files.START + int.from_bytes(content[10:14])
+    header = json.loads(content[token_files.START : end])
     for trial in range(1300):
       if trial % 4:
         # Among the chunks, lest most have a header that cannot be parsed.
@@ -161,7 +161,7 @@ class TokensTest(Fuzzing):
         head = content[:10] + len(other).to_bytes(4)
         changed = head + other + content[end:]
       if has_right_hash:
-        changed = token_file_test.rehash(changed)
+        changed = token_files.rehash(changed)
       path.write_bytes(changed)
       with self.refused():
         reader = token_file.Reader(path)
@@ -249,7 +249,7 @@ class CheckpointsTest(Fuzzing):
     directory = tempfile.TemporaryDirectory()
     cls.addClassCleanup(directory.cleanup)
     cls.run_dir = pathlib.Path(directory.name) / "run"
-    config = convert_test.make_run(cls.run_dir, convert_test.ONE)
+    config = untrained.make_run(cls.run_dir, untrained.ONE)
     model = build.create_model(config)
     cls.template = checkpoints.make_template(config, model)
     cls.expected = checkpoint_file.read(cls.run_dir, 0, cls.template)

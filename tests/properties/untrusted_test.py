@@ -26,8 +26,8 @@ from experiments.processes import limits
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import workdir as workdirs
-from tests.experiments.tokens import convert_test
 from tests.support import sources
+from tests.support import untrained
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _UNPICKLERS = {
@@ -73,7 +73,7 @@ class NoCodeTest(parameterized.TestCase):
 
   def test_loading_a_checkpoint_runs_no_code(self):
     root = pathlib.Path(self.create_tempdir()) / "run"
-    config = convert_test.make_run(root, convert_test.ONE)
+    config = untrained.make_run(root, untrained.ONE)
     directory = root / workdirs.CHECKPOINTS / "0"
     # A module that a checkpoint names as what reads it.
     place = pathlib.Path(self.create_tempdir("modules"))
@@ -106,7 +106,7 @@ class NoCodeTest(parameterized.TestCase):
 
   def test_a_pickle_instead_of_a_checkpoint(self):
     root = pathlib.Path(self.create_tempdir()) / "run"
-    config = convert_test.make_run(root, convert_test.ONE)
+    config = untrained.make_run(root, untrained.ONE)
     template = checkpoints.make_template(config, build.create_model(config))
     directory = root / workdirs.CHECKPOINTS / "0"
     for path in directory.rglob("*"):
@@ -134,7 +134,7 @@ class NoCodeTest(parameterized.TestCase):
 
   def test_a_config_larger_than_any_machine(self):
     root = pathlib.Path(self.create_tempdir()) / "run"
-    config = convert_test.make_run(root, convert_test.ONE)
+    config = untrained.make_run(root, untrained.ONE)
     config.quantizer.structures = ((2**30, 256),)  # 1 TiB
     with self.assertRaisesRegex(UserError, "no checkpoint of .* is whole"):
       checkpoints.load_state(config, root)

@@ -21,90 +21,36 @@ from adq_jax import Stream
 from adq_jax import streams as streams_lib
 from experiments.data import augment
 from experiments.errors import UserError
-from experiments.model import build
-from experiments.model.state import create_state
 from experiments.processes import signals
 from experiments.runs import checkpoints
-from experiments.runs import workdir as workdirs
 from experiments.tokens import convert
 from experiments.tokens import image_folder as folders
 from experiments.tokens import token_file
-from tests.support import sources
-from tests.support import tiny
-
-SIDES = ((16, 16), (16, 16), (16, 16))
-POOL = {"model.network": "cnn", "quantizer.structures": ((16, 4), (64, 1))}
-ONE = {
-  "model.network": "cnn",
-  "quantizer.kind": "fixed",
-  "quantizer.capacity": 0,
-  "quantizer.structures": ((100, 3),),
-}
+from tests.support import conversion
+from tests.support import untrained
 
 
-def make_run(root, fields, step=0):
-  """Makes a run with a checkpoint of what training would start with."""
-  config = tiny.config(**fields)
-  root.mkdir(exist_ok=True)
-  workdirs.write_json(root / workdirs.CONFIG, config.to_dict())
-  model = build.create_model(config)
-  state = create_state(config, model).replace(step=np.int32(step))
-  template = checkpoints.make_template(config, model)
-  saved = checkpoints.Checkpoints(root, template)
-  saved.save(state, 0.0, None)
-  saved.close()
-  return config
-
-
-def make_images(folder, sides=SIDES):
-  rng = np.random.default_rng(0)
-  (folder / "below").mkdir(parents=True)
-  for i, (height, width) in enumerate(sides):
-    name = "below/x.bmp" if i == 1 else f"{i}.png"
-    picture = sources.picture(rng, width, height)
-    Image.fromarray(picture).save(folder / name)
-
-
-class Case(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.root = pathlib.Path(self.create_tempdir())
-    self.run_dir = self.root / "run"
-    self.folder = self.root / "images"
-    self.file = self.root / "x.tokens"
-    self.output = self.root / "decoded"
-
-  def said(self, function, *arguments, **options):
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-      function(self.config, self.run_dir, *arguments, **options)
-    return output.getvalue()
-
-  def refused(self, message, function, *arguments, **options):
-    before = sorted(self.root.rglob("*"))
-    with self.assertRaisesRegex(UserError, message) as caught:
-      self.said(function, *arguments, **options)
-    self.assertNotIn("\n", str(caught.exception))
-    self.assertEqual(sorted(self.root.rglob("*")), before)
-
-
-class RoundTripTest(Case):
+class RoundTripTest(conversion.Case):
   def test_one_codebook_and_two_sizes_of_images(self):
     # Ten indices below 100 would go into 64 bits.
-    self.check(ONE, ((16, 16), (16, 16), (24, 20), (16, 16)), excess=1 / 9)
+    self.check(
+      untrained.ONE, ((16, 16), (16, 16), (24, 20), (16, 16)), excess=1 / 9
+    )
 
   def test_a_pool(self):
-    self.check(POOL)
+    self.check(untrained.POOL)
 
   @pytest.mark.slow
   def test_grey_images_where_decoding_takes_the_neighbours_choices(self):
-    self.check({**POOL, "quantizer.output_kernel": 3, "data.channels": 1})
+    self.check(
+      {**untrained.POOL, "quantizer.output_kernel": 3, "data.channels": 1}
+    )
 
   @pytest.mark.slow
   def test_choices_by_channels_as_in_the_authors_code(self):
-    self.check({**POOL, "quantizer.selection_unit": "channels"})
+    self.check({**untrained.POOL, "quantizer.selection_unit": "channels"})
 
-  def check(self, fields, sides=SIDES, excess=0.0):
+  def check(self, fields, sides=conversion.SIDES, excess=0.0):
     """Encodes and decodes, and compares with the forward pass.
 
     Args:
@@ -112,8 +58,8 @@ class RoundTripTest(Case):
       sides: of the images.
       excess: bits of an index beyond its nominal rate.
     """
-    self.config = make_run(self.run_dir, fields)
-    make_images(self.folder, sides)
+    self.config = untrained.make_run(self.run_dir, fields)
+    conversion.make_images(self.folder, sides)
     told = self.said(convert.encode, self.folder, self.file)
     said = self.said(convert.decode, self.file, self.output)
     self.assertEqual(said, f"{self.output}: {len(sides)} images\n")
@@ -168,21 +114,21 @@ class RoundTripTest(Case):
     self.assertLess(size, taken * positions / 8 + 1000)
 
 
-class RefusedTest(Case):
+class RefusedTest(conversion.Case):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     directory = tempfile.TemporaryDirectory()
     cls.addClassCleanup(directory.cleanup)
     cls.made = pathlib.Path(directory.name) / "run"
-    cls.config = make_run(cls.made, ONE)
+    cls.config = untrained.make_run(cls.made, untrained.ONE)
 
   def setUp(self):
     super().setUp()
     shutil.copytree(self.made, self.run_dir)
 
   def test_sides_that_are_no_multiples(self):
-    make_images(self.folder, ((16, 16), (18, 16), (16, 23)))
+    conversion.make_images(self.folder, ((16, 16), (18, 16), (16, 23)))
     self.refused(
       r"2 files of .* 2.png \(23 x 16 pixels, sides that are no multiples of"
       r" 4\), below/x.bmp \(16 x 18 .*; put .* multiples of 4 with --crop",
@@ -224,7 +170,9 @@ class RefusedTest(Case):
     refused(r"'b\\nc.bmp' \(has a name that is no name of a file; rename it\)")
 
   def make_bad_images(self):
-    make_images(self.folder, [(16, 16)] * 9 + [(20, 16)] * 3 + [(18, 16)])
+    conversion.make_images(
+      self.folder, [(16, 16)] * 9 + [(20, 16)] * 3 + [(18, 16)]
+    )
     (self.folder / "a.png").write_text("no image")
     (self.folder / "link").symlink_to("nowhere")
     for name in ("3.png", "7.png"):
@@ -280,7 +228,7 @@ class RefusedTest(Case):
       self.assertLess(self.file.stat().st_size, len(first))
 
   def test_nothing_is_left_when_bad_files_are_left_out(self):
-    make_images(self.folder, ((16, 16), (16, 16)))
+    conversion.make_images(self.folder, ((16, 16), (16, 16)))
     for path in self.folder.rglob("*.*"):
       path.write_bytes(path.read_bytes()[:-100])
     for _ in range(2):
@@ -291,7 +239,7 @@ class RefusedTest(Case):
         path.write_bytes(b"")
 
   def test_nothing_is_overwritten(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     self.file.write_text("mine")
     self.refused(
       "x.tokens exists already", convert.encode, self.folder, self.file
@@ -304,7 +252,7 @@ class RefusedTest(Case):
 
   @parameterized.parameters("encode", "decode")
   def test_a_place_that_cannot_be_written(self, mode):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     self.said(convert.encode, self.folder, self.file)
     source = self.folder if mode == "encode" else self.file
     denied = PermissionError(13, "Permission denied")
@@ -336,7 +284,7 @@ class RefusedTest(Case):
       )
 
   def test_not_among_the_images(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     (self.root / "link").symlink_to(self.folder / "below")
     for place in (self.folder, self.folder / "below", self.root / "link"):
       self.refused(
@@ -347,7 +295,7 @@ class RefusedTest(Case):
       )
 
   def test_names_as_long_as_names_may_be(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     for name in ("x" * 255, "ü" * 127):
       self.file, self.output = self.root / name, self.root / f"y{name[1:]}"
       self.said(convert.encode, self.folder, self.file)
@@ -356,14 +304,14 @@ class RefusedTest(Case):
     self.assertLen(list(self.root.iterdir()), 6)
 
   def test_what_is_there_is_in_nobodys_way(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     mine = self.root / f"x.tokens.{os.getpid()}.tmp"
     mine.write_text("mine")
     self.said(convert.encode, self.folder, self.file)
     self.assertEqual(mine.read_text(), "mine")
 
   def test_names_that_no_terminal_shows(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     (self.folder / "caf\udce9.png").touch()
     self.file = self.root / "caf\udce9"
     output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # strict
@@ -375,7 +323,7 @@ class RefusedTest(Case):
     self.assertIn("Leaving out 'caf\\udce9.png' (has a name", output.read())
 
   def test_killed_in_between_it_leaves_no_file(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     with mock.patch.object(
       token_file.Writer, "finish", side_effect=KeyboardInterrupt
     ):
@@ -388,8 +336,8 @@ class RefusedTest(Case):
     mode=["encode", "decode"],
   )
   def test_a_signal_leaves_nothing_behind(self, number, mode):
-    self.config = make_run(self.run_dir, ONE)
-    make_images(self.folder)
+    self.config = untrained.make_run(self.run_dir, untrained.ONE)
+    conversion.make_images(self.folder)
     arguments = (self.folder, self.file)
     if mode == "decode":
       self.said(convert.encode, *arguments)
@@ -412,11 +360,11 @@ class RefusedTest(Case):
     self.assertEqual(sorted(self.root.rglob("*")), before)
 
   def test_a_file_of_another_model(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     self.said(convert.encode, self.folder, self.file)
     first = self.run_dir
     self.run_dir = self.root / "other"
-    self.config = make_run(self.run_dir, {**ONE, "seed": 1})
+    self.config = untrained.make_run(self.run_dir, {**untrained.ONE, "seed": 1})
     self.refused(
       "x.tokens is of another model, 'photo_patches' 'adaptive' at step 0,"
       r" than .*other holds \(checkpoints of steps \[0\]\); name its run",
@@ -426,11 +374,11 @@ class RefusedTest(Case):
     )
     with self.subTest("one that was trained further has its checkpoint"):
       self.run_dir = first
-      self.config = make_run(first, ONE, step=9)
+      self.config = untrained.make_run(first, untrained.ONE, step=9)
       self.said(convert.decode, self.file, self.output)
 
   def test_a_damaged_file_leaves_no_folder(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     self.said(convert.encode, self.folder, self.file)
     content = bytearray(self.file.read_bytes())
     content[-100] ^= 1
@@ -438,7 +386,7 @@ class RefusedTest(Case):
     self.refused("is damaged, its SHA", convert.decode, self.file, self.output)
 
   def test_a_file_that_somebody_made_for_this_model(self):
-    make_images(self.folder)
+    conversion.make_images(self.folder)
     self.said(convert.encode, self.folder, self.file)
     reader = token_file.Reader(self.file)
     (chunk,) = reader

@@ -13,71 +13,7 @@ from experiments.errors import UserError
 from experiments.tokens import file_header
 from experiments.tokens import token_file
 from tests.support import first_tokens
-
-POOL = (
-  Stream("book", 3, coding="entropy"),
-  Stream("index_0", 16),
-  Stream("index_1", 100),
-  Stream("index_2", 1),
-)
-ONE = (Stream("index", 7),)
-# Streams as hierarchical, scalar and residual quantizers have them.
-GRIDS = (Stream("top", 9, stride=2), Stream("bottom", 5))
-LEVELS = tuple(Stream(f"level_{i}", n) for i, n in enumerate((8, 5, 5)))
-DEPTHS = (
-  Stream("depth", 3, coding="entropy"),
-  Stream("level_0", 4),
-  Stream("level_1", 4),
-)
-START = 14  # bytes before the header
-
-
-def header(streams=POOL, **fields):
-  values = {
-    "name": "photo_patches",
-    "variant": "adaptive",
-    "step": 6,
-    "model": "0" * 64,
-    "channels": 3,
-    "downsampling": 4,
-    "num_images": 5,
-  }
-  return file_header.Header(streams=streams, **{**values, **fields})
-
-
-def chunks(streams=POOL, height=4, width=6, counts=(4, 1), seed=0):
-  """Codes of images; where there is a choice, each position has one index."""
-  rng = np.random.default_rng(seed)
-  first = 0
-  for n in counts:
-    codes = []
-    for k, stream in enumerate(streams):
-      size = n * (height // stream.stride) * (width // stream.stride)
-      if k and streams[0].coding == "entropy":
-        size = (codes[0] == k - 1).sum()
-      codes.append(rng.integers(0, stream.alphabet, size).astype(np.int32))
-    names = tuple(f"ä/{first + i}.png" for i in range(n))
-    yield token_file.Chunk(names, height, width, tuple(codes))
-    first += n
-
-
-def fields_of(**fields):
-  """A stream as a header has it."""
-  usual = {"name": "x", "alphabet": 8, "stride": 1, "coding": "fixed"}
-  return usual | fields
-
-
-def write(path, head, written):
-  with open(path, "wb") as file:
-    writer = token_file.Writer(file, head)
-    sizes = [writer.write(chunk) for chunk in written]
-    writer.finish()
-  return sizes
-
-
-def rehash(content):
-  """Somebody who changes a file can give it the right hash too."""
-  return content[:-32] + hashlib.sha256(content[:-32]).digest()
+from tests.support import token_files
 
 
 class TokensTest(parameterized.TestCase):
@@ -92,29 +28,40 @@ class TokensTest(parameterized.TestCase):
       np.testing.assert_array_equal(a, b)
 
   @parameterized.parameters(
-    (POOL,), (ONE,), (GRIDS,), (LEVELS,), (DEPTHS,), ((Stream("x", 2**24),),)
+    (token_files.POOL,),
+    (token_files.ONE,),
+    (token_files.GRIDS,),
+    (token_files.LEVELS,),
+    (token_files.DEPTHS,),
+    ((Stream("x", 2**24),),),
   )
   def test_there_and_back(self, *streams):
     (streams,) = streams
-    write(self.path, header(streams), chunks(streams))
+    token_files.write(
+      self.path, token_files.header(streams), token_files.chunks(streams)
+    )
     reader = token_file.Reader(self.path)
-    self.assertEqual(reader.header, header(streams))
+    self.assertEqual(reader.header, token_files.header(streams))
     for _ in range(2):  # it can be read again
-      for found, wanted in zip(reader, chunks(streams), strict=True):
+      for found, wanted in zip(
+        reader, token_files.chunks(streams), strict=True
+      ):
         self.same(found, wanted)
 
   def test_a_stream_that_has_no_code_at_all(self):
     streams = (Stream("top", 4), Stream("rest", 3, coding="entropy"))
     none = np.zeros(0, np.int32)
     wanted = token_file.Chunk(("a",), 1, 2, (np.array([3, 0]), none))
-    write(self.path, header(streams, num_images=1), [wanted])
+    token_files.write(
+      self.path, token_files.header(streams, num_images=1), [wanted]
+    )
     (found,) = token_file.Reader(self.path)
     self.same(found, wanted)
 
   @parameterized.parameters(((16, 100, 1),), ((7,),))
   def test_files_of_the_first_version(self, sizes):
     rng = np.random.default_rng(0)
-    fields = dataclasses.asdict(header())
+    fields = dataclasses.asdict(token_files.header())
     for name in ("streams", "version"):
       del fields[name]
     book = rng.integers(0, len(sizes), (5, 3, 5)).astype(np.int32)
@@ -132,40 +79,40 @@ class TokensTest(parameterized.TestCase):
     with self.subTest("whose streams had no names"):
       pool = AdaptiveQuantizer(tuple((n, 2) for n in sizes), 4)
       self.assertTrue(reader.header.is_of(pool.streams))
-      self.assertFalse(reader.header.is_of(LEVELS))
+      self.assertFalse(reader.header.is_of(token_files.LEVELS))
 
   @parameterized.parameters((5, 12), (5, 5), (1, 100_000))
   def test_fewer_images_than_were_promised(self, count, promised):
     with open(self.path, "x+b") as file:
-      writer = token_file.Writer(file, header(num_images=promised))
-      for chunk in chunks(counts=(count,)):
+      writer = token_file.Writer(file, token_files.header(num_images=promised))
+      for chunk in token_files.chunks(counts=(count,)):
         writer.write(chunk)
       writer.finish()
     reader = token_file.Reader(self.path)
-    self.assertEqual(reader.header, header(num_images=count))
+    self.assertEqual(reader.header, token_files.header(num_images=count))
     (found,) = reader
-    (wanted,) = chunks(counts=(count,))
+    (wanted,) = token_files.chunks(counts=(count,))
     self.same(found, wanted)
 
   @parameterized.parameters(np.uint8, np.int8, np.uint16, np.int64, np.uint64)
   def test_codes_of_any_type_of_integers(self, dtype):
-    write(
+    token_files.write(
       self.path,
-      header(),
+      token_files.header(),
       (
         dataclasses.replace(
           chunk, codes=tuple(codes.astype(dtype) for codes in chunk.codes)
         )
-        for chunk in chunks()
+        for chunk in token_files.chunks()
       ),
     )
     for found, wanted in zip(
-      token_file.Reader(self.path), chunks(), strict=True
+      token_file.Reader(self.path), token_files.chunks(), strict=True
     ):
       self.same(found, wanted)
 
   def test_codes_that_are_none(self):
-    (chunk,) = chunks(counts=(2,))
+    (chunk,) = token_files.chunks(counts=(2,))
     book, *indices = chunk.codes
     for codes, message in (
       ((book + 1, *indices), r"not in \[0, 3\)"),
@@ -175,17 +122,23 @@ class TokensTest(parameterized.TestCase):
       ((book, *(i - 50 for i in indices)), r"not in \[0, 16\)"),
     ):
       with self.assertRaisesRegex(ValueError, message):
-        write(self.path, header(), [dataclasses.replace(chunk, codes=codes)])
+        token_files.write(
+          self.path,
+          token_files.header(),
+          [dataclasses.replace(chunk, codes=codes)],
+        )
 
   def test_the_bytes_are_those_of_the_description(self):
     streams = (Stream("index", 8),)
     chunk = token_file.Chunk(("a",), 1, 2, (np.array([3, 5]),))
-    write(self.path, header(streams, num_images=1), [chunk])
+    token_files.write(
+      self.path, token_files.header(streams, num_images=1), [chunk]
+    )
     content = self.path.read_bytes()
     self.assertEqual(content[:10], b"\x89ADQTOK\n\0\2")
-    end = START + int.from_bytes(content[10:14])
+    end = token_files.START + int.from_bytes(content[10:14])
     self.assertEqual(
-      json.loads(content[START:end])["streams"],
+      json.loads(content[token_files.START : end])["streams"],
       [{"name": "index", "alphabet": 8, "stride": 1, "coding": "fixed"}],
     )
     numbers = np.frombuffer(content[end : end + 16], ">u4").tolist()
@@ -213,8 +166,10 @@ class TokensTest(parameterized.TestCase):
     codes = indices if m == 1 else [book.reshape(-1), *indices]
     chunk = token_file.Chunk(names, 56, 56, tuple(codes))
     streams = AdaptiveQuantizer(structures, 128).streams
-    (size,) = write(
-      self.path, header(file_header.bare(streams), num_images=20), [chunk]
+    (size,) = token_files.write(
+      self.path,
+      token_files.header(file_header.bare(streams), num_images=20),
+      [chunk],
     )
     p = np.bincount(book.reshape(-1), minlength=m) / book.size
     bits = np.log2([n for n, _ in structures])
@@ -231,7 +186,7 @@ class TokensTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 5, 9, 30, -40, -1)
   def test_a_flipped_bit_is_found(self, place):
-    write(self.path, header(), chunks())
+    token_files.write(self.path, token_files.header(), token_files.chunks())
     content = bytearray(self.path.read_bytes())
     content[place] ^= 1
     self.path.write_bytes(content)
@@ -239,7 +194,7 @@ class TokensTest(parameterized.TestCase):
       token_file.Reader(self.path)
 
   def test_cut_short_or_something_else(self):
-    write(self.path, header(), chunks())
+    token_files.write(self.path, token_files.header(), token_files.chunks())
     content = self.path.read_bytes()
     for length in (8, 13, 60, len(content) // 2, len(content) - 1):
       self.path.write_bytes(content[:length])
@@ -257,12 +212,16 @@ class TokensTest(parameterized.TestCase):
       token_file.Reader(self.path)
 
   def _with_header(self, change):
-    write(self.path, header(), chunks())
+    token_files.write(self.path, token_files.header(), token_files.chunks())
     content = self.path.read_bytes()
-    end = START + int.from_bytes(content[10:14])
-    changed = json.dumps({**json.loads(content[START:end]), **change}).encode()
+    end = token_files.START + int.from_bytes(content[10:14])
+    changed = json.dumps(
+      {**json.loads(content[token_files.START : end]), **change}
+    ).encode()
     size = len(changed).to_bytes(4)
-    self.path.write_bytes(rehash(content[:10] + size + changed + content[end:]))
+    self.path.write_bytes(
+      token_files.rehash(content[:10] + size + changed + content[end:])
+    )
 
   @parameterized.parameters(
     {"step": -1},
@@ -273,17 +232,17 @@ class TokensTest(parameterized.TestCase):
     {"name": "../x"},
     {"model": 3},
     {"streams": []},
-    {"streams": [fields_of(alphabet=0)]},
-    {"streams": [fields_of(alphabet=2**31)]},
-    {"streams": [fields_of(alphabet=257, coding="entropy")]},
-    {"streams": [fields_of(alphabet=True)]},
-    {"streams": [fields_of(stride=0)]},
-    {"streams": [fields_of(stride=1.0)]},
-    {"streams": [fields_of(coding="gzip")]},
-    {"streams": [fields_of(coding=["fixed"])]},
-    {"streams": [fields_of(name="../x")]},
-    {"streams": [fields_of(labels=["a"])]},
-    {"streams": [fields_of()] * 513},
+    {"streams": [token_files.fields_of(alphabet=0)]},
+    {"streams": [token_files.fields_of(alphabet=2**31)]},
+    {"streams": [token_files.fields_of(alphabet=257, coding="entropy")]},
+    {"streams": [token_files.fields_of(alphabet=True)]},
+    {"streams": [token_files.fields_of(stride=0)]},
+    {"streams": [token_files.fields_of(stride=1.0)]},
+    {"streams": [token_files.fields_of(coding="gzip")]},
+    {"streams": [token_files.fields_of(coding=["fixed"])]},
+    {"streams": [token_files.fields_of(name="../x")]},
+    {"streams": [token_files.fields_of(labels=["a"])]},
+    {"streams": [token_files.fields_of()] * 513},
     {"streams": [8]},
     {"streams": "8x1"},
     {"surprise": 1},
@@ -298,10 +257,17 @@ class TokensTest(parameterized.TestCase):
   @parameterized.parameters(
     {"num_images": 4},  # then there is more
     {"num_images": 6},
-    {"streams": [fields_of(alphabet=16), fields_of(alphabet=100)]},
     {
       "streams": [
-        fields_of(alphabet=n, coding="entropy" if n == 3 else "fixed")
+        token_files.fields_of(alphabet=16),
+        token_files.fields_of(alphabet=100),
+      ]
+    },
+    {
+      "streams": [
+        token_files.fields_of(
+          alphabet=n, coding="entropy" if n == 3 else "fixed"
+        )
         for n in (3, 15, 100, 1)
       ]
     },
@@ -319,29 +285,31 @@ class TokensTest(parameterized.TestCase):
   def test_a_name_that_leaves_its_folder(self, name):
     with self.assertRaises(ValueError):
       files.check_name(name)
-    (chunk,) = chunks(counts=(1,))
+    (chunk,) = token_files.chunks(counts=(1,))
     chunk = dataclasses.replace(chunk, names=(name,))
     dump = json.dumps  # of what `Writer` cannot write as UTF-8
     with self.subTest("in a file"):
-      write(
+      token_files.write(
         self.path,
-        header(num_images=1),
+        token_files.header(num_images=1),
         [dataclasses.replace(chunk, names=("placeholder",))],
       )
       content = self.path.read_bytes()
       old, new = dump(["placeholder"]).encode(), dump([name]).encode()
-      place = content.index(old) - 4 * (3 + len(POOL) + 1)
+      place = content.index(old) - 4 * (3 + len(token_files.POOL) + 1)
       size = len(new).to_bytes(4)
       content = content[:place] + size + content[place + 4 :].replace(old, new)
-      self.path.write_bytes(rehash(content))
+      self.path.write_bytes(token_files.rehash(content))
       with self.assertRaisesRegex(UserError, "is damaged, "):
         list(token_file.Reader(self.path))
 
   def test_no_absurd_allocation(self):
     # Codebooks of one codeword take no bits at all.
     streams = (Stream("index", 1),)
-    (chunk,) = chunks(streams, counts=(1,))
-    write(self.path, header(streams, num_images=1), [chunk])
+    (chunk,) = token_files.chunks(streams, counts=(1,))
+    token_files.write(
+      self.path, token_files.header(streams, num_images=1), [chunk]
+    )
     content = self.path.read_bytes()
     sides = content.rindex(np.array([4, 6], ">u4").tobytes())
     for height, width, count in (
@@ -352,6 +320,6 @@ class TokensTest(parameterized.TestCase):
     ):
       numbers = np.array([height, width, count], ">u4").tobytes()
       bad = content[:sides] + numbers + content[sides + 12 :]
-      self.path.write_bytes(rehash(bad))
+      self.path.write_bytes(token_files.rehash(bad))
       with self.assertRaisesRegex(UserError, "pixels|more codes than pos"):
         list(token_file.Reader(self.path))

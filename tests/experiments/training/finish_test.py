@@ -9,15 +9,15 @@ from absl.testing import parameterized
 from experiments.errors import UserError
 from experiments.runs import workdir as workdirs
 from experiments.training import finish
-from tests.experiments.tokens import convert_test
+from tests.support import untrained
 
 
 class EvaluateTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir()) / "run"
-    fields = convert_test.ONE | {"rate_examples": 0, "batch_size": 240}
-    self.config = convert_test.make_run(self.root, fields)
+    fields = untrained.ONE | {"rate_examples": 0, "batch_size": 240}
+    self.config = untrained.make_run(self.root, fields)
     self.path = self.root / workdirs.EVALUATION
 
   def evaluate(self):
