@@ -71,10 +71,10 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
   config, workdir = _config_and_workdir()
   # Imported late, so that a wrong flag or field is told at once.
+  from experiments.evaluation import run_evaluation
   from experiments.processes import hosts
   from experiments.runs import checkpoints
   from experiments.tokens import convert
-  from experiments.training import finish
   from experiments.training import loop
 
   hosts.initialize(
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> None:
     return
   run = {
     "train": loop.train_and_evaluate,
-    "evaluate": finish.evaluate_run,
+    "evaluate": run_evaluation.evaluate_run,
     "verify": checkpoints.verify_run,
   }
   with hosts.speaking():

@@ -1,5 +1,6 @@
 """Turns an evaluation into the figures that logs and summaries show."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -133,3 +134,19 @@ def per_source_psnr(
     name: float(psnr(squared_error[split.source == i].mean()))
     for i, name in enumerate(split.source_names)
   }
+
+
+def loggable(figures: Mapping[str, Any]) -> dict[str, Any]:
+  """Flattens figures of `describe` to scalars and vectors by name."""
+  flat = {k: v for k, v in figures.items() if isinstance(v, float)}
+  for book in figures.get("codebooks", ()):
+    for name in ("selection", "usage", "perplexity"):
+      key = name if name == "selection" else f"codebook_{name}"
+      flat.setdefault(key, []).append(book[name])
+  if "codebooks" not in figures:
+    for stream in figures.get("streams", ()):
+      for name in ("usage", "perplexity"):
+        flat[f"{stream['name']}_{name}"] = stream[name]
+  for source, value in figures.get("psnr_per_source", {}).items():
+    flat[f"psnr_{source}"] = value
+  return flat

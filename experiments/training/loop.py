@@ -20,9 +20,11 @@ from experiments.data.split import Split
 from experiments.errors import one_line
 from experiments.errors import StoppedError
 from experiments.errors import UserError
+from experiments.evaluation import wording
 from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.figures_of_merit import describe
+from experiments.evaluation.figures_of_merit import loggable
 from experiments.model import build
 from experiments.model import check
 from experiments.model.programs import make_programs
@@ -358,7 +360,7 @@ def _do_what_is_due(
       split = run.splits["validation"]
       validation = run.evaluator.evaluate(state.variables, split)
       figures = describe(run.config, validation, split)
-      run.log.write(step, "validation", finish.loggable(figures))
+      run.log.write(step, "validation", loggable(figures))
     if due.evaluate or due.save:
       run.claim.check()
       run.checkpoints.save(
@@ -372,7 +374,7 @@ def _do_what_is_due(
         step, float(values["loss"]), speed["steps_per_second"]
       )
     if due.evaluate:
-      run.progress.say(finish.one_line(step, figures))
+      run.progress.say(wording.one_line(step, figures))
   return validation
 
 

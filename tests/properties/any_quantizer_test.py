@@ -13,12 +13,12 @@ from PIL import Image
 import pytest
 
 from experiments.data import augment
+from experiments.evaluation import run_evaluation
 from experiments.model import build
 from experiments.runs import checkpoints
 from experiments.runs import summary as summary_lib
 from experiments.tokens import convert
 from experiments.tokens import token_file
-from experiments.training import finish
 from experiments.training import loop
 from tests.support import conversion
 from tests.support import tiny
@@ -65,7 +65,7 @@ class AnyQuantizerTest(conversion.Case):
 
   def evaluate(self):
     with contextlib.redirect_stdout(io.StringIO()):
-      return finish.evaluate_run(self.config, self.run_dir)
+      return run_evaluation.evaluate_run(self.config, self.run_dir)
 
   def check_tokens(self, model, state):
     """Compares what is decoded with the forward pass."""

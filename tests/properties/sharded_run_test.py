@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.errors import UserError
+from experiments.evaluation import run_evaluation
 from experiments.model import build
 from experiments.model import check
 from experiments.model.state import create_on_devices
@@ -22,7 +23,6 @@ from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs.checkpoints import load_model
 from experiments.runs.checkpoints import read_state
-from experiments.training import finish
 from experiments.training import loop
 from tests.support import tiny
 
@@ -80,7 +80,7 @@ class ShardedRunTest(parameterized.TestCase):
 
     with self.subTest("evaluation gives the same figures"):
       with contextlib.redirect_stdout(io.StringIO()):
-        figures = finish.evaluate_run(make_config(), root)
+        figures = run_evaluation.evaluate_run(make_config(), root)
       for name in ("mse", "rate_coded", "perplexity", "usage"):
         self.assertEqual(figures[name], summary[name], name)
 

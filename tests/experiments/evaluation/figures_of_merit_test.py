@@ -85,3 +85,30 @@ class DescribeTest(parameterized.TestCase):
       ),
       {},
     )
+
+
+class LoggableTest(parameterized.TestCase):
+  def test_codebooks_become_vectors_and_other_streams_names(self):
+    figures = {
+      "mse": 0.5,
+      "streams": [{"name": "levels", "usage": 0.25, "perplexity": 3.0}],
+      "psnr_per_source": {"camera": 20.0},
+    }
+    self.assertEqual(
+      figures_of_merit.loggable(figures),
+      {
+        "mse": 0.5,
+        "levels_usage": 0.25,
+        "levels_perplexity": 3.0,
+        "psnr_camera": 20.0,
+      },
+    )
+    book = {"selection": 0.5, "usage": 0.25, "perplexity": 2.0}
+    self.assertEqual(
+      figures_of_merit.loggable({"codebooks": [book, book]}),
+      {
+        "selection": [0.5, 0.5],
+        "codebook_usage": [0.25, 0.25],
+        "codebook_perplexity": [2.0, 2.0],
+      },
+    )

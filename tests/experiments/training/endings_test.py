@@ -137,29 +137,6 @@ class EndingsTest(parameterized.TestCase):
       (self.root / "moved").rename(root)
       self.assertEqual(run(root)[0]["steps"], 6)
 
-  def test_its_directory_goes_away_after_the_last_step(self):
-    root, evaluate = self.root / "run", finish.evaluate_fully
-
-    def lose(*arguments):
-      root.rename(self.root / "moved")
-      return evaluate(*arguments)
-
-    with mock.patch.object(finish, "evaluate_fully", lose):
-      with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
-        run(root)
-    self.assertFalse(root.exists())
-
-  def test_figures_that_cannot_be_saved_are_shown(self):
-    output = io.StringIO()
-    failure = OSError(28, "No space left on device")
-    with (
-      contextlib.redirect_stdout(output),
-      mock.patch.object(finish, "write_summary", side_effect=failure),
-      self.assertRaisesRegex(UserError, "run .*cannot go on.*No space left"),
-    ):
-      loop.train_and_evaluate(config(), self.root / "run")
-    self.assertRegex(output.getvalue(), "validation psnr .* dB")
-
   @parameterized.parameters("damaged", "directory", "foreign")
   def test_a_summary_that_is_none(self, kind):
     root = self.root / "run"

@@ -1,63 +1,40 @@
 import contextlib
 import io
-import json
 import pathlib
 from unittest import mock
 
 from absl.testing import parameterized
 
 from experiments.errors import UserError
-from experiments.runs import workdir as workdirs
 from experiments.training import finish
-from tests.support import untrained
+from experiments.training import loop
+from tests.support import tiny
 
 
-class EvaluateTest(parameterized.TestCase):
+class FinishTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.root = pathlib.Path(self.create_tempdir()) / "run"
-    fields = untrained.ONE | {"rate_examples": 0, "batch_size": 240}
-    self.config = untrained.make_run(self.root, fields)
-    self.path = self.root / workdirs.EVALUATION
+    self.root = pathlib.Path(self.create_tempdir())
 
-  def evaluate(self):
+  def test_its_directory_goes_away_after_the_last_step(self):
+    root, evaluate = self.root / "run", finish.all_figures
+
+    def lose(*arguments):
+      root.rename(self.root / "moved")
+      return evaluate(*arguments)
+
+    with mock.patch.object(finish, "all_figures", lose):
+      with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
+        loop.train_and_evaluate(tiny.config("fixed_16x4"), root)
+    self.assertFalse(root.exists())
+
+  def test_figures_that_cannot_be_saved_are_shown(self):
     output = io.StringIO()
-    error = None
-    with contextlib.redirect_stdout(output):
-      try:
-        finish.evaluate_run(self.config, self.root)
-      except UserError as raised:
-        error = str(raised)
-    return output.getvalue(), error
-
-  def test_what_cannot_be_saved_is_shown(self):
-    said, error = self.evaluate()
-    self.assertIsNone(error)
-    saved = json.loads(self.path.read_text())
-    before = sorted(self.root.rglob("*"))
-    failure = OSError(30, "Read-only file system")
-    with mock.patch.object(workdirs, "write_json", side_effect=failure):
-      said, error = self.evaluate()
-    self.assertRegex(error, f"^{self.path} cannot be written")
-    first, shown = said.split("\n", 1)
-    self.assertRegex(first, "step 0  validation: mse .* psnr ")
-    self.assertEqual(json.loads(shown), saved)
-    self.assertEqual(sorted(self.root.rglob("*")), before)
-
-  @parameterized.parameters("directory", "damaged", "foreign")
-  def test_what_is_not_its_own_is_moved_aside(self, kind):
-    content = {"damaged": "{", "foreign": '{"run_id": "b"}'}
-    if kind == "directory":
-      self.path.mkdir()
-    else:
-      self.path.write_text(content[kind])
-    said, error = self.evaluate()
-    self.assertIsNone(error)
-    kept = self.root / "damaged" / self.path.name
-    self.assertIn(f"{self.path} is ", said)
-    self.assertIn(f"now {kept}\n", said)
-    if kind == "directory":
-      self.assertTrue(kept.is_dir())
-    else:
-      self.assertEqual(kept.read_text(), content[kind])
-    self.assertEqual(json.loads(self.path.read_text())["steps"], 0)
+    failure = OSError(28, "No space left on device")
+    with (
+      contextlib.redirect_stdout(output),
+      mock.patch.object(finish, "write_summary", side_effect=failure),
+      self.assertRaisesRegex(UserError, "run .*cannot go on.*No space left"),
+    ):
+      loop.train_and_evaluate(tiny.config("fixed_16x4"), self.root / "run")
+    self.assertRegex(output.getvalue(), "validation psnr .* dB")

@@ -14,6 +14,7 @@ from PIL import Image
 import pytest
 
 from experiments.errors import UserError
+from experiments.evaluation import run_evaluation
 from experiments.model import build
 from experiments.model import schedules
 from experiments.model import step as step_lib
@@ -26,7 +27,6 @@ from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.checkpoints import load_model
 from experiments.runs.checkpoints import load_state
 from experiments.runs.checkpoints import make_template
-from experiments.training import finish
 from experiments.training import loop
 from experiments.training import metric_writer
 from tests.support import sources
@@ -119,7 +119,7 @@ class TrainTest(parameterized.TestCase):
 
     with self.subTest("evaluation of the checkpoint gives the same figures"):
       with contextlib.redirect_stdout(io.StringIO()):
-        figures = finish.evaluate_run(tiny.config(), root)
+        figures = run_evaluation.evaluate_run(tiny.config(), root)
       for name in ("mse", "rate_nominal", "rate_coded", "codebooks", "drawn"):
         self.assertEqual(figures[name], summary[name], name)
 
@@ -190,7 +190,7 @@ class TrainTest(parameterized.TestCase):
     for path in (root / "checkpoints").glob("*/meta/metadata"):
       self.assertEqual(json.loads(path.read_text())["run_id"], run_id)
     with contextlib.redirect_stdout(io.StringIO()):
-      figures = finish.evaluate_run(tiny.config(), root)
+      figures = run_evaluation.evaluate_run(tiny.config(), root)
     self.assertEqual(figures["run_id"], run_id)
 
     with self.subTest("a run from before goes on, and is given one"):

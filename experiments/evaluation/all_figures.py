@@ -1,0 +1,51 @@
+"""All figures of a trained state."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from experiments.data.split import Split
+from experiments.evaluation.baselines import baselines
+from experiments.evaluation.evaluator import Evaluation
+from experiments.evaluation.evaluator import Evaluator
+from experiments.evaluation.figures_of_merit import describe
+from experiments.evaluation.figures_of_merit import describe_coded_rate
+
+
+def all_figures(
+  config: ml_collections.ConfigDict,
+  evaluator: Evaluator,
+  variables: Any,
+  splits: Mapping[str, Split],
+  result: Evaluation | None = None,
+) -> dict[str, Any]:
+  """Returns every figure of a trained model.
+
+  These are the figures of `describe`, the coded rate, and the baselines.  A
+  model that can sample its codes is evaluated in both ways; the figures of the
+  way that the config does not ask for are under `drawn` (sampled codes) or
+  `not_drawn` (the most probable ones).
+
+  Args:
+    config: the config of the run.
+    evaluator: the evaluator of its model.
+    variables: those of the model, replicated.
+    splits: "train" and "validation".
+    result: the evaluation of the validation split, where it is known already.
+  """
+  validation = splits["validation"]
+  if result is None:
+    result = evaluator.evaluate(variables, validation)
+  figures = describe(config, result, validation)
+  if config.rate_examples:
+    sample = splits["train"].spread(config.rate_examples)
+    reference = evaluator.evaluate(variables, sample)
+    figures |= describe_coded_rate(config, result, reference)
+  if evaluator.model.draws:
+    draw = not evaluator.draws_by_default
+    other = evaluator.evaluate(variables, validation, draw=draw)
+    name = "drawn" if draw else "not_drawn"
+    figures[name] = describe(config, other, validation)
+  figures["baselines"] = baselines(config, validation)
+  return figures
