@@ -72,12 +72,13 @@ def main(argv: list[str]) -> None:
   config, workdir = _config_and_workdir()
   # Imported late, so that a wrong flag or field is told at once.
   from experiments.evaluation import run_evaluation
-  from experiments.processes import hosts
+  from experiments.processes import joining
+  from experiments.processes import main_output
   from experiments.runs import checkpoints
   from experiments.tokens import convert
   from experiments.training import loop
 
-  hosts.initialize(
+  joining.initialize(
     _COORDINATOR.value,
     _NUM_PROCESSES.value,
     _PROCESS_ID.value,
@@ -98,7 +99,7 @@ def main(argv: list[str]) -> None:
     "evaluate": run_evaluation.evaluate_run,
     "verify": checkpoints.verify_run,
   }
-  with hosts.speaking():
+  with main_output.only_main_prints():
     run[_MODE.value](config, workdir)
 
 

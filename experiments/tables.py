@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   # Imported late, so that a wrong flag is told at once.
-  from experiments.processes import hosts
+  from experiments.processes import platforms
   from experiments.study import cells as cells_lib
   from experiments.study import rendering
   from experiments.study import runner
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
   configs = {cell: runner.make_config(cell, _SET.value) for cell in cells}
   runner.check_begun(configs)
   if _DRY_RUN.value:
-    hosts.check_platform()
+    platforms.check_platform()
     compilation.keep_programs()  # of the steps that are timed
     print(runner.describe_plan(configs))
     return

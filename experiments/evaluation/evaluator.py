@@ -178,7 +178,7 @@ class Evaluator:
     )
     for images, indices, mask in pipeline.iterate(batches):
       images = augment.crop_centre(images, self._image_size)
-      batch = (images, indices, hosts.own(mask))
+      batch = (images, indices, hosts.own_part(mask))
       shards = (shard(x, self._num_devices) for x in batch)
       yield self._step(variables, *shards, draw), mask
 

@@ -87,7 +87,7 @@ def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
     This process's parts, `[devices, ...]`.
   """
   return jax.device_put(
-    jax.tree.map(lambda x: hosts.own(np.asarray(x)), tree), _over(devices)
+    jax.tree.map(lambda x: hosts.own_part(np.asarray(x)), tree), _over(devices)
   )
 
 

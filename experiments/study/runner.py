@@ -15,7 +15,7 @@ from experiments import errors
 from experiments.configs import fields
 from experiments.model import check
 from experiments.processes import compilation
-from experiments.processes import hosts
+from experiments.processes import platforms
 from experiments.processes import signals
 from experiments.runs import workdir as workdirs
 from experiments.study import cells as cells_lib
@@ -178,7 +178,7 @@ def _reason(lines: Sequence[str], code: int) -> str:
 
 def describe_plan(configs: Mapping[Cell, ml_collections.ConfigDict]) -> str:
   """Returns what `train` would do, and for how long by steps measured here."""
-  hosts.check_platform()
+  platforms.check_platform()
   lines, seconds_per_step, total, missing = [], {}, 0.0, 0
   for cell, config in configs.items():
     if is_done(cell, config):
