@@ -20,6 +20,8 @@ from experiments.model.state import to_devices
 from experiments.processes import hosts
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import choose_devices
+from experiments.runs import config_changes
+from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 from experiments.runs.checkpoints import read_state
 
@@ -41,7 +43,7 @@ def evaluate_run(
   """
   workdir = pathlib.Path(workdir)
   check.check(config)
-  workdirs.check_same_run(workdir, config)
+  config_changes.check_same_run(workdir, config)
   step = None  # the latest
   if jax.process_count() > 1:
     # All of them take the checkpoint that the main process sees.
@@ -57,7 +59,7 @@ def evaluate_run(
   figures = {
     "steps": step,
     **all_figures(config, evaluator, variables, splits),
-    **workdirs.known_identity(workdir),
+    **run_identity.as_field(workdir),
   }
   print(wording.one_line(step, figures))
   if hosts.is_main():
@@ -72,7 +74,7 @@ def _keep(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
       problem = _problem(path)
       if problem:
         print(f"{problem}: now {workdirs.move_aside(path.parent, path)}")
-      workdirs.write_json(path, figures)
+      files.write_json(path, figures)
   except UserError:
     print(json.dumps(figures, indent=2))
     raise
@@ -88,5 +90,5 @@ def _problem(path: pathlib.Path) -> str:
   except files.UnreadableError as error:
     return str(error)
   run_id = found.get(workdirs.RUN_ID) if isinstance(found, dict) else None
-  is_own = workdirs.is_own(run_id, workdirs.identity(path.parent))
+  is_own = run_identity.is_own(run_id, run_identity.read(path.parent))
   return "" if is_own else f"{path} is of another run, {run_id}"

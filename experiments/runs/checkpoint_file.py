@@ -22,6 +22,7 @@ from experiments import files
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.model.state import TrainState
+from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 from experiments.runs.workdir import steps_of
 
@@ -192,7 +193,7 @@ def refuse_foreign(workdir: pathlib.Path, foreign: Mapping[int, str]) -> None:
 
 def _check_own(workdir: pathlib.Path, known: Mapping[str, Any]) -> None:
   found = known.get(workdirs.RUN_ID)
-  if not workdirs.is_own(found, workdirs.identity(workdir)):
+  if not run_identity.is_own(found, run_identity.read(workdir)):
     raise ForeignError(f"it is of another run, {found}")
 
 

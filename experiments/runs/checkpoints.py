@@ -22,6 +22,7 @@ from experiments.model.state import merge
 from experiments.model.state import TrainState
 from experiments.processes import hosts
 from experiments.runs import checkpoint_file
+from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 
 _LATEST = 2  # checkpoints kept beside the best: should one be damaged
@@ -290,7 +291,7 @@ def _find(workdir: pathlib.Path, template: TrainState) -> dict[str, Any]:
     print(f"Checkpoint {step} of {workdir} is damaged, {why}: now {place}")
   found = {
     "mse": {str(step): saved.mse for step, saved in whole.items()},
-    "run_id": workdirs.identity(workdir),
+    "run_id": run_identity.read(workdir),
   }
   if whole:
     latest = whole[max(whole)]

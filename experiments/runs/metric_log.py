@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.errors import one_line
+from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 
 
@@ -45,7 +46,7 @@ def read_log(workdir: pathlib.Path) -> Log:
   except OSError as error:
     log.problems.append(f"{path} cannot be read ({one_line(error)})")
     return log
-  own = workdirs.identity(workdir)
+  own = run_identity.read(workdir)
   *whole, last = content.split(b"\n")
   for number, raw in enumerate([*whole, last], 1):
     if not raw.strip():
@@ -57,7 +58,7 @@ def read_log(workdir: pathlib.Path) -> Log:
         left_out[f"damaged ({one_line(error)})"].append(number)
       continue
     found = line.pop(workdirs.RUN_ID, None)
-    if not workdirs.is_own(found, own):
+    if not run_identity.is_own(found, own):
       left_out[f"of another run, {found}"].append(number)
       continue
     log.lines.append(line)

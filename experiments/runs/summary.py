@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from experiments import files
+from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 
 # What tables and figures take from it, beside what they can do without.
@@ -41,7 +42,7 @@ def read(workdir: pathlib.Path) -> Summary:
   if lacks:
     return Summary(None, f"{path} is damaged ({lacks})")
   found = figures.get(workdirs.RUN_ID)
-  if not workdirs.is_own(found, workdirs.identity(workdir)):
+  if not run_identity.is_own(found, run_identity.read(workdir)):
     return Summary(None, f"{path} is of another run, {found}", True)
   return Summary(figures)
 
@@ -57,7 +58,7 @@ def write_summary(workdir: pathlib.Path, figures: dict[str, Any]) -> None:
   problem = read(workdir).problem
   if problem:
     print(f"{problem}: now {workdirs.move_aside(workdir, path)}")
-  workdirs.write_json(path, figures)
+  files.write_json(path, figures)
 
 
 def _lacks(summary: Any) -> str:

@@ -20,6 +20,7 @@ from experiments import errors
 from experiments.configs import datasets
 from experiments.configs.datasets import default_config
 from experiments.errors import UserError
+from experiments.runs import config_changes
 from experiments.runs import metric_log
 from experiments.runs import summary as summary_lib
 from experiments.runs import workdir as workdirs
@@ -27,7 +28,7 @@ from experiments.runs import workdir as workdirs
 # What may differ between runs of one table, beside what their variants change:
 # what a run may change as it goes on, but for what its figures depend on.
 _OF_FIGURES = {"num_steps", "rate_examples", "data.paper_batch_size"}
-_MAY_DIFFER = workdirs.MAY_CHANGE - _OF_FIGURES | {"seed", "variant"}
+_MAY_DIFFER = config_changes.MAY_CHANGE - _OF_FIGURES | {"seed", "variant"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,9 +182,9 @@ def find_datasets(root: pathlib.Path) -> list[str]:
 
 def differences(cell: Cell, config: ml_collections.ConfigDict) -> list[str]:
   """Returns in what a run that has begun is not what `config` asks for."""
-  there, wanted = map(workdirs.fields_of, (cell.config, config))
+  there, wanted = map(config_changes.fields_of, (cell.config, config))
   fields = [field for field in wanted if field not in _MAY_DIFFER]
-  return workdirs.differences(there, wanted, fields)
+  return config_changes.differences(there, wanted, fields)
 
 
 def check_alike(cells: Iterable[Cell]) -> None:
@@ -210,11 +211,11 @@ def check_alike(cells: Iterable[Cell]) -> None:
 
 def _setting(cell: Cell) -> dict[str, Any]:
   """What differs from the default of a run's variant, and its version."""
-  there = workdirs.fields_of(cell.config)
+  there = config_changes.fields_of(cell.config)
   default = default_config(cell.dataset, cell.variant)
   setting = {
     field: there.get(field)
-    for field, value in workdirs.fields_of(default).items()
+    for field, value in config_changes.fields_of(default).items()
     if field not in _MAY_DIFFER and there.get(field) != value
   }
   setting["num_steps"] = cell.summary["steps"]

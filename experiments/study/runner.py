@@ -17,6 +17,8 @@ from experiments.model import check
 from experiments.processes import compilation
 from experiments.processes import platforms
 from experiments.processes import signals
+from experiments.runs import claims
+from experiments.runs import config_changes
 from experiments.runs import workdir as workdirs
 from experiments.study import cells as cells_lib
 from experiments.study.cells import Cell
@@ -42,8 +44,8 @@ def make_config(
       the cell.
   """
   config = cells_lib.default_config(cell.dataset, cell.variant).lock()
-  default = workdirs.fields_of(config)
-  base = workdirs.fields_of(cells_lib.default_config(cell.dataset))
+  default = config_changes.fields_of(config)
+  base = config_changes.fields_of(cells_lib.default_config(cell.dataset))
   config.seed = cell.seed
   for change in changes:
     field, equals, text = change.partition("=")
@@ -103,7 +105,7 @@ def train(
   while cells:
     with_others = []
     for cell in cells:
-      is_free = not workdirs.is_claimed(cell.workdir)
+      is_free = not claims.is_claimed(cell.workdir)
       if is_free and not is_done(cell, configs[cell]):
         print(f"run {ended + 1} of {len(configs)}: {cell}, {cell.status()}")
         try:

@@ -33,7 +33,7 @@ from experiments.processes.devices import replicate
 from experiments.processes.devices import shard
 from experiments.processes.devices import unshard
 from experiments.runs import checkpoint_file
-from experiments.runs import workdir as workdirs
+from experiments.runs import config_changes
 from experiments.runs.checkpoints import load_state
 from experiments.tokens import file_header
 from experiments.tokens import image_folder as folders
@@ -300,7 +300,7 @@ def _check(
       " --num_processes"
     )
   check.check(config)
-  workdirs.check_same_run(workdir, config)
+  config_changes.check_same_run(workdir, config)
   with _replacing(output, is_trial=True):
     pass
 

@@ -19,7 +19,8 @@ from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
 from experiments.model.state import TrainState
 from experiments.processes import hosts
-from experiments.runs import workdir as workdirs
+from experiments.runs import claims
+from experiments.runs import run_identity
 from experiments.runs.summary import write_summary
 
 _SHOWN = 16  # images in reconstructions.png
@@ -27,7 +28,7 @@ _SHOWN = 16  # images in reconstructions.png
 
 def finish(
   config: ml_collections.ConfigDict,
-  claim: workdirs.Claim,
+  claim: claims.Claim,
   state: TrainState,
   evaluator: Evaluator,
   splits: Mapping[str, Split],
@@ -55,7 +56,7 @@ def finish(
     "commit": _commit(),
     **run,
     **all_figures(config, evaluator, state.variables, splits, validation),
-    **workdirs.known_identity(claim.workdir),
+    **run_identity.as_field(claim.workdir),
   }
   try:
     claim.check()

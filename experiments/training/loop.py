@@ -41,6 +41,8 @@ from experiments.processes.devices import of_all_processes
 from experiments.processes.devices import prefetch
 from experiments.processes.devices import unreplicate
 from experiments.runs import checkpoint_file
+from experiments.runs import claims
+from experiments.runs import config_changes
 from experiments.runs import summary as summary_lib
 from experiments.runs import workdir as workdirs
 from experiments.runs.checkpoints import Checkpoints
@@ -72,7 +74,7 @@ def train_and_evaluate(
   workdir = pathlib.Path(workdir)
   check.check(config)
   # Before the claim, which writes the config.
-  workdirs.check_same_run(workdir, config)
+  config_changes.check_same_run(workdir, config)
   finished = read_summary(workdir)
   if finished and finished["steps"] >= config.num_steps:
     print(
@@ -124,7 +126,7 @@ def _check_goes_on(
     )
   if found.problem:
     print(f"{found.problem}: left out")
-  for change in workdirs.rounding_changes(workdir, config):
+  for change in config_changes.rounding_changes(workdir, config):
     print(
       f"Changed on this resume: config.{change}; steps from here on are the"
       " same within rounding, not to the bit"
@@ -133,17 +135,17 @@ def _check_goes_on(
 
 def _claim(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
-) -> contextlib.AbstractContextManager[workdirs.Claim]:
+) -> contextlib.AbstractContextManager[claims.Claim]:
   if not hosts.is_main():
-    return contextlib.nullcontext(workdirs.Claim(workdir))
-  return workdirs.claim(workdir, config)
+    return contextlib.nullcontext(claims.Claim(workdir))
+  return claims.claim(workdir, config)
 
 
 def _train(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   stop: signals.StopRequest,
-  claim: workdirs.Claim,
+  claim: claims.Claim,
 ) -> dict[str, Any]:
   run, start = _set_up(config, workdir, claim)
   try:
@@ -172,7 +174,7 @@ class _Run:
   """
 
   config: ml_collections.ConfigDict
-  claim: workdirs.Claim
+  claim: claims.Claim
   model: VQVAE
   devices: Sequence[jax.Device]
   splits: Mapping[str, Split]
@@ -210,7 +212,7 @@ class _Reached:
 def _set_up(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
-  claim: workdirs.Claim,
+  claim: claims.Claim,
 ) -> tuple[_Run, _Reached]:
   """Loads the data, and the state from where `workdir` stands."""
   model = build.create_model(config, axis_name=AXIS)

@@ -14,6 +14,7 @@ import tensorboardX
 from experiments import files
 from experiments.processes import hosts
 from experiments.runs import metric_log
+from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 
 
@@ -46,7 +47,7 @@ class MetricLog:
     ]
     with files.replacing(path) as temporary:
       temporary.write_bytes(b"".join(raw + b"\n" for raw in kept))
-    self._identity = workdirs.known_identity(workdir)
+    self._identity = run_identity.as_field(workdir)
     self._file = open(path, "a")
     self._events = tensorboardX.SummaryWriter(
       str(workdir / workdirs.TENSORBOARD), purge_step=first_step + 1

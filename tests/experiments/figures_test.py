@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import figures
+from experiments import files
 from experiments import style
 from experiments.configs import variant_table
 from experiments.configs.variant_table import Variant
@@ -279,7 +280,7 @@ class FiguresTest(parameterized.TestCase):
     cell = fake_runs.make(self.root, "mnist", "fixed_512x128")
     summary = cell.summary
     del summary["rate_coded"]
-    workdirs.write_json(cell.workdir / workdirs.SUMMARY, summary)
+    files.write_json(cell.workdir / workdirs.SUMMARY, summary)
     self.draw()
 
   def test_a_directory_without_runs(self):
@@ -388,7 +389,7 @@ class FiguresTest(parameterized.TestCase):
     with self.subTest("usage"):
       second = runs["fixed_512x128"][1]
       summary = second.summary | {"usage": 0.75}
-      workdirs.write_json(second.workdir / workdirs.SUMMARY, summary)
+      files.write_json(second.workdir / workdirs.SUMMARY, summary)
       (ax,) = plots.usage(runs).axes
       heights = [patch.get_height() for patch in ax.patches]
       np.testing.assert_allclose(heights, [50.0] + [25.0] * 7 + [50.0] * 8)

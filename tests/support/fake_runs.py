@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from experiments import files
 from experiments.model import build
 from experiments.runs import workdir as workdirs
 from experiments.study import cells as cells_lib
@@ -31,7 +32,7 @@ def make(
   config.seed = seed
   config.update_from_flattened_dict(fields)
   cell.workdir.mkdir(parents=True)
-  workdirs.write_json(cell.workdir / workdirs.CONFIG, config.to_dict())
+  files.write_json(cell.workdir / workdirs.CONFIG, config.to_dict())
   structures = build.structures(config)
   is_adaptive = config.quantizer.kind == "adaptive"
   shares = np.arange(1, len(structures) + 1) / len(structures)
@@ -64,7 +65,7 @@ def make(
     }
     if is_adaptive:
       summary["drawn"] = {"recon_loss_sum": 2 * loss}
-    workdirs.write_json(cell.workdir / workdirs.SUMMARY, summary)
+    files.write_json(cell.workdir / workdirs.SUMMARY, summary)
     picture = Image.new("RGB", (160, 40), "grey")
     picture.save(cell.workdir / "reconstructions.png")
   return cell

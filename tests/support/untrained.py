@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from experiments import files
 from experiments.model import build
 from experiments.model.state import create_state
 from experiments.runs import checkpoints
@@ -21,7 +22,7 @@ def make_run(root, fields, step=0):
   """Makes a run with a checkpoint of what training would start with."""
   config = tiny.config(**fields)
   root.mkdir(exist_ok=True)
-  workdirs.write_json(root / workdirs.CONFIG, config.to_dict())
+  files.write_json(root / workdirs.CONFIG, config.to_dict())
   model = build.create_model(config)
   state = create_state(config, model).replace(step=np.int32(step))
   template = checkpoints.make_template(config, model)

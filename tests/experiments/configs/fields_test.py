@@ -6,10 +6,12 @@ import ml_collections
 import numpy as np
 
 from experiments import data
+from experiments import files
 from experiments.configs import datasets
 from experiments.configs import fields
 from experiments.errors import UserError
 from experiments.model import check
+from experiments.runs import config_changes
 from experiments.runs import workdir
 
 _ROOT = pathlib.Path(__file__).parents[3]
@@ -66,7 +68,7 @@ class TypesTest(parameterized.TestCase):
     root = pathlib.Path(self.create_tempdir())
     for value in _WRONG[kind]:
       values = config_of(field, value).to_dict()
-      workdir.write_json(root / workdir.CONFIG, values)
+      files.write_json(root / workdir.CONFIG, values)
       with self.refused(
         rf"^in {root}/config.json, config.{field} is .*; it must be {wanted}"
       ):
@@ -237,9 +239,9 @@ class OldRunsTest(parameterized.TestCase):
     config = workdir.read_config(path.parent)
     check.check(config)
     written = fields.flatten(json.loads(path.read_text()))
-    read = workdir.fields_of(config)
+    read = config_changes.fields_of(config)
     self.assertEqual({k: read[k] for k in written}, written)
-    default = workdir.fields_of(datasets.default_config(config.name))
+    default = config_changes.fields_of(datasets.default_config(config.name))
     for field in read.keys() - written.keys():
       self.assertEqual(read[field], default[field])
 

@@ -6,6 +6,7 @@ from unittest import mock
 
 from absl.testing import parameterized
 
+from experiments import files
 from experiments.errors import UserError
 from experiments.evaluation import run_evaluation
 from experiments.runs import workdir as workdirs
@@ -36,7 +37,7 @@ class EvaluateTest(parameterized.TestCase):
     saved = json.loads(self.path.read_text())
     before = sorted(self.root.rglob("*"))
     failure = OSError(30, "Read-only file system")
-    with mock.patch.object(workdirs, "write_json", side_effect=failure):
+    with mock.patch.object(files, "write_json", side_effect=failure):
       said, error = self.evaluate()
     self.assertRegex(error, f"^{self.path} cannot be written")
     first, shown = said.split("\n", 1)

@@ -14,6 +14,7 @@ import chex
 import numpy as np
 import pytest
 
+from experiments import files
 from experiments.errors import UserError
 from experiments.model import build
 from experiments.runs import checkpoint_file
@@ -56,14 +57,14 @@ def verify(root):
   return output.getvalue(), None
 
 
-def files(root, step):
+def files_of(root, step):
   directory = root / workdirs.CHECKPOINTS / str(step)
   return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
 def arrays(root, step):
   """The file with most of the bytes."""
-  return max(files(root, step), key=lambda path: path.stat().st_size)
+  return max(files_of(root, step), key=lambda path: path.stat().st_size)
 
 
 def flip(path, position, bit=0):
@@ -163,7 +164,7 @@ class CheckpointsTest(parameterized.TestCase):
 
   def test_a_checkpoint_of_another_run_is_named_and_left_alone(self):
     place = self.copy_in_one_of_another_run(8)
-    content = {path: path.read_bytes() for path in files(self.root, 8)}
+    content = {path: path.read_bytes() for path in files_of(self.root, 8)}
     with self.subTest("training refuses it"):
       with self.assertRaisesRegex(
         UserError, f"{place}: it is of another run, [0-9a-f]{{32}}.*move them"
@@ -185,7 +186,7 @@ class CheckpointsTest(parameterized.TestCase):
       with self.assertRaisesRegex(UserError, "of another run"):
         run(self.root, num_steps=10)
     self.assertEqual(
-      {path: path.read_bytes() for path in files(self.root, 8)}, content
+      {path: path.read_bytes() for path in files_of(self.root, 8)}, content
     )
     self.assertFalse((self.root / "damaged").exists())
     shutil.rmtree(place)
@@ -228,7 +229,7 @@ class CheckpointsTest(parameterized.TestCase):
     expected = checkpoint_file.read(self.root, 6, template())
     outcomes = []
     for trial in range(240):
-      paths = [path for path in files(self.root, 6) if path.stat().st_size]
+      paths = [path for path in files_of(self.root, 6) if path.stat().st_size]
       path = paths[rng.integers(len(paths))]
       content = path.read_bytes()
       place = int(rng.integers(len(content)))
@@ -302,7 +303,7 @@ command.run(main)
   def test_a_directory_that_cannot_be_written(self):
     (self.root / "summary.json").unlink()
     error = OSError(30, "Read-only file system")
-    with mock.patch.object(workdirs, "write_json", side_effect=error):
+    with mock.patch.object(files, "write_json", side_effect=error):
       with self.assertRaisesRegex(UserError, "Read-only file system"):
         run(self.root)
     self.assertIsNone(verify(self.root)[1])

@@ -5,8 +5,8 @@ import pathlib
 
 from absl.testing import parameterized
 
+from experiments import files
 from experiments.runs import summary as summary_lib
-from experiments.runs import workdir
 from tests.support import fake_runs
 
 
@@ -19,7 +19,7 @@ class SummaryTest(parameterized.TestCase):
     self.figures = json.loads(self.path.read_text())
 
   def write(self, **fields):
-    workdir.write_json(self.path, self.figures | fields)
+    files.write_json(self.path, self.figures | fields)
 
   def test_figures_come_back(self):
     self.assertEqual(
@@ -71,9 +71,7 @@ class SummaryTest(parameterized.TestCase):
   def test_one_of_another_run(self):
     config = json.loads((self.workdir / "config.json").read_text())
     for ours in ("a" * 32, ""):
-      workdir.write_json(
-        self.workdir / "config.json", config | {"run_id": ours}
-      )
+      files.write_json(self.workdir / "config.json", config | {"run_id": ours})
       self.write(run_id="b" * 32)
       found = summary_lib.read(self.workdir)
       self.assertIsNone(found.figures)

@@ -3,6 +3,7 @@ from unittest import mock
 
 from absl.testing import parameterized
 
+from experiments import files
 from experiments.configs import variant_table
 from experiments.configs.variant_table import Variant
 from experiments.errors import UserError
@@ -171,7 +172,7 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
     reference = fake_runs.make(self.root, "mnist", "reference", loss=0.6)
     # It draws, and the other way is beside it.
     other = {"drawn": None, "not_drawn": {"recon_loss_sum": 0.9}}
-    workdirs.write_json(
+    files.write_json(
       reference.workdir / workdirs.SUMMARY, reference.summary | other
     )
     text = rendering.markdown("mnist", 5, self.rows(5))

@@ -6,7 +6,9 @@ from unittest import mock
 from absl.testing import parameterized
 import jax
 
+from experiments import files
 from experiments.errors import UserError
+from experiments.runs import claims
 from experiments.runs import workdir as workdirs
 from experiments.study import runner
 from experiments.study.cells import Cell
@@ -76,7 +78,7 @@ class TrainTest(parameterized.TestCase):
     trained, naps = [], []
     other = contextlib.ExitStack()
     cell = next(iter(configs))
-    other.enter_context(workdirs.claim(cell.workdir, configs[cell]))
+    other.enter_context(claims.claim(cell.workdir, configs[cell]))
 
     def train(cell, changes):
       trained.append(cell.variant)
@@ -125,7 +127,7 @@ class TrainTest(parameterized.TestCase):
     cell = fake_runs.make(self.root, "mnist", "cnn", log_every=7)
     config = cell.config.to_dict()
     del config["on_nonfinite"], config["quantizer"]["shard_codebook"]
-    workdirs.write_json(cell.workdir / workdirs.CONFIG, config)
+    files.write_json(cell.workdir / workdirs.CONFIG, config)
     runner.check_begun(self.cells("cnn"))
 
   def test_why_it_failed_may_be_a_signal(self):

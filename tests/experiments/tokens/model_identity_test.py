@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 import adq_jax
+from experiments import files
 from experiments.model import build
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
@@ -159,13 +160,13 @@ class EarlierVersionsTest(parameterized.TestCase):
       found = hashlib.sha256(text).hexdigest()
       return model_identity.matches(found, root, model, variables)
 
-    workdirs.write_json(root / workdirs.CONFIG, stored)
+    files.write_json(root / workdirs.CONFIG, stored)
     self.assertTrue(is_of_the_run())
     self.assertTrue(is_of_the_run(shard_codebook=False))
     self.assertTrue(is_of_the_run(shard_codebook=False, entropy_weight=0.0))
     self.assertFalse(is_of_the_run(decay=0.5))
     self.assertFalse(is_of_the_run(shard_codebook=True))
     with self.subTest("a run that has them all"):
-      workdirs.write_json(root / workdirs.CONFIG, now)
+      files.write_json(root / workdirs.CONFIG, now)
       self.assertTrue(is_of_the_run(**now["quantizer"]))
       self.assertFalse(is_of_the_run())

@@ -7,8 +7,8 @@ import re
 from absl.testing import parameterized
 import numpy as np
 
+from experiments import files
 from experiments.runs import metric_log
-from experiments.runs import workdir
 from experiments.training import metric_writer
 
 
@@ -89,7 +89,7 @@ class MetricLogTest(parameterized.TestCase):
   def test_lines_of_another_run_are_named_and_left_out(self):
     roots = [pathlib.Path(self.create_tempdir()) for _ in range(2)]
     for root, run_id in zip(roots, ("a" * 32, "b" * 32), strict=True):
-      workdir.write_json(root / "config.json", {"run_id": run_id})
+      files.write_json(root / "config.json", {"run_id": run_id})
       log = metric_writer.MetricLog(root, 0)
       log.write(1, "train", {"loss": 1.0})
       log.close()
