@@ -1,11 +1,9 @@
-"""The runs that tables and figures are made of, and where they are.
+"""Cells: the runs that tables and figures are made of.
 
-A cell is one variant of one data set, trained with one seed, in
+A cell is one variant of one data set, trained with one seed.  Its directory is
 DIR/DATASET/VARIANT/seed_SEED.
 """
 
-import collections
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -20,15 +18,9 @@ from experiments import errors
 from experiments.configs import datasets
 from experiments.configs.datasets import default_config
 from experiments.errors import UserError
-from experiments.runs import config_changes
 from experiments.runs import metric_log
 from experiments.runs import summary as summary_lib
 from experiments.runs import workdir as workdirs
-
-# What may differ between runs of one table, beside what their variants change:
-# what a run may change as it goes on, but for what its figures depend on.
-_OF_FIGURES = {"num_steps", "rate_examples", "data.paper_batch_size"}
-_MAY_DIFFER = config_changes.MAY_CHANGE - _OF_FIGURES | {"seed", "variant"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +30,7 @@ class Cell:
   Attributes:
     root: DIR.
     dataset: a key of `configs.datasets.GET_CONFIG`.
-    variant: of its config.
+    variant: the name of its variant.
     seed: config.seed.
   """
 
@@ -66,9 +58,9 @@ class Cell:
 
   @property
   def summary(self) -> dict[str, Any] | None:
-    """summary.json, None before the run has ended, or if it is of no use.
+    """The content of summary.json, None where there is none that can be used.
 
-    Without a config nobody knows what the figures are of.
+    A summary without a config is of no use: it does not say what it is of.
     """
     if self.config_problem():
       return None
@@ -84,21 +76,21 @@ class Cell:
     return metric_log.read_metrics(self.workdir)
 
   def log_problems(self) -> list[str]:
-    """What is left out of metrics.jsonl, and why."""
+    """Returns what is left out of metrics.jsonl, and why."""
     return metric_log.read_log(self.workdir).problems
 
   @property
   def steps(self) -> int:
-    """How many the log tells of."""
+    """The number of steps in the log."""
     steps, _ = self.series("train", "loss")
     return int(steps[-1]) if len(steps) else 0
 
   def series(self, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `metric_log.read_series` does."""
+    """Returns the steps and values of a quantity that the run has logged."""
     return metric_log.read_series(self.workdir, split, name)
 
   def config_problem(self) -> str:
-    """Returns why nothing can be made of the run, "" if something can."""
+    """Returns why the run's config cannot be used, "" if it can."""
     if not workdirs.is_begun(self.workdir):
       return ""
     try:
@@ -109,7 +101,7 @@ class Cell:
     return ""
 
   def problem(self) -> str:
-    """Returns why the run is left out, or not taken as finished; "" if not."""
+    """Returns why the config or the summary cannot be used, "" if both can."""
     return self.config_problem() or summary_lib.read(self.workdir).problem
 
   def failed(self) -> str:
@@ -137,13 +129,13 @@ class Cell:
     return f"at step {self.steps} of {self.config.num_steps}"
 
 
-# The runs of each variant, one for each seed, those first that have ended.
-# Curves over training are of the first, final figures the means over the ended.
+# The runs of each variant, one for each seed, finished ones first.  Curves over
+# training show the first; final figures are means over the finished ones.
 Runs = Mapping[str, Sequence[Cell]]
 
 
 def ended(runs: Runs) -> dict[str, list[Cell]]:
-  """Returns those that have ended, of the variants that have any."""
+  """Returns the finished runs of each variant that has any."""
   found = {v: [cell for cell in runs[v] if cell.summary] for v in runs}
   return {variant: cells for variant, cells in found.items() if cells}
 
@@ -178,95 +170,3 @@ def find_datasets(root: pathlib.Path) -> list[str]:
       " DATASET/VARIANT/seed_N"
     )
   return found
-
-
-def differences(cell: Cell, config: ml_collections.ConfigDict) -> list[str]:
-  """Returns in what a run that has begun is not what `config` asks for."""
-  there, wanted = map(config_changes.fields_of, (cell.config, config))
-  fields = [field for field in wanted if field not in _MAY_DIFFER]
-  return config_changes.differences(there, wanted, fields)
-
-
-def check_alike(cells: Iterable[Cell]) -> None:
-  """Raises a UserError unless finished runs differ in their variants alone.
-
-  Data, batches, steps, the version of the code, and all else that the variants
-  themselves do not change.
-  """
-  settings = {str(cell): _setting(cell) for cell in cells if cell.summary}
-  for field in sorted(set().union(*settings.values())):
-    by_value = collections.defaultdict(list)
-    for name, setting in settings.items():
-      by_value[repr(setting.get(field, "the default"))].append(name)
-    if len(by_value) > 1:
-      values = "; ".join(
-        f"{value} in {', '.join(names)}" for value, names in by_value.items()
-      )
-      raise UserError(
-        f"runs of one table disagree on {field}: {values}; tables are made of"
-        " runs that differ in their variants alone: keep others in another"
-        " directory"
-      )
-
-
-def _setting(cell: Cell) -> dict[str, Any]:
-  """What differs from the default of a run's variant, and its version."""
-  there = config_changes.fields_of(cell.config)
-  default = default_config(cell.dataset, cell.variant)
-  setting = {
-    field: there.get(field)
-    for field, value in config_changes.fields_of(default).items()
-    if field not in _MAY_DIFFER and there.get(field) != value
-  }
-  setting["num_steps"] = cell.summary["steps"]
-  setting["version"] = cell.summary.get("version")
-  return setting
-
-
-@dataclasses.dataclass(frozen=True)
-class Statistic:
-  """A figure over seeds.
-
-  Attributes:
-    values: of each finished run.
-  """
-
-  values: tuple[float, ...]
-
-  @property
-  def mean(self) -> float:
-    return float(np.mean(self.values))
-
-  @property
-  def std(self) -> float | None:
-    """The sample's standard deviation; None of one run."""
-    if len(self.values) < 2:
-      return None
-    return float(np.std(self.values, ddof=1))
-
-  def text(self, digits: int) -> str:
-    if self.std is None:
-      return f"{self.mean:.{digits}f}"
-    return f"{self.mean:.{digits}f} ± {self.std:.{digits}f}"
-
-
-def mean(cells: Sequence[Cell], name: str) -> float:
-  """The mean of a figure of the summaries of runs; NaN if no run has it."""
-  found = statistic(cells, name)
-  return found.mean if found else float("nan")
-
-
-def mean_loss(cells: Sequence[Cell]) -> float:
-  return mean(cells, "recon_loss_sum")
-
-
-def statistic(cells: Sequence[Cell], *path: str) -> Statistic | None:
-  """Returns a figure of the summaries of runs; None if no run has it."""
-  values = []
-  for cell in cells:
-    value = cell.summary
-    for key in path:
-      value = value.get(key) if value else None
-    if value is not None:
-      values.append(value)
-  return Statistic(tuple(values)) if values else None

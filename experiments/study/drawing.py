@@ -8,12 +8,14 @@ import matplotlib.pyplot as plt
 
 from experiments import files
 from experiments import style
+from experiments.configs import datasets
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.study import cells as cells_lib
+from experiments.study import comparable
 from experiments.study import contents
 from experiments.study import page
-from experiments.study import plots
+from experiments.study import plot_list
 from experiments.study import rendering
 from experiments.study.cells import Cell
 
@@ -33,12 +35,12 @@ def draw(root: pathlib.Path) -> None:
     cells = work.sift(cells_lib.find_cells(root, dataset))
     tables[dataset] = work.make_tables(dataset)
     try:
-      cells_lib.check_alike(cells)
+      comparable.check_alike(cells)
     except UserError as error:
       work.problems.append(f"no figures of {dataset}: {error}")
       continue
     datasets[dataset] = _by_variant(cells)
-    for plot in plots.PLOTS:
+    for plot in plot_list.PLOTS:
       if not plot.is_of(_is_grey(dataset)):
         continue
       lacks = plot.lacks(datasets[dataset])
@@ -46,14 +48,14 @@ def draw(root: pathlib.Path) -> None:
         print(f"{plot.name} of {dataset}: left out, {lacks}")
       else:
         work.save(dataset, f"{plot.name}_{dataset}", plot, datasets[dataset])
-  for plot in plots.OVERVIEWS:
-    some = {
+  for plot in plot_list.OVERVIEWS:
+    drawable = {
       dataset: runs
       for dataset, runs in datasets.items()
       if plot.is_of(_is_grey(dataset)) and not plot.lacks(runs)
     }
-    if some:
-      work.save("", plot.name, plot, some)
+    if drawable:
+      work.save("", plot.name, plot, drawable)
   path = root / "report.html"
   problems = list(dict.fromkeys(work.problems))
   notes = [*problems, *work.notes]
@@ -68,12 +70,12 @@ def draw(root: pathlib.Path) -> None:
 
 
 class _Drawing:
-  """What has been drawn, and what could not be.
+  """The figures and tables of a directory, and what is wrong with its runs.
 
   Attributes:
     drawn: the figures, by data set.
     problems: what is left out, and why.
-    notes: what is left out of what was drawn.
+    notes: what is left out of the figures that were drawn.
   """
 
   def __init__(self, root: pathlib.Path):
@@ -83,7 +85,7 @@ class _Drawing:
     self.notes: list[str] = []
 
   def sift(self, cells: Sequence[Cell]) -> list[Cell]:
-    """Returns the runs that can be used, and takes down what is wrong."""
+    """Returns the runs that can be used, and notes what is wrong with others."""
     usable = []
     for cell in cells:
       problem = cell.problem()
@@ -105,18 +107,20 @@ class _Drawing:
       except UserError as error:
         self.problems.append(f"no table {table} of {dataset}: {error}")
         continue
-      told = {row.variant for row in rows if row.cells or row.has_failed}
-      # One that only repeats rows of those before says nothing.
-      if told - shown:
+      measured = {row.variant for row in rows if row.cells or row.has_failed}
+      # A table that only repeats rows of earlier tables is left out.
+      if measured - shown:
         tables.append(rendering.markdown(dataset, table, rows))
         try:
           rendering.write(self._root, dataset, table, rows)
         except UserError as error:
           self.problems.append(str(error))
-      shown |= told
+      shown |= measured
     return tables
 
-  def save(self, dataset: str, name: str, plot: plots.Plot, runs: Any) -> None:
+  def save(
+    self, dataset: str, name: str, plot: plot_list.Plot, runs: Any
+  ) -> None:
     """Draws a figure of runs, and writes it."""
     place = self._root / "figures"
     try:
@@ -125,8 +129,8 @@ class _Drawing:
         style.save(plot.draw(runs), place / name, ".svg", ".png")
     except (LookupError, UserError, ValueError) as error:
       # Lines of a log, say, that are whole but do not fit together.
-      is_told = isinstance(error, UserError)
-      text = str(error) if is_told else f"no {name}: {one_line(error)}"
+      is_user_error = isinstance(error, UserError)
+      text = str(error) if is_user_error else f"no {name}: {one_line(error)}"
       self.problems.append(text)
       plt.close("all")  # what was begun
       return
@@ -136,7 +140,7 @@ class _Drawing:
 
 
 def _by_variant(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-  """The runs that have begun, those first that have ended."""
+  """Returns the begun runs of each variant, finished ones first."""
   runs = {}
   for cell in sorted(cells, key=lambda cell: (not cell.summary, cell.seed)):
     if cell.steps:
@@ -145,4 +149,4 @@ def _by_variant(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def _is_grey(dataset: str) -> bool:
-  return cells_lib.default_config(dataset, "adaptive").data.channels == 1
+  return datasets.default_config(dataset, "adaptive").data.channels == 1

@@ -1,9 +1,7 @@
 """Figures 2 to 9 of the paper, and more, from runs' files."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import dataclasses
 
 import matplotlib.image
 import matplotlib.pyplot as plt
@@ -17,8 +15,8 @@ from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.model import build
 from experiments.study import cells as cells_lib
+from experiments.study import over_seeds
 from experiments.study import paper
-from experiments.study import rate_distortion
 from experiments.study.cells import Cell
 from experiments.study.cells import Runs
 
@@ -92,7 +90,7 @@ def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
     shown, candidates = {}, fixed(cells_lib.ended(runs)) or fixed(runs)
     for role, find in (
       ("smallest gap", _final_gap),
-      ("best fixed", cells_lib.mean_loss),
+      ("best fixed", over_seeds.mean_loss),
     ):
       known = {v: find(cells) for v, cells in candidates.items()}
       known = {v: value for v, value in known.items() if np.isfinite(value)}
@@ -148,7 +146,7 @@ def loss_against_size(runs: Runs) -> plt.Figure:
     build.structures(cells[0].config)[0] for cells in ended.values()
   ]
   sizes = np.array([size for size, _ in structures])
-  losses = np.array([cells_lib.mean_loss(cells) for cells in ended.values()])
+  losses = np.array([over_seeds.mean_loss(cells) for cells in ended.values()])
   fits = optimal_codebook_size(sizes, losses)
   figure, (ax,) = _row(1)
   ax.plot(sizes, losses, "o", color=style.color(7), label="measured")
@@ -183,7 +181,7 @@ def usage(runs: Runs) -> plt.Figure:
   ended = cells_lib.ended(runs)
   bars = {
     "fixed": {
-      _title(cells): cells_lib.mean(cells, "usage")
+      _title(cells): over_seeds.mean(cells, "usage")
       for cells in fixed(ended).values()
     }
   }
@@ -195,7 +193,9 @@ def usage(runs: Runs) -> plt.Figure:
     bars["adaptive, by the points that chose it"] = dict(
       zip(_pool(cells[0]), np.mean(shares, axis=0), strict=True)
     )
-  names = list(dict.fromkeys(name for some in bars.values() for name in some))
+  names = list(
+    dict.fromkeys(name for shares in bars.values() for name in shares)
+  )
   for i, (label, values) in enumerate(bars.items()):
     places = [names.index(name) + 0.4 * i - 0.2 for name in values]
     ax.bar(
@@ -278,121 +278,3 @@ def _final_gap(cells: Sequence[Cell]) -> float:
   if not len(steps):
     return float("nan")
   return float(gaps[steps >= (1 - _FINAL) * steps[-1]].mean())
-
-
-@dataclasses.dataclass(frozen=True)
-class Plot:
-  """A figure of one data set's runs, or of all data sets.
-
-  Attributes:
-    name: of its files.
-    caption: of it.
-    draw: makes it, of a data set's runs, or of all runs by data set.
-    lacks: says what runs it lacks, "" if none.
-    images: of which data sets it is: "any", "grey" or "colour".
-  """
-
-  name: str
-  caption: str
-  draw: Callable[..., plt.Figure]
-  lacks: Callable[[Runs], str]
-  images: str = "any"
-
-  def is_of(self, is_grey: bool) -> bool:
-    """Returns whether it is of data sets with grey images, or with others."""
-    return self.images in ("any", "grey" if is_grey else "colour")
-
-
-def _lacks_fixed(count: int, ended: bool) -> Callable[[Runs], str]:
-  def lacks(runs: Runs) -> str:
-    found = fixed(cells_lib.ended(runs) if ended else runs)
-    if len(found) >= count:
-      return ""
-    state = "finished" if ended else "begun"
-    return f"needs {count} fixed codebooks {state}, has {len(found)}"
-
-  return lacks
-
-
-def _lacks_adaptive(runs: Runs) -> str:
-  return "" if "adaptive" in runs else "needs the adaptive run"
-
-
-def _lacks_reconstructions(runs: Runs) -> str:
-  ended = "adaptive" in cells_lib.ended(runs)
-  return "" if ended else "needs the adaptive run finished"
-
-
-_SELECTION = "How often each codebook is chosen over training."
-PLOTS = (
-  Plot(
-    "figure2",
-    "Figure 2. Gradient gap and quantization loss of fixed codebooks.",
-    gap_and_loss,
-    _lacks_fixed(1, ended=False),
-  ),
-  Plot(
-    "figure3", f"Figure 3. {_SELECTION}", selection, _lacks_adaptive, "colour"
-  ),
-  Plot(
-    "figure6", f"Figure 6. {_SELECTION}", selection, _lacks_adaptive, "grey"
-  ),
-  Plot(
-    "figure4",
-    "Figure 4. The pool beside the fixed codebooks with the smallest gradient"
-    " gap and with the smallest loss; of the pool's quantization loss, the mean"
-    " and the range over codebooks.",
-    lambda runs: comparison({"": runs}),
-    _lacks_fixed(1, ended=True),
-  ),
-  Plot(
-    "figure5",
-    "Figure 5. Validation images, reconstructions, chosen codebooks.",
-    reconstructions,
-    _lacks_reconstructions,
-  ),
-  Plot(
-    "loss_against_size",
-    "Loss against N at constant N x D, with the fit of equations 11 to 15 and"
-    " one with a constant.",
-    loss_against_size,
-    _lacks_fixed(3, ended=True),
-  ),
-  Plot(
-    "rate_distortion",
-    "Loss against bits per position.",
-    rate_distortion.draw,
-    _lacks_fixed(1, ended=True),
-  ),
-  Plot(
-    "usage",
-    "Codewords used on the validation split.",
-    usage,
-    _lacks_fixed(1, ended=True),
-  ),
-)
-"""Those of each data set."""
-
-OVERVIEWS = (
-  Plot(
-    "figure7",
-    "Figure 7. Gradient gap of fixed codebooks.",
-    gradient_gaps,
-    _lacks_fixed(1, ended=False),
-  ),
-  Plot(
-    "figure9",
-    "Figure 9. The pool beside fixed codebooks, as in figure 4.",
-    comparison,
-    _lacks_fixed(1, ended=False),
-  ),
-  Plot(
-    "figure8",
-    "Figure 8. Gradient gap of fixed codebooks, grey images, without the first"
-    " 1,000 updates.",
-    gaps_without_start,
-    _lacks_fixed(1, ended=False),
-    "grey",
-  ),
-)
-"""Those of all data sets that lack nothing for them."""

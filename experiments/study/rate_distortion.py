@@ -1,4 +1,4 @@
-"""What a loss costs in bits: a figure that the paper lacks."""
+"""A figure that the paper lacks: losses against the bits they take."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from experiments import style
 from experiments.configs import variants
 from experiments.configs.variant_table import Variant
 from experiments.study import cells as cells_lib
+from experiments.study import over_seeds
 from experiments.study.cells import Cell
 from experiments.study.cells import Runs
 
@@ -63,9 +64,9 @@ def draw(runs: Runs) -> plt.Figure:
     panels.append(_IMPROVED)
   rates = {
     title: {
-      variant: (rate.mean, cells_lib.mean_loss(cells))
+      variant: (rate.mean, over_seeds.mean_loss(cells))
       for variant, cells in ended.items()
-      if (rate := cells_lib.statistic(cells, name))
+      if (rate := over_seeds.statistic(cells, name))
     }
     for name, title in _RATES.items()
   }

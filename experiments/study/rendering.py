@@ -12,11 +12,12 @@ import numpy as np
 from experiments import files
 from experiments.configs import variants
 from experiments.study import cells as cells_lib
+from experiments.study import comparable
 from experiments.study import contents
 from experiments.study import paper
 from experiments.study.cells import Cell
-from experiments.study.cells import Statistic
-from experiments.study.cells import statistic
+from experiments.study.over_seeds import Statistic
+from experiments.study.over_seeds import statistic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Row:
   """A row of a table.
 
   Attributes:
-    name: as the paper has it.
-    variant: of the configs.
+    name: the name that the table gives to the row.
+    variant: the name of the variant in configs.
     paper: the paper's number; None where it has none.
-    cells: the runs that have ended, one for each seed.
-    status: of the others, in a few words; "" where there are none.
-    has_failed: whether some of the others have failed, or cannot be used.
+    cells: the finished runs, one for each seed.
+    status: what the other runs are doing; "" where there are none.
+    has_failed: whether some of the other runs failed, or cannot be used.
   """
 
   name: str
@@ -48,18 +49,19 @@ class Row:
 
   @property
   def most_probable(self) -> Statistic | None:
-    """The loss where positions take their most probable codebooks."""
+    """The loss with the most probable codebook at each position."""
     return self._evaluated("not_drawn", "drawn")
 
   @property
   def drawn(self) -> Statistic | None:
-    """The loss where they draw them, as in training."""
+    """The loss with sampled codebooks, as in training."""
     return self._evaluated("drawn", "not_drawn")
 
   def _evaluated(self, way: str, other: str) -> Statistic | None:
-    """The loss of evaluation in one way; None if there are no two.
+    """Returns the loss of one way of evaluation; None if there is only one way.
 
-    Beside the loss of the config's way, a summary has that of the other.
+    A summary has the loss of the config's way, and under a key of its own that
+    of the other way.
     """
     if self.figure(other, "recon_loss_sum"):
       return self.loss
@@ -75,7 +77,7 @@ def make_rows(
     root: DIR.
     dataset: of the runs.
     table: a key of `contents.TABLES`.
-    seeds: of the runs that there should be; others that there are count too.
+    seeds: the expected ones; runs of other seeds count too.
 
   Raises:
     UserError: if the runs are not of one kind.
@@ -88,8 +90,8 @@ def make_rows(
   for cell in cells_lib.find_cells(root, dataset):
     if cell.variant in runs:
       runs[cell.variant][cell.seed] = cell
-  cells_lib.check_alike(
-    cell for some in runs.values() for cell in some.values()
+  comparable.check_alike(
+    cell for by_seed in runs.values() for cell in by_seed.values()
   )
   rows = []
   for variant, title in titles.items():
@@ -239,7 +241,7 @@ def _caption(dataset: str, table: int, rows: Sequence[Row]) -> str:
 
 
 def _of_runs(rows: Sequence[Row]) -> str:
-  """How the runs of a table were trained; they are all alike."""
+  """Returns how the runs of a table were trained; all were trained alike."""
   for row in rows:
     for cell in row.cells:
       return (

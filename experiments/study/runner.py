@@ -12,6 +12,7 @@ from typing import TextIO
 import ml_collections
 
 from experiments import errors
+from experiments.configs import datasets
 from experiments.configs import fields
 from experiments.model import check
 from experiments.processes import compilation
@@ -20,14 +21,14 @@ from experiments.processes import signals
 from experiments.runs import claims
 from experiments.runs import config_changes
 from experiments.runs import workdir as workdirs
-from experiments.study import cells as cells_lib
+from experiments.study import comparable
 from experiments.study.cells import Cell
 from experiments.training import timing
 
 _PATIENCE = 5.0  # seconds between two looks at what others train
 _LAST_LINES = 20  # of a run's output, in which to look for why it failed
 _BLINK = 0.1  # seconds between two looks at a run's output
-_OF_CELL = ("name", "variant", "seed")  # what tells runs of a DIR apart
+_OF_CELL = ("name", "variant", "seed")  # they identify a run in DIR
 
 
 def make_config(
@@ -43,9 +44,9 @@ def make_config(
     UserError: if a change cannot be made, makes no sense, or is of what makes
       the cell.
   """
-  config = cells_lib.default_config(cell.dataset, cell.variant).lock()
+  config = datasets.default_config(cell.dataset, cell.variant).lock()
   default = config_changes.fields_of(config)
-  base = config_changes.fields_of(cells_lib.default_config(cell.dataset))
+  base = config_changes.fields_of(datasets.default_config(cell.dataset))
   config.seed = cell.seed
   for change in changes:
     field, equals, text = change.partition("=")
@@ -77,7 +78,7 @@ def check_begun(configs: Mapping[Cell, ml_collections.ConfigDict]) -> None:
   for cell, config in configs.items():
     if not workdirs.is_begun(cell.workdir) or cell.config_problem():
       continue  # the run itself tells what is wrong with its config
-    differing = cells_lib.differences(cell, config)
+    differing = comparable.differences(cell, config)
     if differing:
       raise errors.UserError(
         f"{cell} has been begun with another config, differing in"
@@ -95,11 +96,11 @@ def is_done(cell: Cell, config: ml_collections.ConfigDict) -> bool:
 def train(
   configs: Mapping[Cell, ml_collections.ConfigDict], changes: Sequence[str]
 ) -> None:
-  """Trains cells one after another; what others train, it waits for.
+  """Trains cells one after another, and waits for those that others train.
 
   Args:
-    configs: of the cells, in the order in which to train them.
-    changes: what makes the configs of their variants.
+    configs: the configs of the cells, in the order in which to train them.
+    changes: the changes that made these configs of those of their variants.
   """
   cells, ended = list(configs), 0
   while cells:
@@ -124,7 +125,7 @@ def train(
 def _train(cell: Cell, changes: Sequence[str]) -> bool:
   """Trains a cell; returns False if another process holds it.
 
-  Why it fails, if it does, is written to a file; the others go on.
+  If the run fails, the reason is written to a file, and other cells go on.
   """
   command = [sys.executable, "-m", "experiments.main"]
   command += [f"--config=experiments/configs/{cell.dataset}.py:{cell.variant}"]
@@ -170,12 +171,12 @@ def _follow(output: TextIO, process: subprocess.Popen) -> Sequence[str]:
 
 
 def _reason(lines: Sequence[str], code: int) -> str:
-  """Why a run failed, from its last lines."""
+  """Returns why a run failed, from the last lines that it printed."""
   if code < 0:
     return f"killed by {signal.Signals(-code).name}"
-  said = [line for line in lines if line] or ["it said nothing"]
-  told = [line for line in said if line.startswith("error: ")]
-  return (told or said)[-1].removeprefix("error: ")
+  printed = [line for line in lines if line] or ["it said nothing"]
+  errors_printed = [line for line in printed if line.startswith("error: ")]
+  return (errors_printed or printed)[-1].removeprefix("error: ")
 
 
 def describe_plan(configs: Mapping[Cell, ml_collections.ConfigDict]) -> str:
@@ -186,7 +187,7 @@ def describe_plan(configs: Mapping[Cell, ml_collections.ConfigDict]) -> str:
     if is_done(cell, config):
       lines.append(f"{cell}: finished")
       continue
-    # What makes most of the difference between the times of steps.
+    # Steps of two configs take about the same time if these fields agree.
     kind = (config.quantizer.kind, config.model.network)
     if kind not in seconds_per_step:
       seconds_per_step[kind] = timing.seconds_per_step(config)

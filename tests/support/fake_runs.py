@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image
 
 from experiments import files
+from experiments.configs import datasets
 from experiments.model import build
 from experiments.runs import workdir as workdirs
-from experiments.study import cells as cells_lib
 from experiments.study import paper
 from experiments.study.cells import Cell
+from experiments.study.cells import find_cells
 
 
 def make(
@@ -27,7 +28,7 @@ def make(
 ) -> Cell:
   """Makes the run of a cell, 200 updates long unless `fields` say otherwise."""
   cell = Cell(root, dataset, variant, seed)
-  config = cells_lib.default_config(dataset, variant)
+  config = datasets.default_config(dataset, variant)
   config.num_steps = 200
   config.seed = seed
   config.update_from_flattened_dict(fields)
@@ -75,3 +76,11 @@ def make_table_1(root: pathlib.Path, dataset: str, **fields) -> None:
   """Makes table 1's runs, with losses that the paper would have liked."""
   for i, variant in enumerate(paper.TABLE_1):
     make(root, dataset, variant, loss=0.2 + (i - 4.5) ** 2 / 100, **fields)
+
+
+def by_variant(root: pathlib.Path, dataset: str) -> dict[str, list[Cell]]:
+  """Returns the runs of a data set by their variants."""
+  runs = {}
+  for cell in find_cells(root, dataset):
+    runs.setdefault(cell.variant, []).append(cell)
+  return runs

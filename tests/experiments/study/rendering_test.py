@@ -6,7 +6,6 @@ from absl.testing import parameterized
 from experiments import files
 from experiments.configs import variant_table
 from experiments.configs.variant_table import Variant
-from experiments.errors import UserError
 from experiments.runs import workdir as workdirs
 from experiments.study import contents
 from experiments.study import page
@@ -212,26 +211,6 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
     drawn = page.make(self.root, {"mnist": [text]}, {}, ["<why>"])
     self.assertIn("<td>seed 0 failed: a|b {c} 5% #1 ^ ~ \\ [x]</td>", drawn)
     self.assertIn("&lt;why&gt;", drawn)
-
-  @parameterized.parameters(
-    ({"num_steps": 300}, "num_steps: 200 in .*512x128.*; 300 in .*1024x64"),
-    ({"batch_size": 32}, "batch_size: 'the default' in .*; 32 in"),
-    ({"learning_rate": 1.0}, "learning_rate"),
-    ({"data.image_size": 24}, "data.image_size"),
-    ({"version": "2.0"}, "version: '1.0' in .*; '2.0' in"),
-    ({"data.paper_batch_size": 8}, "data.paper_batch_size"),
-    ({"rate_examples": 5}, "rate_examples"),
-  )
-  def test_runs_that_differ_in_more_are_named(self, fields, message):
-    fake_runs.make(self.root, "mnist", "fixed_512x128")
-    fake_runs.make(self.root, "mnist", "fixed_1024x64", **fields)
-    with self.assertRaisesRegex(UserError, f"disagree on {message}"):
-      self.rows(1)
-
-  def test_what_does_not_change_a_result_may_differ(self):
-    fake_runs.make(self.root, "mnist", "fixed_512x128")
-    fake_runs.make(self.root, "mnist", "fixed_1024x64", log_every=7)
-    self.assertLen(self.rows(1), 8)
 
   def test_files(self):
     fake_runs.make(self.root, "mnist", "fixed_512x128")

@@ -1,0 +1,60 @@
+"""Whether runs belong into one table: they may differ in their variants."""
+
+import collections
+from collections.abc import Iterable
+from typing import Any
+
+import ml_collections
+
+from experiments.configs.datasets import default_config
+from experiments.errors import UserError
+from experiments.runs import config_changes
+from experiments.study.cells import Cell
+
+# Fields that may differ between runs of one table: those that a resumed run may
+# change, minus those that its figures depend on, plus the seed and the variant.
+_OF_FIGURES = {"num_steps", "rate_examples", "data.paper_batch_size"}
+_MAY_DIFFER = config_changes.MAY_CHANGE - _OF_FIGURES | {"seed", "variant"}
+
+
+def differences(cell: Cell, config: ml_collections.ConfigDict) -> list[str]:
+  """Returns a text for each field of a begun run that differs from `config`."""
+  stored, wanted = map(config_changes.fields_of, (cell.config, config))
+  fields = [field for field in wanted if field not in _MAY_DIFFER]
+  return config_changes.differences(stored, wanted, fields)
+
+
+def check_alike(cells: Iterable[Cell]) -> None:
+  """Raises a UserError unless finished runs differ in their variants alone.
+
+  They must agree on the data, the batches, the steps, the version of the code,
+  and every other field that their variants do not change.
+  """
+  settings = {str(cell): _setting(cell) for cell in cells if cell.summary}
+  for field in sorted(set().union(*settings.values())):
+    by_value = collections.defaultdict(list)
+    for name, setting in settings.items():
+      by_value[repr(setting.get(field, "the default"))].append(name)
+    if len(by_value) > 1:
+      values = "; ".join(
+        f"{value} in {', '.join(names)}" for value, names in by_value.items()
+      )
+      raise UserError(
+        f"runs of one table disagree on {field}: {values}; tables are made of"
+        " runs that differ in their variants alone: keep others in another"
+        " directory"
+      )
+
+
+def _setting(cell: Cell) -> dict[str, Any]:
+  """Returns how a run differs from its variant, and its code's version."""
+  stored = config_changes.fields_of(cell.config)
+  default = default_config(cell.dataset, cell.variant)
+  setting = {
+    field: stored.get(field)
+    for field, value in config_changes.fields_of(default).items()
+    if field not in _MAY_DIFFER and stored.get(field) != value
+  }
+  setting["num_steps"] = cell.summary["steps"]
+  setting["version"] = cell.summary.get("version")
+  return setting
