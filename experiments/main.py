@@ -75,7 +75,8 @@ def main(argv: list[str]) -> None:
   from experiments.processes import joining
   from experiments.processes import main_output
   from experiments.runs import checkpoints
-  from experiments.tokens import convert
+  from experiments.tokens import decoding
+  from experiments.tokens import encoding
   from experiments.training import loop
 
   joining.initialize(
@@ -88,11 +89,11 @@ def main(argv: list[str]) -> None:
   if _MODE.value in ("encode", "decode"):
     paths = _paths()
     if _MODE.value == "encode":
-      convert.encode(
+      encoding.encode(
         config, workdir, *paths, crop=_CROP.value, skip_bad=_SKIP_BAD.value
       )
     else:
-      convert.decode(config, workdir, *paths)
+      decoding.decode(config, workdir, *paths)
     return
   run = {
     "train": loop.train_and_evaluate,

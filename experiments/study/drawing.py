@@ -85,7 +85,7 @@ class _Drawing:
     self.notes: list[str] = []
 
   def sift(self, cells: Sequence[Cell]) -> list[Cell]:
-    """Returns the runs that can be used, and notes what is wrong with others."""
+    """Returns the usable runs, and notes what is wrong with others."""
     usable = []
     for cell in cells:
       problem = cell.problem()

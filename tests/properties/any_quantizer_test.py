@@ -17,7 +17,8 @@ from experiments.evaluation import run_evaluation
 from experiments.model import build
 from experiments.runs import checkpoints
 from experiments.runs import summary as summary_lib
-from experiments.tokens import convert
+from experiments.tokens import decoding
+from experiments.tokens import encoding
 from experiments.tokens import token_file
 from experiments.training import loop
 from tests.support import conversion
@@ -70,8 +71,8 @@ class AnyQuantizerTest(conversion.Case):
   def check_tokens(self, model, state):
     """Compares what is decoded with the forward pass."""
     conversion.make_images(self.folder)
-    self.said(convert.encode, self.folder, self.file)
-    self.said(convert.decode, self.file, self.output)
+    self.said(encoding.encode, self.folder, self.file)
+    self.said(decoding.decode, self.file, self.output)
     (chunk,) = token_file.Reader(self.file)
     images = np.stack([self.pixels(self.folder / n) for n in chunk.names])
     result = model.apply(state.variables, augment.to_float(jnp.array(images)))
@@ -134,8 +135,8 @@ class AnyQuantizerTest(conversion.Case):
     self.assertIn("rate none", told)
     conversion.make_images(self.folder)
     message = "quantizer is a Soft, whose codes are not finite in number"
-    self.refused(message, convert.encode, self.folder, self.file)
+    self.refused(message, encoding.encode, self.folder, self.file)
     with self.subTest("nor is there a file that it could decode"):
       head, chunks = token_files.header(), token_files.chunks()
       token_files.write(self.file, head, chunks)
-      self.refused(message, convert.decode, self.file, self.output)
+      self.refused(message, decoding.decode, self.file, self.output)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from experiments.configs import datasets
 from experiments.runs import workdir as workdirs
-from experiments.tokens import convert
+from experiments.tokens import decoding
 from tests.support.old_files import make
 
 _ARCHIVES = sorted(pathlib.Path(make.__file__).parent.glob("version_*/*.zip"))
@@ -44,7 +44,7 @@ class OldFilesTest(parameterized.TestCase):
     ):
       config = workdirs.read_config(run)
       self.assertEqual(config.quantizer.of_a_later_version, "none")
-      convert.decode(config, run, root / "images.tokens", output)
+      decoding.decode(config, run, root / "images.tokens", output)
     names = [path.name for path in output.iterdir()]
     self.assertLen(names, len(make.SIDES))
     for name in names:

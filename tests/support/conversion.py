@@ -3,6 +3,8 @@
 import contextlib
 import io
 import pathlib
+import shutil
+import tempfile
 
 from absl.testing import parameterized
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 
 from experiments.errors import UserError
 from tests.support import sources
+from tests.support import untrained
 
 SIDES = ((16, 16), (16, 16), (16, 16))
 
@@ -24,6 +27,8 @@ def make_images(folder, sides=SIDES):
 
 
 class Case(parameterized.TestCase):
+  """A case with places for a run, images, a token file and decoded images."""
+
   def setUp(self):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir())
@@ -44,3 +49,19 @@ class Case(parameterized.TestCase):
       self.said(function, *arguments, **options)
     self.assertNotIn("\n", str(caught.exception))
     self.assertEqual(sorted(self.root.rglob("*")), before)
+
+
+class UntrainedCase(Case):
+  """A case with a run of one codebook that was never trained."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    directory = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(directory.cleanup)
+    cls.made = pathlib.Path(directory.name) / "run"
+    cls.config = untrained.make_run(cls.made, untrained.ONE)
+
+  def setUp(self):
+    super().setUp()
+    shutil.copytree(self.made, self.run_dir)

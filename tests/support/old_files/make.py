@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from experiments.runs import workdir as workdirs
-from experiments.tokens import convert
+from experiments.tokens import decoding
+from experiments.tokens import encoding
 from experiments.training import loop
 from tests.support import tiny
 
@@ -52,8 +53,8 @@ def make(directory: pathlib.Path, kind: str) -> None:
     run, tokens = root / "run", root / "images.tokens"
     loop.train_and_evaluate(config, run)
     _make_images(root / "images")
-    convert.encode(config, run, root / "images", tokens)
-    convert.decode(config, run, tokens, root / "decoded")
+    encoding.encode(config, run, root / "images", tokens)
+    decoding.decode(config, run, tokens, root / "decoded")
     kept = [tokens, run / workdirs.CONFIG]
     kept += sorted((root / "decoded").iterdir())
     kept += [

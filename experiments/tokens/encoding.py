@@ -1,0 +1,193 @@
+"""Images to token files, with a trained model."""
+
+import pathlib
+
+import ml_collections
+import numpy as np
+import tqdm
+
+from adq_jax import VQVAE
+from adq_jax.streams import nominal_rate
+from adq_jax.streams import sent_streams
+from adq_jax.streams import symbols
+from experiments.data import augment
+from experiments.data import pipeline
+from experiments.data import walk
+from experiments.model.state import TrainState
+from experiments.runs.checkpoints import load_state
+from experiments.tokens import checks
+from experiments.tokens import file_header
+from experiments.tokens import image_folder as folders
+from experiments.tokens import model_identity
+from experiments.tokens import output_place
+from experiments.tokens import token_file
+from experiments.tokens.mapped import Mapped
+
+
+def encode(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  folder: pathlib.Path,
+  output: pathlib.Path,
+  *,
+  crop: bool = False,
+  skip_bad: bool = False,
+) -> None:
+  """Writes the codes of all images in a folder, and those in it, to a file.
+
+  Images keep their size.  All local devices encode them, those of one size
+  together.
+
+  Args:
+    config: the config of a run.
+    workdir: the directory of the run, whose latest checkpoint encodes.
+    folder: the folder of the images, which are read in the colours that a
+      viewer shows.
+    output: the token file; there must be none yet.
+    crop: whether to cut images, at all edges alike, to sides that are multiples
+      of the model's downsampling.
+    skip_bad: whether to leave out, and list, files that cannot be encoded.
+
+  Raises:
+    UserError: if there is no model or no image, or the file cannot be written;
+      or unless `skip_bad`, naming all of them, if images are damaged, too large
+      or of sides or a name that cannot be encoded, or folders or links below
+      cannot be read.
+  """
+  checks.check_request(config, workdir, output)
+  output_place.check_outside(output, folder)
+  batches = _find_images(config, folder, crop, skip_bad)
+  model, state = load_state(config, workdir)
+  checks.check_streams(model)
+  encode_batch = Mapped(
+    lambda variables, images: sent_streams(
+      model, model.apply(variables, augment.to_float(images), method="encode")
+    ),
+    state.variables,
+  )
+  header = _header(config, model, state, batches.num_images)
+  with (
+    output_place.replacing(output) as temporary,
+    open(temporary, "x+b") as file,
+  ):
+    tally = _Tally(token_file.Writer(file, header), model)
+    left_out = _write(tally, batches, encode_batch, skip_bad)
+    tally.writer.finish()
+  batches.say_left_out(left_out)
+  num_bad = len(batches.bad) + len(left_out)
+  print(
+    f"{walk.printable(output)}: {tally.writer.num_images} images,"
+    f"{f' {num_bad} files left out,' * (num_bad > 0)}"
+    f" {tally.text()}, {output.stat().st_size} bytes"
+  )
+
+
+def _find_images(
+  config: ml_collections.ConfigDict,
+  folder: pathlib.Path,
+  crop: bool,
+  skip_bad: bool,
+) -> folders.Batches:
+  """Returns the images of a folder; lists the files that are left out."""
+  batches = folders.Batches(
+    folder, config.model.downsampling, config.data.channels, crop
+  )
+  if batches.bad and not (skip_bad and batches.num_images):
+    raise batches.refusal([])
+  batches.say_left_out(batches.bad)
+  return batches
+
+
+def _header(
+  config: ml_collections.ConfigDict,
+  model: VQVAE,
+  state: TrainState,
+  num_images: int,
+) -> file_header.Header:
+  """Returns the header of a file with the codes of a model."""
+  return file_header.Header(
+    name=config.name,
+    variant=config.variant,
+    step=int(state.step),
+    model=model_identity.compute(model, state.variables),
+    streams=file_header.bare(model.streams),
+    channels=config.data.channels,
+    downsampling=config.model.downsampling,
+    num_images=num_images,
+  )
+
+
+def _write(
+  tally: "_Tally",
+  batches: folders.Batches,
+  encode_batch: Mapped,
+  skip_bad: bool,
+) -> list[walk.Bad]:
+  """Writes the codes of all batches; returns the files that are left out.
+
+  Raises:
+    UserError: if no image is left, or unless `skip_bad`, if a file is bad.
+  """
+  left_out = []
+  with tqdm.tqdm(
+    total=batches.num_images,
+    desc="Encoding",
+    unit="image",
+    disable=None,  # where there is no terminal
+  ) as progress:
+    for number, (names, images, bad) in enumerate(pipeline.iterate(batches)):
+      if bad and not skip_bad:
+        raise batches.refusal(bad, number + 1)
+      left_out += bad
+      if names:
+        tally.write(names, images, *encode_batch(images))
+      progress.update(len(names) + len(bad))
+  if not tally.writer.num_images:
+    raise batches.refusal(left_out, len(batches))
+  return left_out
+
+
+class _Tally:
+  """Writes codes, and adds up the bytes that they take.
+
+  Attributes:
+    writer: the writer of the token file.
+  """
+
+  def __init__(self, writer: token_file.Writer, model: VQVAE):
+    """Writes codes of a model to `writer`."""
+    self.writer = writer
+    self._symbols = symbols(model.streams)
+    self._factor = model.downsampling
+    self._counts = [np.zeros(symbol.alphabet) for symbol in self._symbols]
+    self._positions = 0
+    self._bytes = 0
+
+  def write(
+    self,
+    names: tuple[str, ...],
+    images: np.ndarray,
+    values: tuple[np.ndarray, ...],
+    masks: tuple[np.ndarray, ...],
+  ) -> None:
+    """Writes the codes of images; the last two are those of `sent_streams`."""
+    height, width = (side // self._factor for side in images.shape[1:3])
+    codes = tuple(
+      value[is_sent] for value, is_sent in zip(values, masks, strict=True)
+    )
+    self._bytes += self.writer.write(
+      token_file.Chunk(names, height, width, codes)
+    )
+    for symbol, counts in zip(self._symbols, self._counts, strict=True):
+      joined = symbol.join(codes)
+      counts += np.bincount(joined, minlength=symbol.alphabet)
+    self._positions += len(names) * height * width
+
+  def text(self) -> str:
+    """Returns the number of positions, and the bits that they take."""
+    nominal = float(nominal_rate(self._symbols, self._counts, self._positions))
+    return (
+      f"{self._positions} positions,"
+      f" {8 * self._bytes / self._positions:.3f}"
+      f" bits/position (nominal rate {nominal:.3f})"
+    )
