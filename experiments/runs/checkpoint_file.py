@@ -24,7 +24,6 @@ from experiments.errors import UserError
 from experiments.model.state import TrainState
 from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
-from experiments.runs.workdir import steps_of
 
 
 class DamagedError(Exception):
@@ -138,7 +137,7 @@ def read_all(workdir: pathlib.Path, template: TrainState) -> Found:
   left out.
   """
   found = Found({}, {}, {})
-  while steps := steps_of(workdir):
+  while steps := workdirs.steps_of(workdir):
     for step in steps:
       read_into(found, workdir, step, template)
     if found.whole or found.damaged or found.foreign:
@@ -165,7 +164,7 @@ def check_own(workdir: pathlib.Path) -> None:
   Only what says of which run it is is read.
   """
   foreign = {}
-  for step in steps_of(workdir):
+  for step in workdirs.steps_of(workdir):
     try:
       known = files.read_json(_path(workdir, step) / "meta" / "metadata")
       _check_own(workdir, known)

@@ -142,7 +142,7 @@ class Checkpoints:
       shutil.rmtree(trash, ignore_errors=True)
 
   def _not_saved(self, error: Exception) -> UserError:
-    steps = checkpoint_file.steps_of(self._workdir)
+    steps = workdirs.steps_of(self._workdir)
     # Orbax names the other path.
     why = one_line(error).replace(str(self._steady_path), str(self._workdir))
     return UserError(
@@ -204,7 +204,7 @@ def read_state(
   Arguments and errors are those of `load_state`.
   """
   template = _described(config, workdir)
-  steps = checkpoint_file.steps_of(workdir)
+  steps = workdirs.steps_of(workdir)
   if not steps:
     raise UserError(f"{workdir} has no checkpoint yet; train first")
   if step is not None and step not in steps:
@@ -235,7 +235,7 @@ def verify_run(
     UserError: if there is none, or one is damaged.
   """
   workdir = pathlib.Path(workdir)
-  if not checkpoint_file.steps_of(workdir):
+  if not workdirs.steps_of(workdir):
     raise UserError(f"{workdir} has no checkpoint yet; train first")
   found = checkpoint_file.read_all(workdir, _described(config, workdir))
   for step in sorted(found.whole | found.damaged | found.foreign):

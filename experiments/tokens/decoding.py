@@ -15,7 +15,7 @@ from experiments.data import augment
 from experiments.data import images as image_files
 from experiments.data import walk
 from experiments.errors import UserError
-from experiments.runs import checkpoint_file
+from experiments.runs import workdir as workdirs
 from experiments.runs.checkpoints import load_state
 from experiments.tokens import checks
 from experiments.tokens import image_folder as folders
@@ -47,7 +47,7 @@ def decode(
   checks.check_request(config, workdir, output)
   reader = token_file.Reader(path)
   header = reader.header
-  steps = checkpoint_file.steps_of(workdir)
+  steps = workdirs.steps_of(workdir)
   model, state = load_state(
     config, workdir, header.step if header.step in steps else None
   )

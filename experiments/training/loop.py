@@ -1,42 +1,28 @@
 """Training, readable top to bottom from `train_and_evaluate`."""
 
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
 import pathlib
-import time
 from typing import Any
 
-from clu import parameter_overview
 import jax
 import ml_collections
 
-from adq_jax import VQVAE
-from experiments import data
 from experiments.data import pipeline
-from experiments.data.split import Split
 from experiments.errors import one_line
 from experiments.errors import StoppedError
 from experiments.errors import UserError
 from experiments.evaluation import wording
 from experiments.evaluation.evaluator import Evaluation
-from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.figures_of_merit import describe
 from experiments.evaluation.figures_of_merit import loggable
-from experiments.model import build
 from experiments.model import check
-from experiments.model.programs import make_programs
-from experiments.model.programs import Programs
-from experiments.model.state import create_on_devices
-from experiments.model.state import to_devices
 from experiments.model.state import to_host
 from experiments.model.state import TrainState
 from experiments.processes import hosts
 from experiments.processes import signals
-from experiments.processes.devices import AXIS
-from experiments.processes.devices import choose_devices
 from experiments.processes.devices import of_all_processes
 from experiments.processes.devices import prefetch
 from experiments.processes.devices import unreplicate
@@ -45,26 +31,24 @@ from experiments.runs import claims
 from experiments.runs import config_changes
 from experiments.runs import summary as summary_lib
 from experiments.runs import workdir as workdirs
-from experiments.runs.checkpoints import Checkpoints
-from experiments.runs.checkpoints import make_template
 from experiments.runs.summary import read_summary
 from experiments.training import finish
-from experiments.training.metric_writer import MetricLog
-from experiments.training.nonfinite import Guard
-from experiments.training.progress import Progress
+from experiments.training.setup import Reached
+from experiments.training.setup import Run
+from experiments.training.setup import set_up
 
 
 def train_and_evaluate(
   config: ml_collections.ConfigDict, workdir: str | pathlib.Path
 ) -> dict[str, Any]:
-  """Trains until `config.num_steps`, from where `workdir` stands.
+  """Trains until `config.num_steps`, from the latest checkpoint on.
 
   Args:
-    config: of an experiment.
-    workdir: of the run; see the README for what it will hold.
+    config: the config of an experiment.
+    workdir: the directory of the run; see the README for its files.
 
   Returns:
-    What is in summary.json.
+    The content of summary.json.
 
   Raises:
     UserError: for bad input, before any work starts; for a loss that is not
@@ -101,7 +85,7 @@ def train_and_evaluate(
         " same command"
       ) from interrupt
     except (OSError, UserError) as error:
-      claim.check()  # what else went wrong may only follow from that
+      claim.check()  # a lost directory may be the cause of the error
       if isinstance(error, UserError):
         raise
       raise UserError(
@@ -113,7 +97,7 @@ def train_and_evaluate(
 def _check_goes_on(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> None:
-  """Refuses what cannot go on, and says of what goes on what is to be said."""
+  """Refuses a run that cannot go on, and prints changes of one that can."""
   found = summary_lib.read(workdir)
   has_ended = found.figures or (found.problem and not found.is_foreign)
   if has_ended and not workdirs.steps_of(workdir):
@@ -147,7 +131,7 @@ def _train(
   stop: signals.StopRequest,
   claim: claims.Claim,
 ) -> dict[str, Any]:
-  run, start = _set_up(config, workdir, claim)
+  run, start = set_up(config, workdir, claim)
   try:
     with stop.put_off():
       reached = _loop(run, start, stop)
@@ -165,97 +149,7 @@ def _train(
   return _finish(run, reached)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Run:
-  """What training works with, from its first step to its last.
-
-  Attributes:
-    started: when it would have started, had it never been interrupted.
-  """
-
-  config: ml_collections.ConfigDict
-  claim: claims.Claim
-  model: VQVAE
-  devices: Sequence[jax.Device]
-  splits: Mapping[str, Split]
-  programs: Programs
-  evaluator: Evaluator
-  checkpoints: Checkpoints
-  log: MetricLog
-  progress: Progress
-  guard: Guard
-  started: float
-
-  @property
-  def seconds(self) -> float:
-    """For how long it has trained."""
-    return time.perf_counter() - self.started
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reached:
-  """How far a run has come.
-
-  Attributes:
-    step: steps done.
-    state: after them, replicated.
-    validation: what evaluating that state has given, where it was evaluated.
-    is_stopping: whether the run was asked to stop.
-  """
-
-  step: int
-  state: TrainState
-  validation: Evaluation | None = None
-  is_stopping: bool = False
-
-
-def _set_up(
-  config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
-  claim: claims.Claim,
-) -> tuple[_Run, _Reached]:
-  """Loads the data, and the state from where `workdir` stands."""
-  model = build.create_model(config, axis_name=AXIS)
-  devices = choose_devices(config.batch_size, model.sharded_size)
-  with hosts.main_first("data"):
-    splits = data.load(config)
-  check.check_batch(config, len(splits["train"]))
-  template = make_template(config, model)
-  # Of several processes all must go by the same path.
-  is_alone = jax.process_count() == 1
-  checkpoints = Checkpoints(
-    workdir, template, claim.steady_path if is_alone else None
-  )
-  seconds = 0.0
-  if checkpoints.latest is not None:
-    saved, seconds = checkpoints.latest.state, checkpoints.latest.seconds
-    start = _Reached(int(saved.step), to_devices(saved, devices))
-    print(f"Resuming {workdir} at step {start.step}")
-  else:
-    start = _Reached(0, create_on_devices(config, model, devices))
-    print(
-      parameter_overview.get_parameter_overview(
-        template.variables, include_stats=False
-      )
-    )
-  run = _Run(
-    config=config,
-    claim=claim,
-    model=model,
-    devices=devices,
-    splits=splits,
-    programs=make_programs(config, model, of_all_processes(devices)),
-    evaluator=Evaluator(config, model, devices),
-    checkpoints=checkpoints,
-    log=MetricLog(workdir, start.step),
-    progress=Progress(config.num_steps, start.step, config.batch_size),
-    guard=Guard(config, workdir),
-    started=time.perf_counter() - seconds,
-  )
-  return run, start
-
-
-def _loop(run: _Run, start: _Reached, stop: signals.StopRequest) -> _Reached:
+def _loop(run: Run, start: Reached, stop: signals.StopRequest) -> Reached:
   """Trains to the last step, or until asked to stop."""
   config, step, state = run.config, start.step, start.state
   batches = _batches(run, step)
@@ -267,13 +161,13 @@ def _loop(run: _Run, start: _Reached, stop: signals.StopRequest) -> _Reached:
     with run.progress.waiting():
       next_batches = [next(batches) for _ in range(count)]
     state, metrics = _take_steps(run, step, state, next_batches)
-    # The device computes these steps while the host looks at those before.
+    # The host checks the previous steps while the device computes these.
     run.guard.check(unchecked)
     unchecked = metrics
     step += count
     run.progress.advance(count)
     due = _what_is_due(config, step)
-    # Of several processes all must be asked, which waits for the step.
+    # Asking several processes waits for the step, so it is done rarely.
     if due.log or jax.process_count() == 1:
       is_stopping = hosts.any_process(stop.name is not None)
     due = dataclasses.replace(due, save=due.save or is_stopping)
@@ -281,11 +175,11 @@ def _loop(run: _Run, start: _Reached, stop: signals.StopRequest) -> _Reached:
       run.guard.check(metrics)
       unchecked = None
       validation = _do_what_is_due(run, due, step, state, metrics)
-  return _Reached(step, state, validation, is_stopping)
+  return Reached(step, state, validation, is_stopping)
 
 
-def _batches(run: _Run, first: int) -> Iterator[jax.Array]:
-  """The batches of all steps from the first on, ahead on the devices."""
+def _batches(run: Run, first: int) -> Iterator[jax.Array]:
+  """Returns the batches of the steps from `first` on, ahead on the devices."""
   config = run.config
   batches = pipeline.TrainBatches(
     run.splits["train"].images,
@@ -301,9 +195,9 @@ def _batches(run: _Run, first: int) -> Iterator[jax.Array]:
 
 
 def _take_steps(
-  run: _Run, step: int, state: TrainState, batches: Sequence[jax.Array]
+  run: Run, step: int, state: TrainState, batches: Sequence[jax.Array]
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """One call of the training step, and the gradient gap where it is due."""
+  """Calls the training step once; measures the gradient gap where it is due."""
   config, programs = run.config, run.programs
   every = config.gradient_gap_every
   is_due = every > 0 and step % every == 0
@@ -323,7 +217,7 @@ def _take_steps(
 
 @dataclasses.dataclass(frozen=True)
 class _Due:
-  """What is to be done between two steps."""
+  """The work that is due between two steps."""
 
   log: bool
   evaluate: bool
@@ -342,13 +236,13 @@ def _what_is_due(config: ml_collections.ConfigDict, step: int) -> _Due:
 
 
 def _do_what_is_due(
-  run: _Run,
+  run: Run,
   due: _Due,
   step: int,
   state: TrainState,
   metrics: dict[str, jax.Array],
 ) -> Evaluation | None:
-  """Logs, evaluates and saves; returns the evaluation, where there was one."""
+  """Logs, evaluates and saves what is due; returns an evaluation or None."""
   run.claim.check()
   if due.log:
     values = jax.device_get(unreplicate(metrics))
@@ -370,7 +264,7 @@ def _do_what_is_due(
         run.seconds,
         figures and figures["mse"],
       )
-    # All is saved before something is said, whatever that may lead to.
+    # Everything is saved before anything is printed, which may fail.
     if due.log:
       run.progress.report(
         step, float(values["loss"]), speed["steps_per_second"]
@@ -380,8 +274,8 @@ def _do_what_is_due(
   return validation
 
 
-def _finish(run: _Run, reached: _Reached) -> dict[str, Any]:
-  """Writes what a finished run leaves behind."""
+def _finish(run: Run, reached: Reached) -> dict[str, Any]:
+  """Writes the results of a finished run."""
   devices = of_all_processes(run.devices)
   summary = finish.finish(
     run.config,
@@ -396,5 +290,7 @@ def _finish(run: _Run, reached: _Reached) -> dict[str, Any]:
       "devices": f"{len(devices)} x {devices[0].device_kind}",
     },
   )
-  hosts.barrier("finished")  # Or those that draw no pictures would be missed.
+  # Only the main process draws and writes, which takes a while.  The others
+  # wait for it: if they ended, JAX would take them for lost, and abort it.
+  hosts.barrier("finished")
   return summary

@@ -14,7 +14,6 @@ import chex
 import numpy as np
 import pytest
 
-from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
 from experiments.runs import metric_log
 from experiments.runs import workdir as workdirs
@@ -156,7 +155,7 @@ class ProcessesTest(parameterized.TestCase):
     fields = {"quantizer.shard_codebook": True, "num_steps": 12}
     workdir = self.root / "sharded"
     run = _Processes(workdir, 2, **fields)
-    while 4 not in checkpoint_file.steps_of(workdir):
+    while 4 not in workdirs.steps_of(workdir):
       run.wait_for_step(4)
     run.send(signal.SIGKILL, 0, 1)
     run.wait()

@@ -97,14 +97,14 @@ class CheckpointsTest(parameterized.TestCase):
       saved.save(state.replace(step=np.int32(step)), 1.5 * step, value)
     saved.save(state.replace(step=np.int32(11)), 20.0, None)
     saved.close()
-    self.assertEqual(checkpoint_file.steps_of(self.root), [4, 10, 11])
+    self.assertEqual(workdirs.steps_of(self.root), [4, 10, 11])
     # What was the best is known after a restart too.
     saved = checkpoints.Checkpoints(self.root, template())
     self.assertEqual(saved.latest.seconds, 20.0)
     self.assertEqual(int(saved.latest.state.step), 11)
     saved.save(state.replace(step=np.int32(12)), 21.0, 0.15)
     saved.close()
-    self.assertEqual(checkpoint_file.steps_of(self.root), [4, 11, 12])
+    self.assertEqual(workdirs.steps_of(self.root), [4, 11, 12])
 
   def test_a_whole_run(self):
     told, error = verify(self.root)
@@ -133,7 +133,7 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertTrue(kept.exists() or list((self.root / "damaged").rglob("d/*")))
 
   def test_nothing_whole(self):
-    for step in checkpoint_file.steps_of(self.root):
+    for step in workdirs.steps_of(self.root):
       arrays(self.root, step).write_bytes(b"")
     for _ in range(2):  # nothing is moved, or begun anew
       with self.assertRaisesRegex(UserError, "no checkpoint of .* is whole"):
@@ -219,7 +219,7 @@ class CheckpointsTest(parameterized.TestCase):
     place = self.root / workdirs.CHECKPOINTS
     shutil.rmtree(place / "4")
     lists = iter([[4], [4], [6], [6]])
-    with mock.patch.object(checkpoint_file, "steps_of", lambda _: next(lists)):
+    with mock.patch.object(workdirs, "steps_of", lambda _: next(lists)):
       told = look(self.root)
     self.assertNotIn("damaged", str(told))
 
@@ -254,7 +254,7 @@ class CheckpointsTest(parameterized.TestCase):
 
   def test_a_disk_that_is_full(self):
     (self.root / "summary.json").unlink()
-    before = checkpoint_file.steps_of(self.root)
+    before = workdirs.steps_of(self.root)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Enough for the log, not for a checkpoint's arrays.
     resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, limits[1]))
@@ -263,7 +263,7 @@ class CheckpointsTest(parameterized.TestCase):
         run(self.root, num_steps=10)
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    self.assertEqual(checkpoint_file.steps_of(self.root), before)
+    self.assertEqual(workdirs.steps_of(self.root), before)
     self.assertIsNone(verify(self.root)[1])
     self.assertIn("at step 6", run(self.root, num_steps=8))
 

@@ -195,12 +195,3 @@ mnist/adaptive/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
 mnist/cnn/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
 3 of 4 runs, 5 h 0 min in all""",
     )
-
-  def test_a_measured_step(self):
-    (config,) = self.cells("fixed_512x128").values()
-    config.update_from_flattened_dict(
-      {"batch_size": 8, "model.features": 4, "quantizer.structures": ((8, 2),)}
-    )
-    seconds = timing.seconds_per_step(config)
-    self.assertGreater(seconds, 0)
-    self.assertLess(seconds, 60)
