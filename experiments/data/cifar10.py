@@ -23,7 +23,7 @@ _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _SIDE = 32
 _RECORD = 1 + 3 * _SIDE**2  # bytes: the label, then one plane a colour
 _FOLDER = "cifar-10-batches-bin"
-_FILES = {
+FILES = {
   "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
   "test": ("test_batch.bin",),
 }
@@ -57,7 +57,7 @@ class Cifar10(ArchiveBuilder, cifar.Cifar10, skip_registration=True):
   ) -> dict[str, Examples]:
     (archive,) = self.ARCHIVES
     path = paths[archive.name]
-    names = [_LABELS, *_FILES["train"], *_FILES["test"]]
+    names = [_LABELS, *FILES["train"], *FILES["test"]]
     content = archives.read_tar(
       archive, path, [f"{_FOLDER}/{name}" for name in names]
     )
@@ -71,7 +71,7 @@ class Cifar10(ArchiveBuilder, cifar.Cifar10, skip_registration=True):
     with archives.reading(archive, path):
       self.info.features["label"].names = labels
     splits = {}
-    for split, files in _FILES.items():
+    for split, files in FILES.items():
       data = b"".join(content[f"{_FOLDER}/{name}"] for name in files)
       if len(data) % _RECORD:
         raise UserError(

@@ -71,7 +71,7 @@ def load(
   for ours, (split, count) in zip(
     ("train", "validation"), builder.SPLITS.items(), strict=True
   ):
-    records = _Records(builder, split, count, resize_to)
+    records = Records(builder, split, count, resize_to)
     fits = np.prod(records.shape) <= config.memory_budget_gib * _GIB
     splits[ours] = Split(
       _in_memory(records) if fits else records, np.zeros(count, np.int32)
@@ -131,7 +131,7 @@ def _check_sizes(
   return resize_to
 
 
-class _Records:
+class Records:
   """A split's images, read and decoded when they are asked for."""
 
   def __init__(
@@ -218,7 +218,7 @@ class _TFRecords:
     ]
 
 
-def _in_memory(records: _Records) -> Images:
+def _in_memory(records: Records) -> Images:
   path = records.decoded_file
   kept = decoded_file.read(path, records.shape)
   if kept is not None:

@@ -150,7 +150,7 @@ def _write_cifar10(directory):
   rng = np.random.default_rng(0)
   files = {"batches.meta.txt": b"\n".join(b"class%d" % i for i in range(10))}
   images = {"train": [], "test": []}
-  for split, names in cifar10._FILES.items():
+  for split, names in cifar10.FILES.items():
     for name in names:
       count = SPLITS["cifar10"][split] // len(names)
       pixels = rng.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8)
@@ -260,3 +260,13 @@ class TestCase(parameterized.TestCase):
     prepared_sets = list((self.root / "tfds").rglob("dataset_info.json"))
     self.assertEmpty(prepared_sets)
     return str(caught.exception)
+
+  def rewrite(self, path, change):
+    """Changes files of a zip; None leaves one out."""
+    with zipfile.ZipFile(path) as old:
+      files = {name: old.read(name) for name in old.namelist()}
+    files.update(change)
+    with zipfile.ZipFile(path, "w") as new:
+      for name, content in files.items():
+        if content is not None:
+          new.writestr(name, content)

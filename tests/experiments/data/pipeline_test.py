@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from experiments.data import pipeline
-from experiments.data.split import Split
 from experiments.processes import devices
 
 
@@ -130,15 +129,3 @@ class IterateTest(parameterized.TestCase):
     self.assertEqual([next(batches), next(batches)], [0, 1])
     with self.assertRaisesRegex(OSError, "record 2"):
       next(batches)
-
-
-class SplitTest(parameterized.TestCase):
-  def test_spread(self):
-    split = Split(make_images(10), np.arange(10), ("a",))
-    some = split.spread(4)
-    np.testing.assert_array_equal(some.source, [0, 3, 6, 9])
-    self.assertEqual(some.images.shape, (4, 1, 1, 1))
-    np.testing.assert_array_equal(
-      some.images[np.array([3, 1])].reshape(-1), [9, 3]
-    )
-    self.assertLen(split.spread(99), 10)
