@@ -128,14 +128,14 @@ def symbols(streams: Sequence[Stream]) -> tuple[Symbol, ...]:
   for name, members in groups.items():
     product = math.prod(streams[i].alphabet for i in members)
     is_joined = len(members) > 1 and product <= MAX_ALPHABET
-    for some in [members] if is_joined else [[i] for i in members]:
-      first = streams[some[0]]
+    for joined in [members] if is_joined else [[i] for i in members]:
+      first = streams[joined[0]]
       found.append(
         Symbol(
           name=name if is_joined else first.name,
           title=name if is_joined else first.title,
-          members=tuple(some),
-          alphabets=tuple(streams[i].alphabet for i in some),
+          members=tuple(joined),
+          alphabets=tuple(streams[i].alphabet for i in joined),
           coding=first.coding,
         )
       )
@@ -191,10 +191,10 @@ def nominal_rate(
   sent = jnp.asarray([counts[i].sum() for i in fixed], jnp.float32)
   bits = jnp.log2(jnp.asarray([of[i].alphabet for i in fixed], jnp.float32))
   rate = jnp.sum(sent * bits) / jnp.maximum(positions, 1.0)
-  for symbol, own in zip(of, counts, strict=True):
+  for symbol, count in zip(of, counts, strict=True):
     if symbol.coding == "entropy":
-      share = own.sum() / jnp.maximum(positions, 1.0)
-      rate += share * metrics.entropy_bits(own)
+      share = count.sum() / jnp.maximum(positions, 1.0)
+      rate += share * metrics.entropy_bits(count)
   return rate
 
 
@@ -224,6 +224,7 @@ def coded_rate(
   # Choices come last, so that rates are to the bit those of `metrics`.
   trios.sort(key=lambda trio: trio[0].coding == "entropy")
   total = sum(
-    metrics.cross_entropy_bits(own, reference) for _, own, reference in trios
+    metrics.cross_entropy_bits(count, reference)
+    for _, count, reference in trios
   )
   return total / jnp.maximum(positions, 1.0)

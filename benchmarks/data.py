@@ -142,7 +142,7 @@ def _train(config: ml_collections.ConfigDict) -> dict[str, float]:
 
   def load(config: ml_collections.ConfigDict) -> dict[str, Split]:
     splits = _load(config)
-    return {**splits, "validation": splits["validation"].spread(_EVALUATED)}
+    return {**splits, "validation": splits["validation"].subsample(_EVALUATED)}
 
   with tempfile.TemporaryDirectory() as workdir, _synthetic(load):
     with contextlib.redirect_stdout(io.StringIO()):

@@ -179,10 +179,10 @@ def read_file(archive: Archive, path: pathlib.Path) -> bytes:
     return LimitedFile(file, MAX_MEMBER).read()
 
 
-def in_drawn_order(names: Iterable[str], seed: str) -> list[str]:
-  """Returns names in an order drawn by a seed, the same on any machine.
+def in_seeded_order(names: Iterable[str], seed: str) -> list[str]:
+  """Returns names in a random order that is the same on any machine.
 
-  It is that of the SHA-256 of "seed/name".
+  The names are sorted by the SHA-256 of "seed/name".
   """
   return sorted(
     names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()

@@ -1,9 +1,9 @@
 """The paper's 8,000 images of CelebA: 1,000 of each of eight attributes.
 
 The paper does not say which attributes, nor which images.  Here attributes are
-served in the order of how few images have them, the rarest first; each takes
-the first 1,000 of its images that no other has taken, in an order drawn by a
-seed (`archives.in_drawn_order`): 920 for training, then 80 for validation.
+served by their numbers of images, the rarest first.  Each takes the first 1,000
+of its images that no other has taken, in the random order of a seed
+(`archives.in_seeded_order`): 920 for training, then 80 for validation.
 """
 
 from collections.abc import Mapping
@@ -147,7 +147,7 @@ def _choose(members: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
   splits = {split: {} for split in _PER_ATTRIBUTE}
   taken = set()
   for attribute in sorted(members, key=lambda name: len(members[name])):
-    free = archives.in_drawn_order(set(members[attribute]) - taken, _SEED)
+    free = archives.in_seeded_order(set(members[attribute]) - taken, _SEED)
     needed = sum(_PER_ATTRIBUTE.values())
     if len(free) < needed:
       raise UserError(

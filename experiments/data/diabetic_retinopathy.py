@@ -1,8 +1,8 @@
 """The 2,750 fundus images of the paper, in five classes, at 256 x 256.
 
 It is a data set of Kaggle's, not TFDS's `diabetic_retinopathy_detection`.
-Validation has 250 images: of every class its share (`shares`), the first in an
-order drawn by a seed (`archives.in_drawn_order`).
+Validation has 250 images.  Every class gives its share (`shares`), the first
+images in the random order of a seed (`archives.in_seeded_order`).
 """
 
 from collections.abc import Mapping
@@ -107,7 +107,7 @@ class DiabeticRetinopathy(ArchiveBuilder, skip_registration=True):
           f" {label!r}; it must have {_CLASSES[label]};"
           f" {archives.remedy(archive)}"
         )
-      for i, key in enumerate(archives.in_drawn_order(members[label], _SEED)):
+      for i, key in enumerate(archives.in_seeded_order(members[label], _SEED)):
         split = "validation" if i < share else "train"
         splits[split][key] = members[label][key]
     return {
@@ -118,10 +118,12 @@ class DiabeticRetinopathy(ArchiveBuilder, skip_registration=True):
 
 def shares(counts: Mapping[str, int], total: int) -> dict[str, int]:
   """Splits `total` in proportion to counts, by the largest remainders."""
-  whole = sum(counts.values())
-  result = {name: total * count // whole for name, count in counts.items()}
+  sum_of_counts = sum(counts.values())
+  result = {
+    name: total * count // sum_of_counts for name, count in counts.items()
+  }
   missing = total - sum(result.values())
-  remainders = {name: total * counts[name] % whole for name in counts}
+  remainders = {name: total * counts[name] % sum_of_counts for name in counts}
   for name in sorted(counts, key=lambda name: -remainders[name])[:missing]:
     result[name] += 1
   return result

@@ -107,8 +107,8 @@ class EvalBatches(grain.sources.RandomAccessDataSource[tuple[np.ndarray, ...]]):
     indices = np.arange(start, start + self._batch_size, dtype=np.int32)
     is_real = indices < self._images.shape[0]
     indices = np.where(is_real, indices, start).astype(np.int32)
-    own = indices[self._part]
-    return self._images[own], own, is_real.astype(np.float32)
+    part = indices[self._part]
+    return self._images[part], part, is_real.astype(np.float32)
 
 
 def _part(batch_size: int, process_index: int, process_count: int) -> slice:

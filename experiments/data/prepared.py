@@ -68,12 +68,12 @@ def load(
     # One made before cannot read what another process has prepared.
     builder = _make(builder_class, config, builder_config)
   splits = {}
-  for ours, (split, count) in zip(
+  for name, (split, count) in zip(
     ("train", "validation"), builder.SPLITS.items(), strict=True
   ):
     records = Records(builder, split, count, resize_to)
     fits = np.prod(records.shape) <= config.memory_budget_gib * _GIB
-    splits[ours] = Split(
+    splits[name] = Split(
       _in_memory(records) if fits else records, np.zeros(count, np.int32)
     )
   return splits

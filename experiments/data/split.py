@@ -39,7 +39,7 @@ class Split:
   def __len__(self) -> int:
     return self.images.shape[0]
 
-  def spread(self, count: int) -> "Split":
+  def subsample(self, count: int) -> "Split":
     """Returns up to `count` images, evenly spread; none is copied."""
     count = min(count, len(self))
     chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
@@ -49,7 +49,7 @@ class Split:
 
 
 class _Selection:
-  """Some of another's images."""
+  """The chosen ones of other images."""
 
   def __init__(self, images: Images, chosen: np.ndarray):
     self._images = images

@@ -39,7 +39,7 @@ def all_figures(
     result = evaluator.evaluate(variables, validation)
   figures = describe(config, result, validation)
   if config.rate_examples:
-    sample = splits["train"].spread(config.rate_examples)
+    sample = splits["train"].subsample(config.rate_examples)
     reference = evaluator.evaluate(variables, sample)
     figures |= describe_coded_rate(config, result, reference)
   if evaluator.model.draws:

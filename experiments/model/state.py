@@ -1,8 +1,9 @@
 """The state of training.
 
-On devices its arrays are `[devices, ...]`: copies, but for a sharded codebook,
-of which each has its part.  On the host, where it is saved, it is of one
-device, and a sharded codebook is a list of the shards.
+On devices its arrays are `[devices, ...]`.  They are copies, except for a
+sharded codebook, of which each device has its part.  On the host, where the
+state is saved, it is that of one device, and a sharded codebook is a list of
+its shards.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from experiments.processes import devices as placement
 
 @flax.struct.dataclass
 class TrainState:
-  """All that a step changes.
+  """Everything that a step changes.
 
   Attributes:
     step: steps done, int32 `[]`.
@@ -80,7 +81,7 @@ def create_on_devices(
 ) -> TrainState:
   """Returns the state before the first step, on devices.
 
-  No device makes more of a sharded codebook than its part.
+  Of a sharded codebook each device makes only its own part.
   """
   if not model.sharded_size:
     return placement.replicate(create_state(config, model), devices)
@@ -93,32 +94,32 @@ def create_on_devices(
     )
     return copies.replace(codebook=split_codebook(state.codebook, count))
 
-  return placement.create_spread(create, devices)
+  return placement.create_parts(create, devices)
 
 
 def to_devices(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
-  """Returns a state of the host on devices, as many as there may be."""
+  """Copies a state of the host to devices, of any number."""
   if not isinstance(state.codebook, list):
     return placement.replicate(state, devices)
   copies = placement.replicate(state.replace(codebook=None), devices)
   count = len(placement.of_all_processes(devices))
   shards = split_codebook(_merged(state.codebook), count)
-  return copies.replace(codebook=placement.spread(shards, devices))
+  return copies.replace(codebook=placement.place_parts(shards, devices))
 
 
 def to_host(state: TrainState, is_sharded: bool) -> TrainState:
   """Returns a state of devices as the host has it.
 
-  Of several processes all must ask for a sharded one.
+  All processes must call it for a sharded one.
   """
   if not is_sharded:
     return placement.unreplicate(state)
   copy = placement.unreplicate(state.replace(codebook=None))
-  return copy.replace(codebook=placement.parts(state.codebook))
+  return copy.replace(codebook=placement.gather_parts(state.codebook))
 
 
 def merge(state: TrainState) -> TrainState:
-  """Returns a state of the host with its codebook whole."""
+  """Returns a state of the host with its codebook merged."""
   if not isinstance(state.codebook, list):
     return state
   return state.replace(codebook=_merged(state.codebook))

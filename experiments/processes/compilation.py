@@ -101,9 +101,9 @@ def _machine() -> str:
   except OSError:
     lines = [platform.processor()]
   names = ("flags", "Features", "model name")  # of x86, and of Arm
-  told = sorted({line for line in lines if line.startswith(names)})
+  described = sorted({line for line in lines if line.startswith(names)})
   cores = (str(os.cpu_count()), os.environ.get("NPROC", ""))
-  text = "\n".join([platform.machine(), *cores, *(told or lines)])
+  text = "\n".join([platform.machine(), *cores, *(described or lines)])
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

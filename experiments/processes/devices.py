@@ -1,4 +1,4 @@
-"""Which accelerators a run uses, and how arrays get there and back."""
+"""Which devices a run uses, and how arrays get there and back."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ def choose_devices(batch_size: int, sharded_size: int = 0) -> list[jax.Device]:
   """Returns the largest number of local devices that divides the batch.
 
   Args:
-    batch_size: of the whole batch.
-    sharded_size: a number of codewords that it has to divide too; 0 where they
-      are not shared out.
+    batch_size: the size of the global batch.
+    sharded_size: a number of codewords that must be divided too; 0 where they
+      are not sharded.
 
   Raises:
     UserError: if there are several processes, and the number of all their
@@ -55,9 +55,9 @@ def choose_devices(batch_size: int, sharded_size: int = 0) -> list[jax.Device]:
 
 
 def of_all_processes(devices: Sequence[jax.Device]) -> list[jax.Device]:
-  """Returns the devices of all processes that work with these of this one.
+  """Returns the devices of all processes, given those of this process.
 
-  Each process has its own side by side, in the order of `choose_devices`.
+  The devices of a process are side by side, in the order of `choose_devices`.
   """
   if jax.process_count() == 1:
     return list(devices)
@@ -70,18 +70,18 @@ def _order(device: jax.Device) -> tuple[int, int]:
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
   """Copies arrays to all devices, `[...]` -> `[devices, ...]`."""
-  # On the host, where no program has to be compiled for every shape; and
-  # copies, since a step may write upon what it is given.
+  # Copied on the host, where no program is compiled for every shape.  They must
+  # be copies, since a step may overwrite its arguments.
   copies = jax.tree.map(lambda x: np.stack([x] * len(devices)), tree)
   return jax.device_put(copies, _over(devices))
 
 
-def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
+def place_parts(tree: Any, devices: Sequence[jax.Device]) -> Any:
   """Gives each device its part of arrays of the host.
 
   Args:
-    tree: of arrays `[n, ...]`, n the number of devices of all processes.
-    devices: of this process.
+    tree: arrays `[n, ...]`, with n the number of devices of all processes.
+    devices: the devices of this process.
 
   Returns:
     This process's parts, `[devices, ...]`.
@@ -91,22 +91,25 @@ def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
   )
 
 
-def parts(tree: Any) -> list[Any]:
-  """Returns what `spread` gave to each device of all processes, in order."""
-  whole = jax.tree.map(lambda x: hosts.gather(np.asarray(x)), tree)
-  count = len(jax.tree.leaves(whole)[0])
-  return [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(count)]
+def gather_parts(tree: Any) -> list[Any]:
+  """Returns the part of each device of all processes, in their order.
+
+  It undoes `place_parts`.  All processes must call it.
+  """
+  gathered = jax.tree.map(lambda x: hosts.gather(np.asarray(x)), tree)
+  count = len(jax.tree.leaves(gathered)[0])
+  return [jax.tree.map(lambda x, i=i: x[i], gathered) for i in range(count)]
 
 
-def create_spread(
+def create_parts(
   create: Callable[[int], Any], devices: Sequence[jax.Device]
 ) -> Any:
-  """Returns arrays that no device makes more of than its part.
+  """Creates arrays on devices, each of which makes only its own part.
 
   Args:
-    create: what makes them, `[n, ...]`, of n, the number of devices of all
-      processes; it is compiled.
-    devices: of this process.
+    create: is compiled and called with n, the number of devices of all
+      processes; it returns the arrays, `[n, ...]`.
+    devices: the devices of this process.
 
   Returns:
     This process's parts, `[devices, ...]`.
@@ -147,7 +150,7 @@ def shard(batch: np.ndarray, num_devices: int) -> np.ndarray:
 
 
 def unshard(x: jax.Array) -> np.ndarray:
-  """Puts together what `shard` cut, or devices made of it."""
+  """Joins what `shard` cut, or the results of devices for it."""
   return np.asarray(x).reshape(-1, *x.shape[2:])
 
 

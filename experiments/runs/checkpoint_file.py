@@ -74,7 +74,7 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
     workdir: of the run.
     step: of a checkpoint.
     template: a state of the shapes and dtypes that it must have, with its
-      codebook whole.
+      codebook not sharded.
 
   Raises:
     DamagedError: if it is not what was saved; a ForeignError if it is of
@@ -120,12 +120,12 @@ class Found:
   """The checkpoints of a directory, by step.
 
   Attributes:
-    whole: those that are what was saved.
-    damaged: what is wrong with others.
-    foreign: of which run those are that are not the directory's.
+    intact: those that are what was saved.
+    damaged: what is wrong with each damaged one.
+    foreign: the run of each one that is not the directory's.
   """
 
-  whole: dict[int, Checkpoint]
+  intact: dict[int, Checkpoint]
   damaged: dict[int, str]
   foreign: dict[int, str]
 
@@ -133,24 +133,24 @@ class Found:
 def read_all(workdir: pathlib.Path, template: TrainState) -> Found:
   """Reads every checkpoint that there is.
 
-  Those that vanish meanwhile, because the run goes on and keeps others, are
+  Some may vanish meanwhile, because the run goes on and keeps others; they are
   left out.
   """
   found = Found({}, {}, {})
   while steps := workdirs.steps_of(workdir):
     for step in steps:
       read_into(found, workdir, step, template)
-    if found.whole or found.damaged or found.foreign:
-      break  # else all of them were removed while they were read
+    if found.intact or found.damaged or found.foreign:
+      break  # otherwise all of them were removed while they were read
   return found
 
 
 def read_into(
   found: Found, workdir: pathlib.Path, step: int, template: TrainState
 ) -> None:
-  """Reads a checkpoint, unless it vanishes meanwhile, into what was found."""
+  """Reads a checkpoint and adds it to `found`, unless it vanishes meanwhile."""
   try:
-    found.whole[step] = read(workdir, step, template)
+    found.intact[step] = read(workdir, step, template)
   except ForeignError as error:
     found.foreign[step] = str(error)
   except DamagedError as error:
@@ -161,7 +161,7 @@ def read_into(
 def check_own(workdir: pathlib.Path) -> None:
   """Raises a UserError if a checkpoint is of another run, however damaged.
 
-  Only what says of which run it is is read.
+  It reads no arrays, only the description that names the run.
   """
   foreign = {}
   for step in workdirs.steps_of(workdir):
@@ -197,17 +197,17 @@ def _check_own(workdir: pathlib.Path, known: Mapping[str, Any]) -> None:
 
 
 def shards_of(state: TrainState) -> int | None:
-  """Of how many parts the codebook is; None where it is whole."""
+  """Returns the number of parts of a codebook; None where it is not sharded."""
   is_sharded = isinstance(state.codebook, list)
   return len(state.codebook) if is_sharded else None
 
 
 def with_shards(template: TrainState, num_shards: int | None) -> TrainState:
-  """Makes arrays of a template, of the shapes that were saved."""
+  """Returns a template as arrays, its codebook in `num_shards` parts."""
   if num_shards is not None:
     shards = jax.eval_shape(
-      lambda whole: jax.tree.map(
-        lambda x: x[0], split_codebook(whole, num_shards)
+      lambda codebook: jax.tree.map(
+        lambda x: x[0], split_codebook(codebook, num_shards)
       ),
       template.codebook,
     )

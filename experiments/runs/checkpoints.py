@@ -26,8 +26,8 @@ from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 
 _LATEST = 2  # checkpoints kept beside the best: should one be damaged
-# Where those go that are not kept.  One that was being deleted when the process
-# was killed would otherwise look like a damaged one.
+# The place of checkpoints that are not kept.  Without it, a checkpoint whose
+# deletion was cut short by a kill would look damaged.
 _TRASH = "trash"
 
 
@@ -50,15 +50,15 @@ class Checkpoints:
     Args:
       workdir: of the run.
       template: what `make_template` gives.
-      steady_path: of the same directory, where to save; see `workdir.Claim`.
+      steady_path: a path of the directory to save by; see `claims.Claim`.
 
     Raises:
-      UserError: if there are checkpoints, but no whole one, or one of another
+      UserError: if there are checkpoints but no intact one, or one of another
         run, which is left as it is.
     """
     self._workdir = workdir
     self._steady_path = steady_path or workdir
-    # All processes go on from the same bits, whatever each would have read.
+    # All processes go on from what the main one reads, to the bit.
     found = hosts.from_main(lambda: _find(workdir, template))
     self._mse = {int(step): mse for step, mse in found["mse"].items()}
     self._run_id = found["run_id"]
@@ -75,7 +75,7 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         preservation_policy=self,
         todelete_subdir=_TRASH,
-        # Of saves that were killed; by now nobody else is saving.
+        # They are of saves that were killed; nobody else is saving now.
         cleanup_tmp_directories=True,
       ),
     )
@@ -94,7 +94,7 @@ class Checkpoints:
     # The previous save moves the checkpoints that it discards to the trash.
     self.wait()
     self._empty_trash()
-    # Copies: the next step may write where the background still reads.
+    # The arrays are copied: the next step may overwrite what is being saved.
     saved = checkpoint_file.Checkpoint(
       jax.tree.map(np.array, state), seconds, mse, self._run_id
     )
@@ -108,9 +108,9 @@ class Checkpoints:
   def should_preserve(
     self, checkpoints: Sequence[Any], *, context: Any
   ) -> list[bool]:
-    """Orbax's question which checkpoints to keep, oldest first."""
+    """Tells Orbax which checkpoints to keep; they come oldest first."""
     del context
-    steps = [some.step for some in checkpoints]
+    steps = [checkpoint.step for checkpoint in checkpoints]
     kept = set(steps[-_LATEST:])
     rated = [step for step in steps if self._mse[step] is not None]
     if rated:
@@ -129,7 +129,7 @@ class Checkpoints:
       raise self._not_saved(error) from error
 
   def close(self) -> None:
-    """Waits, and lets go; raises as `wait`."""
+    """Waits until everything is saved, and closes; raises as `wait`."""
     try:
       self._manager.close()
     except Exception as error:
@@ -214,22 +214,22 @@ def read_state(
   found = checkpoint_file.Found({}, {}, {})
   for candidate in reversed(steps) if step is None else [step]:
     checkpoint_file.read_into(found, workdir, candidate, template)
-    if candidate in found.whole:
+    if candidate in found.intact:
       for bad, why in found.damaged.items():
         print(f"Checkpoint {bad} of {workdir} is damaged, {why}: left out")
       for other, which in found.foreign.items():
         print(f"Checkpoint {other} of {workdir} is left out: {which}")
-      return found.whole[candidate].state
+      return found.intact[candidate].state
   if not found.damaged and not found.foreign:
     # The run goes on, and has replaced them meanwhile.
     return read_state(config, workdir, step)
-  raise _nothing_whole(workdir, found)
+  raise _none_intact(workdir, found)
 
 
 def verify_run(
   config: ml_collections.ConfigDict, workdir: str | pathlib.Path
 ) -> None:
-  """Reads all checkpoints of a run, changes nothing, and tells of each.
+  """Reads all checkpoints of a run, and prints the condition of each.
 
   Raises:
     UserError: if there is none, or one is damaged.
@@ -238,9 +238,9 @@ def verify_run(
   if not workdirs.steps_of(workdir):
     raise UserError(f"{workdir} has no checkpoint yet; train first")
   found = checkpoint_file.read_all(workdir, _described(config, workdir))
-  for step in sorted(found.whole | found.damaged | found.foreign):
-    if step in found.whole:
-      leaves = len(jax.tree.leaves(found.whole[step].state))
+  for step in sorted(found.intact | found.damaged | found.foreign):
+    if step in found.intact:
+      leaves = len(jax.tree.leaves(found.intact[step].state))
       print(f"checkpoint {step}: whole, {leaves} arrays")
     elif step in found.damaged:
       print(f"checkpoint {step}: damaged, {found.damaged[step]}")
@@ -249,7 +249,7 @@ def verify_run(
   checkpoint_file.refuse_foreign(workdir, found.foreign)
   if found.damaged:
     raise UserError(
-      f"{len(found.damaged)} of {len(found.damaged) + len(found.whole)}"
+      f"{len(found.damaged)} of {len(found.damaged) + len(found.intact)}"
       f" checkpoints of {workdir} are damaged; training leaves them out and"
       " goes on from the latest whole one"
     )
@@ -265,7 +265,7 @@ def make_template(
 def _described(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> TrainState:
-  """The template of a config that may be a stranger's."""
+  """Returns the template of a config, which may be wrong in any way."""
   try:
     return make_template(config, build.create_model(config))
   except Exception as error:  # whatever is missing, or of another kind
@@ -276,32 +276,34 @@ def _described(
 
 
 def _find(workdir: pathlib.Path, template: TrainState) -> dict[str, Any]:
-  """Moves damaged checkpoints aside; returns what is to be known of the others.
+  """Moves damaged checkpoints aside, and describes the others.
 
-  Each one's mse; of the latest the state, its number of shards, and seconds.
+  Returns:
+    The mse of each of them; of the latest also the state, its number of shards,
+    and the seconds of training.
   """
-  there = checkpoint_file.read_all(workdir, template)
-  checkpoint_file.refuse_foreign(workdir, there.foreign)
-  whole = there.whole
-  if there.damaged and not whole:
-    raise _nothing_whole(workdir, there)
-  for step, why in there.damaged.items():
+  found = checkpoint_file.read_all(workdir, template)
+  checkpoint_file.refuse_foreign(workdir, found.foreign)
+  intact = found.intact
+  if found.damaged and not intact:
+    raise _none_intact(workdir, found)
+  for step, why in found.damaged.items():
     path = workdir / workdirs.CHECKPOINTS / str(step)
     place = workdirs.move_aside(workdir, path)
     print(f"Checkpoint {step} of {workdir} is damaged, {why}: now {place}")
-  found = {
-    "mse": {str(step): saved.mse for step, saved in whole.items()},
+  known = {
+    "mse": {str(step): saved.mse for step, saved in intact.items()},
     "run_id": run_identity.read(workdir),
   }
-  if whole:
-    latest = whole[max(whole)]
-    found["state"] = flax.serialization.to_state_dict(latest.state)
-    found["shards"] = checkpoint_file.shards_of(latest.state)
-    found["seconds"] = latest.seconds
-  return found
+  if intact:
+    latest = intact[max(intact)]
+    known["state"] = flax.serialization.to_state_dict(latest.state)
+    known["shards"] = checkpoint_file.shards_of(latest.state)
+    known["seconds"] = latest.seconds
+  return known
 
 
-def _nothing_whole(
+def _none_intact(
   workdir: pathlib.Path, found: checkpoint_file.Found
 ) -> UserError:
   wrong = found.damaged | found.foreign

@@ -1,4 +1,4 @@
-"""Reads the log of a run, metrics.jsonl, which `logging` writes.
+"""Reads the log of a run, metrics.jsonl, which `metric_writer` writes.
 
 It needs no JAX: tables and figures are made where there is none.
 """
@@ -22,9 +22,9 @@ class Log:
   """What a run's metrics.jsonl holds.
 
   Attributes:
-    lines: those of the run, without its identity.
-    raw: the bytes of each, without the line break.
-    problems: what is left out, and why; a text for each reason.
+    lines: the lines of the run, without its identity.
+    raw: the bytes of each of these lines, without the line break.
+    problems: a text for each reason why lines are left out.
   """
 
   lines: list[dict[str, Any]]
@@ -46,19 +46,19 @@ def read_log(workdir: pathlib.Path) -> Log:
   except OSError as error:
     log.problems.append(f"{path} cannot be read ({one_line(error)})")
     return log
-  own = run_identity.read(workdir)
-  *whole, last = content.split(b"\n")
-  for number, raw in enumerate([*whole, last], 1):
+  run_id = run_identity.read(workdir)
+  *complete, last = content.split(b"\n")
+  for number, raw in enumerate([*complete, last], 1):
     if not raw.strip():
       continue
     try:
       line = _parse_line(raw)
     except ValueError as error:
-      if number <= len(whole):
+      if number <= len(complete):
         left_out[f"damaged ({one_line(error)})"].append(number)
       continue
     found = line.pop(workdirs.RUN_ID, None)
-    if not run_identity.is_own(found, own):
+    if not run_identity.is_own(found, run_id):
       left_out[f"of another run, {found}"].append(number)
       continue
     log.lines.append(line)
@@ -91,7 +91,7 @@ def _parse_line(raw: bytes) -> dict[str, Any]:
 
 
 def _is_value(value: Any) -> bool:
-  """Whether `logging.MetricLog` may have written it."""
+  """Returns whether `metric_writer.MetricLog` may have written a value."""
   entries = value if isinstance(value, list) else [value]
   return all(
     entry is None or isinstance(entry, int | float) for entry in entries
@@ -111,7 +111,7 @@ def _spans(numbers: Sequence[int]) -> str:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the lines of a run's metrics.jsonl that are whole and its own."""
+  """Returns the intact lines of a run's metrics.jsonl."""
   return read_log(workdir).lines
 
 

@@ -41,9 +41,9 @@ def as_field(workdir: pathlib.Path) -> dict[str, str]:
   return {workdirs.RUN_ID: run_id} if run_id else {}
 
 
-def is_own(found: Any, own: str) -> bool:
-  """Returns whether a file with the identity `found` is of the run `own`.
+def is_own(found: Any, run_id: str) -> bool:
+  """Returns whether a file with the identity `found` is of the run `run_id`.
 
   A file without an identity is older than identities, and counts as the run's.
   """
-  return found is None or found == own
+  return found is None or found == run_id

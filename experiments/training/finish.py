@@ -94,7 +94,7 @@ def draw_pictures(
 
   All processes compute the images; only the main process draws them.
   """
-  shown = validation.spread(_SHOWN)
+  shown = validation.subsample(_SHOWN)
   images, choice = evaluator.reconstruct(state.variables, shown)
   if not hosts.is_main():
     return

@@ -1,4 +1,4 @@
-"""What happens to a run whose loss or gradient is not finite."""
+"""Stops a run whose loss or gradient is not finite, or skips the update."""
 
 import math
 import pathlib
@@ -21,13 +21,13 @@ class Guard:
     self._max_skipped = config.max_skipped
     self._workdir = workdir
     self._in_succession = 0
-    self._has_told_of_points = False
+    self._has_reported_points = False
 
   def check(self, metrics: dict[str, jax.Array] | None) -> None:
-    """Tells of updates that were skipped, or stops the run.
+    """Reports updates that were skipped, or stops the run.
 
     Args:
-      metrics: replicated, of a call; None if there was none.
+      metrics: the metrics of a call, replicated; None if there was none.
 
     Raises:
       UserError: if a step was not finite and `config.on_nonfinite` is "stop",
@@ -36,10 +36,10 @@ class Guard:
     """
     if metrics is None:
       return
-    looked_at = (*_TERMS, "is_nonfinite", "nonfinite_points", "step")
-    metrics = jax.device_get(unreplicate({k: metrics[k] for k in looked_at}))
+    names = (*_TERMS, "is_nonfinite", "nonfinite_points", "step")
+    metrics = jax.device_get(unreplicate({k: metrics[k] for k in names}))
     is_nonfinite = metrics["is_nonfinite"]
-    self._tell_of_points(metrics)
+    self._report_points(metrics)
     most_in_succession = 0
     for is_bad in is_nonfinite:
       self._in_succession = self._in_succession + 1 if is_bad else 0
@@ -49,8 +49,8 @@ class Guard:
       return
     values = {name: float(metrics[name]) for name in _TERMS}
     bad = [name for name, value in values.items() if not math.isfinite(value)]
-    told = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
-    what = f"{', '.join(bad)} not finite at step {metrics['step']} ({told})"
+    shown = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+    what = f"{', '.join(bad)} not finite at step {metrics['step']} ({shown})"
     if not self._skips:
       raise UserError(
         f"{what}; checkpoints in {self._workdir} are from before it; start"
@@ -67,13 +67,13 @@ class Guard:
     count = f"{num_nonfinite} updates" if num_nonfinite > 1 else "update"
     print(f"{what}: {count} skipped")
 
-  def _tell_of_points(self, metrics: dict[str, np.ndarray]) -> None:
-    """Says it when points begin not to be finite; the log has every step."""
+  def _report_points(self, metrics: dict[str, np.ndarray]) -> None:
+    """Prints a line when points begin not to be finite."""
     count = int(metrics["nonfinite_points"])
-    if count and not self._has_told_of_points:
+    if count and not self._has_reported_points:
       print(
         f"{count} points not finite up to step {metrics['step']}: they count in"
         " no statistic of a codebook; metrics.jsonl has nonfinite_points of"
         " later steps"
       )
-    self._has_told_of_points = count > 0
+    self._has_reported_points = count > 0

@@ -54,7 +54,7 @@ class BadArchivesTest(sources.TestCase):
 
   def test_an_order_that_only_a_seed_and_names_determine(self):
     names = [f"{i}.jpg" for i in range(20)]
-    order = archives.in_drawn_order(names, "a")
+    order = archives.in_seeded_order(names, "a")
     self.assertCountEqual(order, names)
-    self.assertEqual(archives.in_drawn_order(names[::-1], "a"), order)
-    self.assertNotEqual(archives.in_drawn_order(names, "b"), order)
+    self.assertEqual(archives.in_seeded_order(names[::-1], "a"), order)
+    self.assertNotEqual(archives.in_seeded_order(names, "b"), order)

@@ -50,7 +50,7 @@ class CheckpointFileTest(parameterized.TestCase):
       self.meta.write_text(content.replace(old, new))
       found = checkpoint_file.read_all(self.root, self.template)
       self.assertEqual([*found.damaged], [3])
-      self.assertEmpty(found.whole)
+      self.assertEmpty(found.intact)
 
   def test_of_which_run_it_is_is_read_first(self):
     known = self.meta.read_text()
