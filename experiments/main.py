@@ -25,7 +25,7 @@ _MODE = flags.DEFINE_enum(
   "train",
   ["train", "evaluate", "verify", "encode", "decode"],
   "Train, going on where workdir stands; evaluate its latest checkpoint; check"
-  " that its checkpoints are whole; turn images into a token file; or that into"
+  " that its checkpoints are intact; turn images into a token file; or that into"
   " images again.",
 )
 _INPUT = flags.DEFINE_string(

@@ -231,6 +231,8 @@ def verify_run(
 ) -> None:
   """Reads all checkpoints of a run, and prints the condition of each.
 
+  It changes nothing.
+
   Raises:
     UserError: if there is none, or one is damaged.
   """
@@ -241,7 +243,7 @@ def verify_run(
   for step in sorted(found.intact | found.damaged | found.foreign):
     if step in found.intact:
       leaves = len(jax.tree.leaves(found.intact[step].state))
-      print(f"checkpoint {step}: whole, {leaves} arrays")
+      print(f"checkpoint {step}: intact, {leaves} arrays")
     elif step in found.damaged:
       print(f"checkpoint {step}: damaged, {found.damaged[step]}")
     else:
@@ -251,7 +253,7 @@ def verify_run(
     raise UserError(
       f"{len(found.damaged)} of {len(found.damaged) + len(found.intact)}"
       f" checkpoints of {workdir} are damaged; training leaves them out and"
-      " goes on from the latest whole one"
+      " goes on from the latest intact one"
     )
 
 
@@ -309,7 +311,7 @@ def _none_intact(
   wrong = found.damaged | found.foreign
   reasons = "; ".join(f"{step}: {why}" for step, why in wrong.items())
   return UserError(
-    f"no checkpoint of {workdir} is whole ({reasons}); bring one back from a"
+    f"no checkpoint of {workdir} is intact ({reasons}); bring one back from a"
     " copy, or start anew in another directory with --workdir=DIR"
   )
 

@@ -128,7 +128,7 @@ class _Drawing:
         place.mkdir(exist_ok=True)
         style.save(plot.draw(runs), place / name, ".svg", ".png")
     except (LookupError, UserError, ValueError) as error:
-      # Lines of a log, say, that are whole but do not fit together.
+      # Lines of a log, say, that are intact but do not fit together.
       is_user_error = isinstance(error, UserError)
       text = str(error) if is_user_error else f"no {name}: {one_line(error)}"
       self.problems.append(text)

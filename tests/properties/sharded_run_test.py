@@ -76,7 +76,7 @@ class ShardedRunTest(parameterized.TestCase):
       )
       with contextlib.redirect_stdout(io.StringIO()) as told:
         checkpoints.verify_run(make_config(), root)
-      self.assertIn("checkpoint 4: whole", told.getvalue())
+      self.assertIn("checkpoint 4: intact", told.getvalue())
 
     with self.subTest("evaluation gives the same figures"):
       with contextlib.redirect_stdout(io.StringIO()):

@@ -136,7 +136,7 @@ class NoCodeTest(parameterized.TestCase):
     root = pathlib.Path(self.create_tempdir()) / "run"
     config = untrained.make_run(root, untrained.ONE)
     config.quantizer.structures = ((2**30, 256),)  # 1 TiB
-    with self.assertRaisesRegex(UserError, "no checkpoint of .* is whole"):
+    with self.assertRaisesRegex(UserError, "no checkpoint of .* is intact"):
       checkpoints.load_state(config, root)
 
 

@@ -106,22 +106,22 @@ class CheckpointsTest(parameterized.TestCase):
     saved.close()
     self.assertEqual(workdirs.steps_of(self.root), [4, 11, 12])
 
-  def test_a_whole_run(self):
+  def test_an_intact_run(self):
     told, error = verify(self.root)
     self.assertIsNone(error)
-    self.assertRegex(told, r"^(checkpoint \d: whole, \d+ arrays\n){2,3}$")
+    self.assertRegex(told, r"^(checkpoint \d: intact, \d+ arrays\n){2,3}$")
 
   def test_a_damaged_checkpoint_is_named_and_stepped_around(self):
     path = arrays(self.root, 6)
     flip(path, path.stat().st_size // 2)
     told, error = verify(self.root)
-    self.assertRegex(told, "checkpoint 4: whole.*\ncheckpoint 6: damaged, ")
+    self.assertRegex(told, "checkpoint 4: intact.*\ncheckpoint 6: damaged, ")
     self.assertRegex(error, "1 of . checkpoints")
     state, told = load(self.root)
     self.assertEqual(int(state.step), 4)
     self.assertIn("Checkpoint 6 of ", told)
     self.assertTrue(path.exists())
-    with self.assertRaisesRegex(UserError, "no checkpoint .* is whole .*6: "):
+    with self.assertRaisesRegex(UserError, "no checkpoint .* is intact .*6: "):
       checkpoints.load_model(self.root, step=6)
     # Training goes on from the one before, and ends as it did.
     (self.root / "summary.json").unlink()
@@ -132,13 +132,13 @@ class CheckpointsTest(parameterized.TestCase):
     kept = self.root / "damaged" / "6" / path.relative_to(path.parents[2])
     self.assertTrue(kept.exists() or list((self.root / "damaged").rglob("d/*")))
 
-  def test_nothing_whole(self):
+  def test_nothing_intact(self):
     for step in workdirs.steps_of(self.root):
       arrays(self.root, step).write_bytes(b"")
     for _ in range(2):  # nothing is moved, or begun anew
-      with self.assertRaisesRegex(UserError, "no checkpoint of .* is whole"):
+      with self.assertRaisesRegex(UserError, "no checkpoint of .* is intact"):
         run(self.root, num_steps=8)
-    with self.assertRaisesRegex(UserError, "no checkpoint of .* is whole"):
+    with self.assertRaisesRegex(UserError, "no checkpoint of .* is intact"):
       load(self.root)
 
   def test_a_damaged_description_is_no_other_description(self):
@@ -177,7 +177,7 @@ class CheckpointsTest(parameterized.TestCase):
       with self.assertRaisesRegex(UserError, "8: it is of another run"):
         checkpoints.load_model(self.root, step=8)
       told, error = verify(self.root)
-      self.assertRegex(told, "checkpoint 6: whole.*\ncheckpoint 8: left out")
+      self.assertRegex(told, "checkpoint 6: intact.*\ncheckpoint 8: left out")
       self.assertIn(str(place), error)
     with self.subTest("even where it is damaged"):
       path = arrays(self.root, 8)
@@ -212,7 +212,7 @@ class CheckpointsTest(parameterized.TestCase):
     with mock.patch.object(checkpoint_file, "read", read_late):
       told, error = verify(self.root)
     self.assertIsNone(error)
-    self.assertRegex(told, r"^(checkpoint [26]: whole, \d+ arrays\n)+$")
+    self.assertRegex(told, r"^(checkpoint [26]: intact, \d+ arrays\n)+$")
 
   @parameterized.parameters(verify, load)
   def test_all_of_them_are_replaced_while_they_are_read(self, look):
@@ -245,7 +245,7 @@ class CheckpointsTest(parameterized.TestCase):
         self.assertEqual(
           (found.seconds, found.mse), (expected.seconds, expected.mse)
         )
-        outcomes.append("whole")
+        outcomes.append("intact")
       except checkpoint_file.DamagedError as error:
         self.assertNotIn("\n", str(error))
         outcomes.append("damaged")
