@@ -25,8 +25,8 @@ _MODE = flags.DEFINE_enum(
   "train",
   ["train", "evaluate", "verify", "encode", "decode"],
   "Train, going on where workdir stands; evaluate its latest checkpoint; check"
-  " that its checkpoints are intact; turn images into a token file; or that into"
-  " images again.",
+  " that its checkpoints are intact; turn images into a token file; or that"
+  " into images again.",
 )
 _INPUT = flags.DEFINE_string(
   "input", None, "Folder of images to encode, or token file to decode."

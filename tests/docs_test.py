@@ -105,7 +105,7 @@ class TablesTest(parameterized.TestCase):
     expected = {name: [] for name in listed}
     for number, table in contents.TABLES.items():
       for name in {
-        name if name in variant_table.VARIANTS else variants._family(name)[0]
+        name if name in variant_table.VARIANTS else variants.family_of(name)[0]
         for name in table.rows
       }:
         expected[name].append(number)

@@ -45,7 +45,7 @@ def find(dataset: str, name: str) -> Variant:
   """
   if name in names(dataset):
     return VARIANTS[name]
-  family, numbers = _family(name)
+  family, numbers = family_of(name)
   if family:
     return FAMILIES[family].make(*numbers)
   close = _closest(dataset, name)
@@ -99,8 +99,8 @@ def _about(variant: Variant) -> str:
   return text
 
 
-def _family(name: str) -> tuple[str, tuple[str, ...]]:
-  """The family that a variant is of, "" if of none, and its numbers."""
+def family_of(name: str) -> tuple[str, tuple[str, ...]]:
+  """Returns the family of a variant, "" if it has none, and its numbers."""
   for family in FAMILIES:
     pattern = re.sub("[A-Z]", lambda letter: _NUMBERS[letter[0]], family)
     match = re.fullmatch(pattern, name)

@@ -16,7 +16,7 @@ from experiments.data.walk import Bad
 from experiments.errors import UserError
 from experiments.tokens import token_file
 
-_BATCH_PIXELS = 2**20  # at once in memory, and on the devices
+BATCH_PIXELS = 2**20  # at once in memory, and on the devices
 _NAMED = 20  # bad files, in one error
 _TELL_AFTER_SECONDS = 2
 
@@ -76,7 +76,7 @@ class Batches(grain.sources.RandomAccessDataSource):
     by_size = sorted(sizes, key=lambda name: (sizes[name], name))
     for size, names in itertools.groupby(by_size, key=sizes.get):
       names = tuple(names)
-      at_once = max(1, _BATCH_PIXELS // (size[0] * size[1]))
+      at_once = max(1, BATCH_PIXELS // (size[0] * size[1]))
       at_once = min(at_once, token_file.MAX_IMAGES)
       for i in range(0, len(names), at_once):
         self._batches.append((names[i : i + at_once], size))

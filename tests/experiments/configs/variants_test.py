@@ -119,21 +119,8 @@ class VariantsTest(parameterized.TestCase):
     self.assertEqual(variant.title, title)
     self.assertEqual(variant.label, label)
     example = variant_table.FAMILIES[family].example
-    self.assertEqual(variants._family(example)[0], family)
+    self.assertEqual(variants.family_of(example)[0], family)
     self.assertEqual(variants.find("mnist", example).group, variant.group)
-
-  def test_there_is_no_group_but_those_that_are_listed(self):
-    found = [*variant_table.VARIANTS.values()] + [
-      variants.find("mnist", family.example)
-      for family in variant_table.FAMILIES.values()
-    ]
-    self.assertEqual(
-      {variant.group for variant in found}, set(variant_table.GROUPS)
-    )
-
-  def test_titles_tell_variants_apart(self):
-    titles = [variant.title for variant in variant_table.VARIANTS.values()]
-    self.assertLen(set(titles), len(titles))
 
   def test_the_quick_start_belongs_to_one_data_set(self):
     self.assertIn("quick_start", variants.names("photo_patches"))

@@ -48,15 +48,16 @@ class ReplicaCheckTest(parameterized.TestCase):
       check(state.replace(params=params))
 
   def test_ends_a_run_whose_devices_place_codewords_apart(self):
-    draw = placement._draw
+    place = placement.initialize_from_data
 
-    def apart(key, *args):
-      return draw(jax.random.fold_in(key, jax.lax.axis_index(AXIS)), *args)
+    def apart(key, *args, **kwargs):
+      key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+      return place(key, *args, **kwargs)
 
     root = pathlib.Path(self.create_tempdir()) / "run"
     fields = {"check_replicas": True, "quantizer.codebook_init": "data"}
     config = tiny.config("fixed_16x4", **fields)
-    with mock.patch.object(placement, "_draw", apart):
+    with mock.patch.object(placement, "initialize_from_data", apart):
       with self.assertRaisesRegex(
         RuntimeError, "^devices disagree at step 1 in codebook/.*embedding"
       ):

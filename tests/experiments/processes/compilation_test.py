@@ -14,7 +14,6 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.errors import UserError
 from experiments.processes import compilation
-from experiments.study import runner
 
 _PROGRAM = """
 import sys
@@ -140,17 +139,6 @@ class CompilationTest(parameterized.TestCase):
       with mock.patch.object(os, "cpu_count", return_value=1_000):
         self.assertNotEqual(compilation._machine(), there)
     self.assertNotEqual(there, here)
-
-  def test_runs_of_tables_are_given_the_flag(self):
-    self.assertEmpty(compilation.arguments())
-    with flagsaver.flagsaver(compilation_cache="off"):
-      self.assertEqual(compilation.arguments(), ["--compilation_cache=off"])
-      with mock.patch.object(runner.subprocess, "Popen") as started:
-        started.side_effect = OSError
-        cell = runner.Cell(self.root, "mnist", "cnn", 0)
-        with self.assertRaises(OSError):
-          runner._train(cell, ())
-    self.assertIn("--compilation_cache=off", started.call_args.args[0])
 
   def start(self):
     """Returns what a command prints that compiles a program, and its errors."""

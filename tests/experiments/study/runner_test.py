@@ -3,11 +3,13 @@ import io
 import pathlib
 from unittest import mock
 
+from absl.testing import flagsaver
 from absl.testing import parameterized
 import jax
 
 from experiments import files
 from experiments.errors import UserError
+from experiments.processes import compilation
 from experiments.runs import claims
 from experiments.runs import workdir as workdirs
 from experiments.study import runner
@@ -195,3 +197,14 @@ mnist/adaptive/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
 mnist/cnn/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
 3 of 4 runs, 5 h 0 min in all""",
     )
+
+  def test_runs_of_tables_are_given_the_flag(self):
+    self.assertEmpty(compilation.arguments())
+    with flagsaver.flagsaver(compilation_cache="off"):
+      self.assertEqual(compilation.arguments(), ["--compilation_cache=off"])
+      with mock.patch.object(runner.subprocess, "Popen") as started:
+        started.side_effect = OSError
+        cell = Cell(self.root, "mnist", "cnn", 0)
+        with self.assertRaises(OSError):
+          runner._train(cell, ())
+    self.assertIn("--compilation_cache=off", started.call_args.args[0])

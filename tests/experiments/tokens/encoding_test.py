@@ -81,7 +81,7 @@ class EncodeTest(conversion.UntrainedCase):
     self.make_bad_images()
     for name in ("a.png", "link", "12.png"):
       (self.folder / name).unlink()
-    with mock.patch.object(folders, "_BATCH_PIXELS", 16 * 16):
+    with mock.patch.object(folders, "BATCH_PIXELS", 16 * 16):
       self.refused(
         r"2 files .* 3.png \(does not decode, .* 7.png \(does not .*--skip_bad",
         encoding.encode,
@@ -91,7 +91,7 @@ class EncodeTest(conversion.UntrainedCase):
 
   def test_bad_files_are_left_out(self):
     self.make_bad_images()
-    with mock.patch.object(folders, "_BATCH_PIXELS", 3 * 16 * 16):
+    with mock.patch.object(folders, "BATCH_PIXELS", 3 * 16 * 16):
       said = self.said(
         encoding.encode, self.folder, self.file, skip_bad=True
       ).splitlines()
@@ -109,7 +109,7 @@ class EncodeTest(conversion.UntrainedCase):
       for name in ("a.png", "link", "12.png", "3.png", "7.png"):
         (self.folder / name).unlink()
       self.file.unlink()
-      with mock.patch.object(folders, "_BATCH_PIXELS", 2**20):
+      with mock.patch.object(folders, "BATCH_PIXELS", 2**20):
         self.said(encoding.encode, self.folder, self.file, skip_bad=True)
       self.assertEqual(token_file.Reader(self.file).header.num_images, 10)
       self.assertLess(self.file.stat().st_size, len(first))
