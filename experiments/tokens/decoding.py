@@ -46,32 +46,18 @@ def decode(
   """
   checks.check_request(config, workdir, output)
   reader = token_file.Reader(path)
-  header = reader.header
-  steps = workdirs.steps_of(workdir)
-  model, state = load_state(
-    config, workdir, header.step if header.step in steps else None
-  )
-  checks.check_streams(model)
-  if not model_identity.matches(header.model, workdir, model, state.variables):
-    raise UserError(
-      f"token file {path} is of another model, {header.name!r}"
-      f" {header.variant!r} at step {header.step}, than {workdir} holds"
-      f" (checkpoints of steps {steps}); name its run with --workdir=DIR"
-    )
-  factor = config.model.downsampling
-  if not header.is_of(model.streams) or header.downsampling != factor:
-    raise reader.damaged("its header is not that of its model")
+  model, variables = _load_model(config, workdir, path, reader)
   decode_batch = Mapped(
     lambda variables, codes: augment.to_uint8(
       model.apply(variables, codes, method="decode")
     ),
-    state.variables,
+    variables,
   )
   count = 0
   with (
     output_place.replacing(output) as temporary,
     tqdm.tqdm(
-      total=header.num_images,
+      total=reader.header.num_images,
       desc="Decoding",
       unit="image",
       disable=None,  # where there is no terminal
@@ -88,6 +74,35 @@ def decode(
       count += len(images)
       progress.update(len(images))
   print(f"{walk.printable(output)}: {count} images")
+
+
+def _load_model(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  path: pathlib.Path,
+  reader: token_file.Reader,
+) -> tuple[VQVAE, dict[str, Any]]:
+  """Returns the model that wrote a token file, and its variables.
+
+  Raises:
+    UserError: if the run does not have it, or the file is not what it wrote.
+  """
+  header = reader.header
+  steps = workdirs.steps_of(workdir)
+  model, state = load_state(
+    config, workdir, header.step if header.step in steps else None
+  )
+  checks.check_streams(model)
+  if not model_identity.matches(header.model, workdir, model, state.variables):
+    raise UserError(
+      f"token file {path} is of another model, {header.name!r}"
+      f" {header.variant!r} at step {header.step}, than {workdir} holds"
+      f" (checkpoints of steps {steps}); name its run with --workdir=DIR"
+    )
+  factor = config.model.downsampling
+  if not header.is_of(model.streams) or header.downsampling != factor:
+    raise reader.damaged("its header is not that of its model")
+  return model, state.variables
 
 
 def _to_codes(
