@@ -27,14 +27,15 @@ class Archive:
   """A file that a data set is made from.
 
   Attributes:
-    name: of the file.
-    url: where TFDS gets it; None where its owner wants a person to.
-    page: where a person gets it, where that is not the url.
-    hint: where else a person gets it.
-    sha256: of its content, of a .gz unpacked (another gzip of the same file,
-      such as Debian's, is as good); None where the source is not fixed.
-    size: in bytes, of a file with a SHA-256 of its own.
-    other_names: under which a browser may have saved it.
+    name: the name of the file.
+    url: the address from which TFDS gets it; None where a person must get it.
+    page: the address for a person, if it is not the url.
+    hint: more about how a person gets it.
+    sha256: the hash of its content, for a .gz of the unpacked content (so that
+      another gzip of the same file, such as Debian's, is as good); None where
+      the source is not fixed.
+    size: the size in bytes of a file whose own SHA-256 is known.
+    other_names: names that a browser may have given to the file.
   """
 
   name: str
@@ -52,10 +53,10 @@ def find(
   """Returns the checked files by name, or {} if TFDS is to download them.
 
   Args:
-    archives: what is needed.
+    archives: the needed ones.
     manual_dir: the directory that holds them; "" for TFDS's own place for
       files fetched by hand, `data_dir/downloads/manual`.
-    data_dir: TFDS's.
+    data_dir: the data directory of TFDS.
 
   Raises:
     UserError: if one is missing and may not be downloaded, or is damaged.
@@ -77,7 +78,7 @@ def find(
 
 
 def manual_directory(manual_dir: str, data_dir: pathlib.Path) -> pathlib.Path:
-  """Returns where files fetched by hand are looked for."""
+  """Returns the directory of files that are fetched by hand."""
   if manual_dir:
     return pathlib.Path(manual_dir).expanduser()
   return data_dir / "downloads" / "manual"
@@ -114,8 +115,8 @@ def check_connection(
   TFDS would try for minutes before it said so.
 
   Args:
-    archives: that are to be downloaded.
-    directory: where they may be put by hand instead.
+    archives: those to download.
+    directory: a directory for copies that are fetched by hand.
   """
   try:
     requests.head(archives[0].url, timeout=_CONNECT_SECONDS)

@@ -1,4 +1,4 @@
-"""What the TFDS builders of all data sets share."""
+"""The base of the TFDS builders of all data sets."""
 
 import abc
 from collections.abc import Iterable
@@ -25,11 +25,11 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   Attributes:
     ARCHIVES: the files that it is made from.
-    SPLITS: how many images TFDS's splits have; training first, then what is
-      used for validation.
-    paths: of the archives by name, where they need not be downloaded.
-    failure: what was wrong with the archives.  (TFDS adds lines of its own to
-      an exception that passes through it.)
+    SPLITS: the number of images in each of TFDS's splits; training comes first,
+      then the split for validation.
+    paths: the paths of the archives by name; empty where TFDS downloads them.
+    failure: what is wrong with the archives.  (TFDS adds lines of its own to an
+      exception that passes through it.)
   """
 
   ARCHIVES: tuple[Archive, ...]
@@ -52,7 +52,7 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Returns the examples of each split, with their keys.
 
     Args:
-      paths: of the archives, by name.
+      paths: the paths of the archives by name.
 
     Raises:
       UserError: if they are damaged; so may the examples' iterators.
@@ -103,8 +103,8 @@ def zipped_features(
 
   Args:
     size: width and height of the images.
-    feature: the label's name.
-    label: what it may be.
+    feature: the name of the label.
+    label: the feature of the label.
   """
   width, height = size
   return tfds.features.FeaturesDict(
@@ -128,8 +128,8 @@ def zipped_examples(
 
   Args:
     archive: the zip.
-    path: where it is.
-    members: by the examples' keys, the file in the zip and its label.
+    path: the path of the zip.
+    members: the file in the zip and its label, by the keys of the examples.
     size: width and height that all images must have.
     feature: the label's name.
 

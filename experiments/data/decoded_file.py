@@ -24,11 +24,11 @@ _AT_ONCE = 2**18  # bytes, which stay in a processor's cache
 def read(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | None:
   """Returns the images that `write` has kept, or None where there are none.
 
-  Says in a line why a file that is there is not used.
+  A line says why an existing file is not used.
 
   Args:
-    path: of the file.
-    shape: that the images must have.
+    path: the path of the file.
+    shape: the shape that the images must have.
   """
   try:
     return _read(path, shape)
@@ -45,9 +45,9 @@ def read(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def write(path: pathlib.Path, images: np.ndarray) -> None:
-  """Keeps uint8 images, wholly or not at all, in place of what was there.
+  """Keeps uint8 images in a file, all or none; replaces an older file.
 
-  A line says so where they cannot be kept.
+  A line says so if they cannot be kept.
   """
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   header, digest = _header(images.shape), _hash_of(path)
@@ -106,7 +106,8 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 
 def _hash_of(path: pathlib.Path) -> "hashlib._Hash":
-  # Nor does it go for another split's or state of the records.
+  # The name is hashed too, so that a file of another split, or of another state
+  # of the records, does not pass under this name.
   return hashlib.sha256(os.fsencode(path.name))
 
 

@@ -74,13 +74,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def checked_file(content: bytes, name: str, size: tuple[int, int]) -> bytes:
   """Returns an image file that decodes to RGB, for TFDS to store.
 
-  It is the file itself where that is an RGB JPEG or PNG already, else a PNG of
-  what a viewer shows.
+  An RGB JPEG or PNG is returned as it is; any other file becomes a PNG of what
+  a viewer shows.
 
   Args:
-    content: of the image file.
-    name: for error messages.
-    size: width and height that it must have.
+    content: the content of the image file.
+    name: the name for error messages.
+    size: the width and height that the image must have.
 
   Raises:
     ValueError: if it does not decode (`DecodingError`), or is of another size.
@@ -132,7 +132,7 @@ def decode(content: bytes, channels: int, resize_to: int = 0) -> np.ndarray:
   """Returns the pixels of a file that TFDS stored, uint8 `[H, W, channels]`.
 
   Args:
-    content: of the image file.
+    content: the content of the image file.
     channels: 3 for RGB, 1 for grey.
     resize_to: height and width to which the largest centred square is resized
       (Lanczos); 0 keeps the image as it is.
@@ -150,7 +150,7 @@ def _to_array(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-  """How an opened image is to be turned; the same before and after loading."""
+  """Returns how to turn an opened image; loading it does not change that."""
   if isinstance(image, TiffImagePlugin.TiffImageFile):
     return None  # PIL turns it as it loads it, and says its size accordingly
   try:
@@ -160,7 +160,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _with_8_bits(image: Image.Image) -> Image.Image:
-  """Grey levels of more than 8 bits to 8, which PIL's `convert` would clip."""
+  """Scales grey levels to 8 bits, where PIL's `convert` would clip them."""
   tags = getattr(image, "tag_v2", {})
   forms = set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (_UNSIGNED,)))
   if image.mode == "F":

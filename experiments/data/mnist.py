@@ -37,9 +37,9 @@ def idx_archives(
   """Returns the four archives of a data set in MNIST's format.
 
   Args:
-    url: of the directory with all of them.
-    sha256: of the unpacked files, by the archives' names.
-    hint: where else a person gets them.
+    url: the address of the directory with all of them.
+    sha256: the hashes of the unpacked files, by the archives' names.
+    hint: more about how a person gets them.
   """
   return tuple(
     Archive(name, url=f"{url}{name}", hint=hint, sha256=digest)

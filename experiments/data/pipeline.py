@@ -1,9 +1,9 @@
 """Batches from a split.
 
-Batch k of a run is a function of (seed, k) alone: a resumed run sees what an
-uninterrupted one would have seen, and nothing has to be saved for it.  Every
-process computes its own slice of it.  Grain's threads make batches ahead of
-their use.
+Batch k of a run is a function of (seed, k) alone.  So a resumed run sees the
+batches of an uninterrupted one, and nothing has to be saved for that.  Every
+process computes its own slice of a batch.  Grain's threads make batches ahead
+of their use.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _THREADS = 2
 
 
 class TrainBatches(grain.sources.RandomAccessDataSource[np.ndarray]):
-  """The training batches of a run, of a process, by number.
+  """The training batches of a run, by number; of each, one process's slice.
 
   Every epoch is a permutation of its own; a batch may begin in one epoch and
   end in the next.
@@ -42,13 +42,13 @@ class TrainBatches(grain.sources.RandomAccessDataSource[np.ndarray]):
     """Describes the batches; nothing is read yet.
 
     Args:
-      images: of the training split.
-      seed: of the permutations.
-      batch_size: images in a batch, over all processes.
-      num_steps: number of batches.
-      process_index: of this process.
-      process_count: number of processes, a divisor of `batch_size`; the slices
-        of all, one after another, are the batch of a single one.
+      images: the images of the training split.
+      seed: the seed of the permutations.
+      batch_size: the number of images in a batch, over all processes.
+      num_steps: the number of batches.
+      process_index: the index of this process.
+      process_count: the number of processes, a divisor of `batch_size`; their
+        slices, one after another, are the batch of a single process.
 
     Raises:
       ValueError: if `process_count` does not divide `batch_size`.
@@ -83,9 +83,10 @@ class TrainBatches(grain.sources.RandomAccessDataSource[np.ndarray]):
 class EvalBatches(grain.sources.RandomAccessDataSource[tuple[np.ndarray, ...]]):
   """Every image of a split once, in order.
 
-  A batch is images uint8 `[b, H, W, C]`, this process's part of it; their
-  indices in the split, int32 `[b]`; and a mask of the whole batch, float32
-  `[batch_size]`, 0 for what the last one is filled up with: its first image.
+  A batch has three arrays: this process's images, uint8 `[b, H, W, C]`; their
+  indices in the split, int32 `[b]`; and the mask of the global batch, float32
+  `[batch_size]`.  The last batch is filled up with its first image, where the
+  mask is 0.
   """
 
   def __init__(
@@ -112,9 +113,10 @@ class EvalBatches(grain.sources.RandomAccessDataSource[tuple[np.ndarray, ...]]):
 
 
 def _part(batch_size: int, process_index: int, process_count: int) -> slice:
-  """Which images of a batch a process has.
+  """Returns the slice of a batch that a process has.
 
-  Raises a ValueError if there are not as many for each.
+  Raises:
+    ValueError: if processes cannot have equal slices.
   """
   if batch_size % process_count:
     raise ValueError(
@@ -128,7 +130,7 @@ def _part(batch_size: int, process_index: int, process_count: int) -> slice:
 def iterate(
   batches: grain.sources.RandomAccessDataSource[_Batch], first: int = 0
 ) -> Iterator[_Batch]:
-  """Yields batches in order, from number `first` on, made ahead by threads."""
+  """Yields batches in order from number `first` on; threads make them ahead."""
   options = grain.ReadOptions(
     num_threads=_THREADS, prefetch_buffer_size=_BATCHES_AHEAD
   )

@@ -1,4 +1,4 @@
-"""Making TFDS prepare a data set: once, whole, and with clear errors."""
+"""Has TFDS prepare a data set, completely and once, with clear errors."""
 
 from collections.abc import Iterator
 import contextlib
@@ -28,13 +28,13 @@ _GIB = 2**30
 
 
 def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
-  """Makes TFDS prepare a data set that is not there yet.
+  """Has TFDS prepare a data set.
 
-  Only one process at a time does it; others wait for it.
+  Only one process at a time does so; others wait for it.
 
   Args:
-    builder: of the data set; to read it, make a new one.
-    manual_dir: directory of the archives, see `archives.find`.
+    builder: the builder of the data set; make a new one to read it.
+    manual_dir: the directory of the archives, see `archives.find`.
 
   Raises:
     UserError: if archives are missing or damaged, or cannot be downloaded, or
@@ -64,7 +64,7 @@ def prepare(builder: ArchiveBuilder, manual_dir: str) -> None:
 
 
 def _is_downloaded(builder: ArchiveBuilder, root: pathlib.Path) -> bool:
-  """Whether TFDS has all archives from before."""
+  """Returns whether TFDS has downloaded all archives before."""
   names = [
     resource.get_dl_fname(archive.url, builder.url_infos[archive.url].checksum)
     for archive in builder.ARCHIVES
@@ -77,7 +77,7 @@ def _is_downloaded(builder: ArchiveBuilder, root: pathlib.Path) -> bool:
 def _explain(
   error: Exception, builder: ArchiveBuilder, directory: pathlib.Path
 ) -> str | None:
-  """Says in a line what stopped TFDS; None if that is unheard of."""
+  """Returns in a line what stopped TFDS; None for an unknown cause."""
   reason = one_line(error)
   if builder.failure:
     return builder.failure

@@ -1,4 +1,4 @@
-"""Reading the data sets that TFDS has prepared, into memory or on demand."""
+"""Reads data sets that TFDS has prepared, into memory or on demand."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -45,12 +45,11 @@ def load(
   """Returns the splits "train" and "validation", preparing them if need be.
 
   A split is decoded into memory, once for all runs: the decoded images are
-  kept in a file beside the records, named after the records' state.  One that
-  exceeds `config.memory_budget_gib` is read from its records instead, when its
-  images are asked for.
+  kept in a file beside the records, named after the records' state.  The images
+  of a split that exceeds `config.memory_budget_gib` are decoded on demand.
 
   Args:
-    builder_class: of the data set.
+    builder_class: the builder of the data set.
     config: `config.data` of an experiment.
     builder_config: the builder's, where it has any.
     is_resizable: whether images become squares of `config.resize_to`, or else
@@ -92,7 +91,7 @@ def _make(
   data_dir = os.path.expanduser(config.data_dir) or None
   try:
     return builder_class(data_dir=data_dir, config=builder_config)
-  except Exception as error:  # it reads what is prepared
+  except Exception as error:  # it reads the prepared files
     raise UserError(
       f"{data_dir or tfds.core.constants.DATA_DIR}/{builder_class.name} is"
       f" damaged ({one_line(error)}); {_REMEDY}"
@@ -104,7 +103,7 @@ def _check_sizes(
   config: ml_collections.ConfigDict,
   is_resizable: bool,
 ) -> int:
-  """Returns to what size images are resized, 0 for not at all."""
+  """Returns the size that images are resized to, 0 for none."""
   height, width, channels = builder.info.features["image"].shape
   what = f"images of {builder.name} are {height} x {width}"
   if config.channels != channels:
@@ -132,7 +131,7 @@ def _check_sizes(
 
 
 class Records:
-  """A split's images, read and decoded when they are asked for."""
+  """A split's images, which are read and decoded on demand."""
 
   def __init__(
     self, builder: ArchiveBuilder, split: str, count: int, resize_to: int
@@ -164,7 +163,7 @@ class Records:
 
   @property
   def decoded_file(self) -> pathlib.Path:
-    """Where the decoded images are kept, as long as the records are these."""
+    """The file of the decoded images; another state of records has another."""
     state = hashlib.sha256()
     for path in sorted(self._directory.glob(f"*-{self._split}.*")):
       status = os.stat(path)
@@ -195,7 +194,7 @@ def _open(builder: ArchiveBuilder, split: str) -> Sequence[dict[str, Any]]:
 
 
 class _TFRecords:
-  """What TFDS prepared with TensorFlow, held in memory as it is stored."""
+  """Records that TFDS wrote with TensorFlow, held in memory undecoded."""
 
   def __init__(self, builder: ArchiveBuilder, split: str):
     self._features = builder.info.features
@@ -243,7 +242,7 @@ def _in_memory(records: Records) -> Images:
 
 
 def _remove_older(path: pathlib.Path) -> None:
-  """What is left of other states of the records, or of a write that failed."""
+  """Removes files of other states of the records, and of failed writes."""
   kind = path.name.rpartition("_")[0]
   for older in path.parent.glob(f"{kind}_*.npy*"):
     if older != path:

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Images(Protocol):
-  """What `Split` needs of its images; a NumPy array has it.
+  """The interface of a split's images, which a NumPy array has.
 
   Attributes:
     shape: `(n, H, W, C)`.
@@ -24,12 +24,12 @@ class Split:
   """Images, and where they come from.
 
   Attributes:
-    images: uint8 `[n, H, W, C]`, in memory or read when they are asked for.
-      Where they are larger than the model's, they are cropped: at random in
-      training, at the centre in evaluation.
-    source: of each image, an index into `source_names`, int32 `[n]`.
-    source_names: what evaluation reports apart; empty where the data set has
-      no parts.
+    images: uint8 `[n, H, W, C]`, in memory or read on demand.  Images that are
+      larger than the model's are cropped: at random in training, at the centre
+      in evaluation.
+    source: the index of each image's source in `source_names`, int32 `[n]`.
+    source_names: the parts that evaluation reports apart; empty where the data
+      set has no parts.
   """
 
   images: Images

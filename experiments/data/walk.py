@@ -1,4 +1,4 @@
-"""The image files in a folder and in the folders below, links followed."""
+"""Finds image files in a folder and below it, and follows links."""
 
 import dataclasses
 import os
@@ -15,12 +15,12 @@ SUFFIXES = (
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-  """What lies in a folder of images and cannot be encoded.
+  """Something in a folder of images that cannot be encoded.
 
   Attributes:
     name: its path in the folder.
-    reason: why not, to be said of it.
-    has_other_sides: whether it could be encoded if its edges were cut.
+    reason: why it cannot be encoded, as a person reads it.
+    has_other_sides: whether it could be encoded with its edges cut.
   """
 
   name: str
@@ -33,7 +33,7 @@ class Bad:
 
 @dataclasses.dataclass
 class Found:
-  """What lies in a folder; hidden files and folders are left out.
+  """The content of a folder; hidden files and folders are left out.
 
   Attributes:
     images: the paths in it of files whose names are those of images, sorted.
@@ -51,14 +51,14 @@ class Found:
 
 
 def find(folder: pathlib.Path) -> Found:
-  """Returns what lies in a folder.
+  """Returns the content of a folder.
 
-  Links to folders are followed, each folder being read once: links may go in
-  circles.  Folders come before links, so that images have the names that they
-  have without any.
+  Links to folders are followed.  They may go in circles, so each folder is read
+  once.  Folders come before links, so that an image is found under its name
+  without links.
 
   Args:
-    folder: of the images.
+    folder: the folder of the images.
 
   Raises:
     UserError: if it is no folder, or cannot be read.
@@ -106,7 +106,7 @@ def _put(
   folders: list[str],
   links: list[str],
 ) -> None:
-  """Puts an entry of a folder where it belongs."""
+  """Adds an entry of a folder to the list that it belongs to."""
   try:
     mode = entry.stat().st_mode  # of what a link leads to
   except OSError as error:

@@ -35,9 +35,9 @@ def run(
   """Runs a program with absl, and exits.
 
   Args:
-    main: is given the arguments that are no flags.  A signal raises an
-      Interrupt in it, unless it asks for something else (see `signals`).
-    flags_parser: as absl's.
+    main: the program; it gets the arguments that are no flags.  A signal raises
+      an Interrupt in it, unless it uses `signals.stop_request`.
+    flags_parser: the `flags_parser` of `absl.app.run`.
   """
   outputs.make_safe()
   logging.get_absl_handler().python_handler.setStream(sys.stderr)
@@ -56,17 +56,17 @@ def run(
 
 
 def _drop_of_threads(unraisable: object) -> None:
-  """Drops what a library's own threads could not raise anywhere.
+  """Drops errors that a library's own threads could not raise anywhere.
 
-  Where it matters, the library raises it also in the thread that waits.
+  A library raises those that matter also in the thread that waits for it.
   """
   if threading.current_thread() is threading.main_thread():
     sys.__unraisablehook__(unraisable)
 
 
 def _say_why(error: BaseException) -> int:
-  """Says in a line why a command ends; returns its exit code."""
-  # Where both streams go to one file, the reason is its last line.
+  """Prints in a line why a command ends; returns its exit code."""
+  # Both streams may go to one file, of which the reason must be the last line.
   sys.stdout.flush()
   if isinstance(error, KeyboardInterrupt):
     name = getattr(error, "name", "SIGINT")

@@ -1,4 +1,4 @@
-"""How much is read of files that come from strangers.
+"""Limits on what is read of files from unknown sources.
 
 A few bytes can claim to be more than a machine holds.
 """
@@ -12,7 +12,7 @@ MAX_ARCHIVE = 2**29  # bytes, of a .tar.gz, unpacked
 
 
 class LimitedFile:
-  """A file of bytes that is read up to a limit, whatever it says of itself."""
+  """A file of bytes that cannot be read beyond a limit."""
 
   def __init__(self, file: BinaryIO, limit: int):
     """Wraps an open file; `limit` is in bytes from its start."""
@@ -20,14 +20,14 @@ class LimitedFile:
     self._limit = limit
 
   def read(self, size: int = -1) -> bytes:
-    """As a file's; raises a ValueError where there is more than the limit."""
+    """Reads as a file does; raises a ValueError beyond the limit."""
     room = self._limit + 1 - self._file.tell()
     content = self._file.read(room if size < 0 else min(size, room))
     self._check(self._file.tell())
     return content
 
   def seek(self, position: int) -> int:
-    """As a file's, from its start; raises as `read`."""
+    """Moves to a position from the start; raises as `read` does."""
     self._check(position)
     return self._file.seek(position)
 

@@ -21,7 +21,7 @@ class _Tolerant(io.FileIO):
 
   Attributes:
     is_unread: whether a write has shown that the reader is gone.
-    is_hung_up: the same, where the reader was a terminal.
+    is_hung_up: whether a write has shown that a terminal is gone.
   """
 
   is_unread = False
@@ -41,7 +41,7 @@ class _Tolerant(io.FileIO):
 def make_safe() -> None:
   """Replaces sys.stdout and sys.stderr by streams that never raise.
 
-  A stream that is no file of the process, such as a test's, stays.
+  A stream that is no file of the process, such as a test's, is kept.
   """
   _fill_closed()
   for descriptor, name in ((1, "stdout"), (_STDERR, "stderr")):
@@ -79,10 +79,7 @@ def tolerant(
 
 
 def is_unread() -> bool:
-  """Returns whether nobody reads any more what this process says.
-
-  That is so when the reader of standard output has gone, or the terminal.
-  """
+  """Returns whether the reader of standard output, or the terminal, is gone."""
   output, error = (
     getattr(getattr(stream, "buffer", None), "raw", None)
     for stream in (sys.stdout, sys.stderr)
@@ -95,14 +92,14 @@ def is_unread() -> bool:
 def write_error(text: str) -> None:
   """Writes to standard error, also from within a signal's handler.
 
-  There `print` may be the very call that was interrupted.
+  A handler cannot use `print`, which may be the call that was interrupted.
   """
   with contextlib.suppress(OSError):
     os.write(_STDERR, text.encode(errors="backslashreplace"))
 
 
 def _fill_closed() -> None:
-  """Opens what is closed, or the next file opened would be standard output."""
+  """Opens closed streams; the next opened file would take their numbers."""
   for descriptor in (0, 1, _STDERR):
     try:
       os.fstat(descriptor)

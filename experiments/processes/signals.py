@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, as schedulers send it, SIGHUP, and Ctrl-C."""
+"""Signals that ask a process to stop: SIGTERM, SIGHUP and Ctrl-C."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class Interrupt(KeyboardInterrupt):
   """A signal that asks the process to end.
 
   Attributes:
-    name: of the signal.
+    name: the name of the signal.
   """
 
   def __init__(self, number: int):
@@ -25,12 +25,12 @@ class Interrupt(KeyboardInterrupt):
 
 
 class StopRequest:
-  """Whether the process was asked to stop.
+  """A request to stop, which may come at any time.
 
   Attributes:
-    signal: the name of the signal that asked for it; None as long as none did.
-    at_once: whether that is to interrupt what is being done, as a second
-      Ctrl-C always does: an Interrupt is raised.
+    signal: the name of the signal that came; None as long as none did.
+    at_once: whether a signal raises an Interrupt, as a second Ctrl-C always
+      does.
   """
 
   signal: str | None = None
@@ -41,16 +41,16 @@ class StopRequest:
 
   @property
   def name(self) -> str | None:
-    """What asked to stop; None as long as nothing did."""
+    """The name of what asked to stop; None as long as nothing did."""
     if self.signal is None and self._or_unread and outputs.is_unread():
       return _UNREAD
     return self.signal
 
   @contextlib.contextmanager
   def put_off(self) -> Iterator[None]:
-    """Has a request wait for the code inside, which is to look at `name`.
+    """Has signals wait for the code inside, which must look at `name`.
 
-    After an error it still waits: what follows then cleans up.
+    They still wait after an error, for the code that then cleans up.
     """
     self.at_once = False
     yield
@@ -65,16 +65,16 @@ def stop_request(
   or_unread: bool = False,
   at_once: bool = False,
 ) -> Iterator[StopRequest]:
-  """Lets the code inside finish what it does when it is asked to stop.
+  """Lets the code inside finish its work when a signal asks it to stop.
 
-  Outside the main thread, where Python handles no signals, nothing is ever
-  asked for.
+  Python handles signals in the main thread alone, so in other threads there is
+  never a request.
 
   Args:
-    promise: what to say when it is, after the signal's name.
+    promise: the text to print after the name of the first signal.
     on_signal: is called at each signal, which may be for this process alone.
     or_unread: whether to stop also when nobody reads the output any more.
-    at_once: of the StopRequest, to begin with.
+    at_once: the first value of the request's `at_once`.
   """
   request = StopRequest(or_unread, at_once)
   has_raised = False
@@ -100,9 +100,9 @@ def stop_request(
 
 @contextlib.contextmanager
 def interrupting() -> Iterator[None]:
-  """Has a signal raise an Interrupt, so that the code inside cleans up.
+  """Has signals raise an Interrupt, so that the code inside cleans up.
 
-  Of several signals the first does, and every Ctrl-C.
+  The first signal raises one, and every Ctrl-C.
   """
   has_raised = False
 
@@ -119,7 +119,7 @@ def interrupting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def postponed() -> Iterator[None]:
-  """Lets the code inside end before a signal is heeded: for cleaning up."""
+  """Delivers a signal only after the code inside, which cleans up."""
   arrived = []
   try:
     with _handled(lambda number, frame: arrived.append(number)):
@@ -130,13 +130,13 @@ def postponed() -> Iterator[None]:
 
 
 def ignore() -> None:
-  """Ignores all these signals from here on: the process is ending already."""
+  """Ignores all these signals from here on, because the process is ending."""
   for number in _asking():
     signal.signal(number, signal.SIG_IGN)
 
 
 def _asking() -> list[int]:
-  """The signals that ask to stop; SIGHUP not where nohup has it ignored."""
+  """Returns the signals that ask to stop; no SIGHUP where nohup ignores it."""
   numbers = [signal.SIGTERM, signal.SIGINT]
   if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
     numbers.append(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""What a token file says of itself; see `tokens`."""
+"""The header of a token file, which describes it; see `token_file`."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -17,18 +17,18 @@ _OF_STREAM = ("name", "alphabet", "stride", "coding")
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-  """What a token file says of itself.
+  """The description that a token file begins with.
 
   Attributes:
-    name: of the data set that the model was trained on.
-    variant: of its config.
-    step: of its checkpoint.
-    model: what `model_identity.compute` says of it.
-    streams: of the model, what `bare` leaves of them.
-    channels: of the images.
-    downsampling: pixels a side that a position stands for.
-    num_images: in all chunks.
-    version: of the file.
+    name: the data set that the model was trained on.
+    variant: the variant of the model's config.
+    step: the step of the model's checkpoint.
+    model: the identity of the model, see `model_identity.compute`.
+    streams: the streams of the model, as `bare` returns them.
+    channels: the number of channels of the images.
+    downsampling: the pixels on each side that a position stands for.
+    num_images: the number of images in all chunks.
+    version: the version of the file.
   """
 
   name: str
@@ -62,7 +62,7 @@ class Header:
 
 
 def bare(streams: Sequence[Stream]) -> tuple[Stream, ...]:
-  """Returns what reading streams takes: name, alphabet, stride and coding."""
+  """Returns streams with only the fields that reading a file needs."""
   return tuple(
     Stream(**{name: getattr(stream, name) for name in _OF_STREAM})
     for stream in streams
@@ -70,14 +70,14 @@ def bare(streams: Sequence[Stream]) -> tuple[Stream, ...]:
 
 
 def parse(value: Any, version: int) -> Header:
-  """Returns a header, its fields of the types and in the ranges they have.
+  """Returns a header after checking the types and ranges of its fields.
 
   Args:
-    value: what JSON made of its bytes.
-    version: of the file.
+    value: the header as JSON.
+    version: the version of the file.
 
   Raises:
-    ValueError: if it is none.
+    ValueError: if it is no header.
   """
   if not isinstance(value, dict):
     raise ValueError("it is no object")
@@ -103,7 +103,7 @@ def parse(value: Any, version: int) -> Header:
 
 
 def _streams(value: Any) -> tuple[Stream, ...]:
-  """The streams of a header of version 2."""
+  """Returns the streams of a header of version 2."""
   if not isinstance(value, list) or not 1 <= len(value) <= _MAX_STREAMS:
     raise ValueError("its streams are no list of streams")
   for fields in value:
@@ -118,7 +118,7 @@ def _streams(value: Any) -> tuple[Stream, ...]:
 
 
 def _streams_of_structures(value: Any) -> tuple[Stream, ...]:
-  """The streams that codebooks of these (N, D) have, of version 1."""
+  """Returns the streams of codebooks of these (N, D), from version 1."""
   if (
     not isinstance(value, list)
     or not 1 <= len(value) <= packing.MAX_SYMBOLS

@@ -24,28 +24,28 @@ _TELL_AFTER_SECONDS = 2
 class Batches(grain.sources.RandomAccessDataSource):
   """The images of a folder, those of one size together, in batches.
 
-  A batch is the names of its images, which are paths in the folder; the images,
-  uint8 `[n, H, W, C]`; and the files that turn out to be bad, a list.  Where
-  all do, there is no image, and no array.
+  A batch has three parts: the names of its images, which are paths in the
+  folder; the images, uint8 `[n, H, W, C]`; and the files that turn out to be
+  bad, a list.  Where all files are bad, there is no array of images.
 
-  To find those beforehand, every image would have to be decoded twice, and of a
-  large folder decoding is what takes the time.
+  Bad files are found late because finding them takes decoding, and decoding
+  every image twice would double the time that a large folder takes.
 
   Attributes:
-    num_images: in all batches, bad ones included.
-    bad: files that cannot be encoded, as far as their first bytes tell it.
+    num_images: the number of images in all batches, with the bad ones.
+    bad: the files whose first bytes show that they cannot be encoded.
   """
 
   def __init__(
     self, folder: pathlib.Path, factor: int, channels: int, crop: bool
   ):
-    """Looks at every image's size; none is kept.
+    """Reads the size of every image.
 
     Args:
-      folder: with images in it and in folders below.
-      factor: of which all sides must be multiples.
+      folder: the folder, with images in it and in folders below.
+      factor: a number that all sides must be multiples of.
       channels: 3 for RGB, 1 for grey.
-      crop: whether what is over is cut, at both edges alike.
+      crop: whether to cut sides to multiples, at both edges alike.
 
     Raises:
       UserError: if there is no folder that can be read, or nothing in it.
@@ -100,9 +100,8 @@ class Batches(grain.sources.RandomAccessDataSource):
     """Returns the error that names all files that are bad.
 
     Args:
-      bad: those that are known, beside `self.bad`.
-      first: the number of the batch from which on all others are read, to find
-        the rest of them.
+      bad: the known ones beside `self.bad`.
+      first: the number of the first batch that is read to find the others.
     """
     bad = [*self.bad, *bad]
     if first < len(self):
@@ -155,7 +154,7 @@ class Batches(grain.sources.RandomAccessDataSource):
     return image[top : top + size[0], left : left + size[1]]
 
   def _fit(self, size: tuple[int, int]) -> tuple[int, int]:
-    """The size, or with `crop` what is left of it, or a ValueError."""
+    """Returns the size, cut to multiples with `crop`; or raises ValueError."""
     height, width = (side // self._factor * self._factor for side in size)
     pixels = f"{size[1]} x {size[0]} pixels"
     if min(height, width) == 0:
@@ -168,7 +167,7 @@ class Batches(grain.sources.RandomAccessDataSource):
 
 
 def decoded_name(name: str) -> str:
-  """Returns under which name an image comes back: that of a PNG file."""
+  """Returns the name of the PNG file that an image is decoded to."""
   return str(pathlib.PurePosixPath(name).with_suffix(".png"))
 
 
@@ -186,7 +185,7 @@ def _bad(name: str, error: ValueError) -> Bad:
 
 
 def _clashes(names: Iterable[str]) -> list[Bad]:
-  """Images that, decoded, would take the place of others or of a folder."""
+  """Returns images whose decoded files would replace others or a folder."""
   bad, files, folders = [], {}, {}
   for name in sorted(names):
     decoded = decoded_name(name)

@@ -1,9 +1,9 @@
-"""Which model a token file is of.
+"""The identity of the model that a token file belongs to.
 
 Only the model that encoded images can decode them, so a token file names it.
-The name is a hash of what decoding reads, and of nothing else: fields and
-arrays that are added later, or that training or encoding alone read, change no
-name, and leave no file without its model.  A field counts where it is not its
+The identity is a hash of what decoding reads, and of nothing else.  So it does
+not change with fields and arrays that are added later, or that only training or
+encoding reads, and no file loses its model.  A field counts where it is not its
 default, so the defaults of fields that decoding reads must stay as they are.
 """
 
@@ -23,7 +23,7 @@ from experiments import files
 from experiments.runs import checkpoint_file
 from experiments.runs import workdir as workdirs
 
-# Of every Flax module; they say where it is, not what it does.
+# Fields of every Flax module; they say where it is, not what it does.
 _OF_FLAX = ("parent", "name")
 # Earlier versions of this program hashed all arrays and these fields of a
 # config, with the defaults of fields that the run did not have yet.  That list
@@ -41,8 +41,8 @@ def compute(model: nn.Module, variables: Any) -> str:
   where their codes come from.
 
   Args:
-    model: of the run, with streams.
-    variables: of the model.
+    model: the model of the run, with streams.
+    variables: the variables of the model.
   """
   arrays = checkpoint_file.array_hashes(_arrays_read(model, variables))
   return checkpoint_file.json_hash({"model": _plain(model), "arrays": arrays})
@@ -57,10 +57,10 @@ def matches(
   """Returns whether a token file's identity is that of a run's model.
 
   Args:
-    identity: that the file has, from this version or an earlier one.
-    workdir: of the run.
-    model: of the run.
-    variables: of the model.
+    identity: the identity in the file, from this version or an earlier one.
+    workdir: the directory of the run.
+    model: the model of the run.
+    variables: the variables of the model.
   """
   if identity == compute(model, variables):
     return True
@@ -91,10 +91,10 @@ def _arrays_read(model: nn.Module, variables: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-  """Returns what JSON can say of a module, or of a value of its fields.
+  """Returns a module, or the value of one of its fields, as JSON has it.
 
-  A class without `decoding_fields` has all of its fields: which of them
-  decoding reads is not known.
+  A class without `decoding_fields` counts with all of its fields, because it
+  is unknown which of them decoding reads.
   """
   if dataclasses.is_dataclass(value):
     names = getattr(value, "decoding_fields", None)
@@ -129,8 +129,8 @@ def _computed_before(
   """Yields the identities that earlier versions gave to a model.
 
   Args:
-    stored: the run's config.json.
-    variables: of the model.
+    stored: the content of the run's config.json.
+    variables: the variables of the model.
   """
   fields = {name: stored[name] for name in _HASHED_BEFORE if name in stored}
   fields["arrays"] = checkpoint_file.array_hashes(variables)

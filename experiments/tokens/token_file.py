@@ -81,11 +81,11 @@ class Chunk:
   """Images of one size.
 
   Attributes:
-    names: of the n images.
-    height: h, positions of the finest grid.
-    width: w.
-    codes: of each stream, those that are sent, int32 `[n_k]`, in the order of
-      their positions.
+    names: the names of the n images.
+    height: h, the positions of the finest grid on this side.
+    width: w, the positions on the other side.
+    codes: the sent codes of each stream, int32 `[n_k]`, in the order of their
+      positions.
   """
 
   names: tuple[str, ...]
@@ -168,7 +168,7 @@ class Reader:
   """Reads a token file, trusting nothing in it; iterating gives its chunks.
 
   Attributes:
-    header: what it says of itself.
+    header: the header of the file.
   """
 
   def __init__(self, path: pathlib.Path):
