@@ -1,4 +1,4 @@
-"""The errors for what a user can put right."""
+"""The errors that a user can put right."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with clear errors."""
+"""Files that are written completely or not at all, and read with care."""
 
 from collections.abc import Iterator
 import contextlib
@@ -19,9 +19,9 @@ class UnreadableError(UserError):
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a temporary name to what becomes `path` when the code inside ends.
+  """Yields a temporary path for what becomes `path` when the code inside ends.
 
-  Where it does not end well, nothing is left of it.
+  If the code fails, nothing is left behind.
   """
   temporary = temporary_name(path)
   try:
@@ -35,7 +35,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def writing(path: pathlib.Path) -> Iterator[None]:
-  """Has a UserError name the path where the code inside cannot write it."""
+  """Raises a UserError that names the path if the code inside cannot write."""
   try:
     yield
   except OSError as error:
@@ -43,18 +43,18 @@ def writing(path: pathlib.Path) -> Iterator[None]:
 
 
 def temporary_name(path: pathlib.Path) -> pathlib.Path:
-  """Returns what a file is called until it is whole."""
+  """Returns the name of a file until it is complete."""
   return path.with_name(path.name + ".tmp")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a text file whole or not at all."""
+  """Writes a text file completely or not at all."""
   with replacing(path) as temporary:
     temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a JSON file whole or not at all."""
+  """Writes a JSON file completely or not at all."""
   write_text(path, json.dumps(value, indent=2) + "\n")
 
 

@@ -116,7 +116,7 @@ def _paths() -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def _config_and_workdir() -> tuple[ml_collections.ConfigDict, pathlib.Path]:
-  """What the flags name: one of them tells the other."""
+  """Returns the config and workdir; either flag may imply the other."""
   from experiments.runs import workdir as workdirs
 
   workdir = command.path_of(_WORKDIR)

@@ -1,4 +1,4 @@
-"""How tables, figures and texts write things."""
+"""The notation of tables, figures and texts."""
 
 from collections.abc import Sequence
 

@@ -20,14 +20,15 @@ def draw_reconstructions(
   choice: np.ndarray | None = None,
   stream: Stream | None = None,
 ) -> None:
-  """Draws originals above reconstructions above what positions chose.
+  """Draws originals above reconstructions above the choices of positions.
 
   Args:
-    path: of the PNG file.
+    path: the path of the PNG file.
     originals: uint8 `[n, H, W, C]`, C 1 or 3.
     reconstructions: the same shape.
-    choice: what each position chose, int `[n, h, w]`; None where nothing does.
-    stream: of the choice, with labels.
+    choice: the choice of each position, int `[n, h, w]`; None where there is no
+      choice.
+    stream: the stream of the choice, with labels.
   """
   rows = {"original": originals, "reconstruction": reconstructions}
   num_rows = len(rows) + (choice is not None)
@@ -60,7 +61,7 @@ def _draw_choice(
   choice: np.ndarray,
   stream: Stream,
 ) -> None:
-  """Draws what the positions of each image chose, and what colours mean."""
+  """Draws the choices of each image's positions, and a legend of colours."""
   colors = [style.color(i) for i in range(stream.alphabet)]
   palette = matplotlib.colors.ListedColormap(colors)
   for ax, values in zip(row, choice, strict=True):
@@ -79,12 +80,12 @@ def _draw_choice(
 
 
 def draw_selection(path: pathlib.Path, stream: Stream, draws: bool) -> None:
-  """Draws how often each label of a choice was taken over training.
+  """Draws how often each label of a choice is chosen over training.
 
   Args:
-    path: of the PNG file, in a run's directory; its metrics.jsonl is read.
-    stream: of the choice, with labels.
-    draws: whether the choice is drawn in training.
+    path: the path of the PNG file; metrics.jsonl beside it is read.
+    stream: the stream of the choice, with labels.
+    draws: whether training samples the choice.
   """
   figure, axes = plt.subplots(
     2, 1, figsize=(7, 6), sharex=True, layout="constrained"

@@ -1,4 +1,4 @@
-"""How much quantization changes the gradient of the encoder's output."""
+"""The gradient gap: how quantization changes the encoder's gradient."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ def make_gradient_gap(
   float32 `[devices]`, equal on all devices.
 
   Args:
-    config: of the experiment.
-    model: with `AXIS` for its axis_name.
-    devices: to map over.
+    config: the config of the experiment.
+    model: the model, with `AXIS` for its axis_name.
+    devices: the devices to map over.
   """
   prepare = make_preparation(config, model)
 

@@ -1,4 +1,4 @@
-"""What a step of training gives to the model."""
+"""The inputs of a step of training: images, random keys, temperature."""
 
 from collections.abc import Callable
 from typing import Any

@@ -37,9 +37,9 @@ def make_programs(
   """Returns the programs of a run on these devices of all processes.
 
   Args:
-    config: of the experiment.
-    model: with `AXIS` for its axis_name.
-    devices: to map over.
+    config: the config of the experiment.
+    model: the model, with `AXIS` for its axis_name.
+    devices: the devices to map over.
   """
   return Programs(
     make_train_step(config, model, devices),

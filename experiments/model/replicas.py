@@ -25,7 +25,7 @@ def make_replica_check(
 
   Args:
     model: the model whose state is checked.
-    devices: to map over.
+    devices: the devices to map over.
   """
 
   def to_bits(leaf: jax.Array) -> jax.Array:

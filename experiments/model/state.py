@@ -42,7 +42,7 @@ class TrainState:
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What the model is applied to."""
+    """The variables that the model is applied to."""
     return {"params": self.params, "codebook": self.codebook}
 
 

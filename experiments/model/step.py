@@ -39,9 +39,9 @@ def make_train_step(
   `metrics["nonfinite_points"]` is the sum over all steps.
 
   Args:
-    config: of the experiment.
-    model: with `AXIS` for its axis_name.
-    devices: to map over.
+    config: the config of the experiment.
+    model: the model, with `AXIS` for its axis_name.
+    devices: the devices to map over.
   """
   train_step = _make_step(config, model)
   stops = config.on_nonfinite != "skip"

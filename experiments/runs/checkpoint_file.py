@@ -1,8 +1,8 @@
-"""A checkpoint: what it holds, and reading it without trusting its bytes.
+"""A checkpoint on disk, which is read without trust in its bytes.
 
-It is a directory of Orbax's, `checkpoints/STEP`, with two items: the state, and
-what is known of it, as JSON, with a hash of every array and one of itself.
-Reading compares them, so that damage of any kind is found.
+It is a directory of Orbax's, `checkpoints/STEP`, with two items.  One is the
+state.  The other is a description as JSON, with a hash of every array and a
+hash of itself.  Reading compares the hashes, so it finds damage of any kind.
 """
 
 from collections.abc import Mapping
@@ -36,12 +36,12 @@ class ForeignError(DamagedError):
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  """What was saved at a step.
+  """The content of a checkpoint.
 
   Attributes:
-    state: of the host, NumPy arrays.
-    seconds: that the run had trained for.
-    mse: of the validation split; None where it was not evaluated.
+    state: the state as the host has it, in NumPy arrays.
+    seconds: the time that the run had trained for.
+    mse: that of the validation split; None if it was not evaluated.
     run_id: the identity of the run; "" if it has none.
   """
 
@@ -51,7 +51,7 @@ class Checkpoint:
   run_id: str = ""
 
   def to_args(self) -> ocp.args.Composite:
-    """Returns what Orbax is to save."""
+    """Returns the items that Orbax saves."""
     known = {
       "step": int(self.state.step),
       "seconds": self.seconds,
@@ -71,18 +71,18 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
   """Returns what was saved at a step, to the bit.
 
   Args:
-    workdir: of the run.
-    step: of a checkpoint.
-    template: a state of the shapes and dtypes that it must have, with its
-      codebook not sharded.
+    workdir: the directory of the run.
+    step: the step of the checkpoint.
+    template: a state of the expected shapes and dtypes, with its codebook not
+      sharded.
 
   Raises:
-    DamagedError: if it is not what was saved; a ForeignError if it is of
-      another run.
+    DamagedError: if the checkpoint is not what was saved.
+    ForeignError: if it is of another run.
   """
   directory = _path(workdir, step).absolute()
   try:
-    # Of several processes each may read alone, without waiting for others.
+    # Each of several processes may read alone, without waiting for others.
     alone = ocp.options.MultiprocessingOptions(
       primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
@@ -101,7 +101,8 @@ def read(workdir: pathlib.Path, step: int, template: TrainState) -> Checkpoint:
     for name, digest in array_hashes(state).items():
       if digest != known["arrays"].get(name):
         raise DamagedError(f"{name} is not as it was saved")
-    # The hash is no signature: somebody may have made another description.
+    # The hash is no signature, so types are checked: anybody can make another
+    # description with a hash that fits.
     mse = known["mse"]
     return Checkpoint(
       state,

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, and the trained model back from them."""
+"""Saves the checkpoints of a run, and loads a trained model from them."""
 
 from collections.abc import Sequence
 import logging
@@ -48,8 +48,8 @@ class Checkpoints:
     Damaged ones are named, and moved to `damaged/` in `workdir`.
 
     Args:
-      workdir: of the run.
-      template: what `make_template` gives.
+      workdir: the directory of the run.
+      template: the result of `make_template`.
       steady_path: a path of the directory to save by; see `claims.Claim`.
 
     Raises:
@@ -84,9 +84,9 @@ class Checkpoints:
     """Saves a state, in the background from here on.
 
     Args:
-      state: of the host.
-      seconds: that the run has trained for.
-      mse: of the validation split, where it was evaluated.
+      state: the state as the host has it.
+      seconds: the time that the run has trained for.
+      mse: that of the validation split, where it was evaluated.
 
     Raises:
       UserError: if this or the checkpoint before cannot be written.
@@ -161,8 +161,8 @@ def load_model(
       codes = model.apply(variables, images, method="encode")
 
   Args:
-    workdir: of the run.
-    step: of a checkpoint; by default the latest that is not damaged.
+    workdir: the directory of the run.
+    step: the step of a checkpoint; by default that of the latest intact one.
 
   Raises:
     UserError: if there is no run, or no such checkpoint.
@@ -183,9 +183,9 @@ def load_state(
   A sharded codebook comes back whole, in an unsharded quantizer.
 
   Args:
-    config: of the run.
-    workdir: of the run.
-    step: of a checkpoint; by default the latest that is not damaged.
+    config: the config of the run.
+    workdir: the directory of the run.
+    step: the step of a checkpoint; by default that of the latest intact one.
 
   Raises:
     UserError: if there is no such checkpoint.
@@ -201,7 +201,13 @@ def read_state(
 ) -> TrainState:
   """Returns the state of a checkpoint, as the host has it.
 
-  Arguments and errors are those of `load_state`.
+  Args:
+    config: the config of the run.
+    workdir: the directory of the run.
+    step: the step of a checkpoint; by default that of the latest intact one.
+
+  Raises:
+    UserError: if there is no such checkpoint.
   """
   template = _described(config, workdir)
   steps = workdirs.steps_of(workdir)
@@ -317,9 +323,9 @@ def _none_intact(
 
 
 def _is_not_orbaxs(record: logging.LogRecord) -> bool:
-  """Whether a log's record is from elsewhere than Orbax.
+  """Returns whether a log's record is from elsewhere than Orbax.
 
-  What it logs it also raises, and here that becomes one line.
+  Orbax also raises what it logs, and an error becomes one line here.
   """
   return "orbax" not in pathlib.Path(record.pathname).parts
 

@@ -19,7 +19,7 @@ from experiments.runs import workdir as workdirs
 
 @dataclasses.dataclass
 class Log:
-  """What a run's metrics.jsonl holds.
+  """The content of a run's metrics.jsonl.
 
   Attributes:
     lines: the lines of the run, without its identity.
@@ -99,7 +99,7 @@ def _is_value(value: Any) -> bool:
 
 
 def _spans(numbers: Sequence[int]) -> str:
-  """Ascending line numbers in words: "line 2", "lines 1, 3 to 5"."""
+  """Returns ascending line numbers in words, as "lines 1, 3 to 5"."""
   spans = []
   for number in numbers:
     if spans and spans[-1][1] == number - 1:

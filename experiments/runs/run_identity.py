@@ -1,4 +1,4 @@
-"""What tells the files of one run from those of another."""
+"""The identity of a run, which distinguishes its files from another's."""
 
 import collections
 import contextlib

@@ -9,17 +9,17 @@ from experiments import files
 from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 
-# What tables and figures take from it, beside what they can do without.
+# The numbers that tables and figures cannot do without.
 _NUMBERS = ("recon_loss_sum", "psnr")
 _OF_STREAMS = ("rate_nominal", "usage")  # where there is any
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What was found in the place of a run's summary.json.
+  """The summary.json of a run, as it was found.
 
   Attributes:
-    figures: what it holds; None where there is none that can be used.
+    figures: its content; None where there is none that can be used.
     problem: why it cannot be used, "" if it can or there is none.
     is_foreign: whether that is because it is of another run.
   """
@@ -62,7 +62,7 @@ def write_summary(workdir: pathlib.Path, figures: dict[str, Any]) -> None:
 
 
 def _lacks(summary: Any) -> str:
-  """What a summary lacks to be one, "" if nothing."""
+  """Returns what is wrong with a summary, "" if nothing is."""
   if not isinstance(summary, dict):
     return "it is no JSON object"
   if type(summary.get("steps")) is not int:

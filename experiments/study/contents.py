@@ -1,4 +1,4 @@
-"""What tables there are, and what their rows are called."""
+"""The tables: their titles, and the names of their rows."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -8,12 +8,12 @@ from experiments.study import paper
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """What a table shows.
+  """The content of a table.
 
   Attributes:
-    title: of the table.
-    rows: the variants in it, each with what the table calls it; None: what
-      the variant itself is called.
+    title: the title of the table.
+    rows: the variants in it, each with its name in the table; None for the
+      title of the variant itself.
   """
 
   title: str

@@ -13,7 +13,7 @@ class Statistic:
   """A figure over seeds.
 
   Attributes:
-    values: of each finished run.
+    values: the values of the finished runs.
   """
 
   values: tuple[float, ...]
@@ -24,7 +24,7 @@ class Statistic:
 
   @property
   def std(self) -> float | None:
-    """The sample's standard deviation; None of one run."""
+    """The sample's standard deviation; None for a single run."""
     if len(self.values) < 2:
       return None
     return float(np.std(self.values, ddof=1))

@@ -23,7 +23,7 @@ class Figure:
   """A figure of the page.
 
   Attributes:
-    name: of its file in DIR/figures, which is name.png.
+    name: the name of its file, DIR/figures/NAME.png.
     caption: the text below it.
   """
 
@@ -41,7 +41,7 @@ def make(
 
   Args:
     root: DIR, with the figures in DIR/figures.
-    tables: what `rendering.markdown` makes, by data set.
+    tables: the tables by data set, as `rendering.markdown` returns them.
     drawn: the figures, by data set; "" for those of all.
     problems: what is left out, and why.
   """
@@ -64,7 +64,7 @@ def make(
 
 
 def _table(markdown: str) -> str:
-  """A table in HTML, of what `rendering.markdown` makes."""
+  """Returns a table of `rendering.markdown` as HTML."""
   caption, _, header, _, *rows = markdown.splitlines()
   lines = [f"<h3>{html.escape(caption)}</h3>", "<table>"]
   for tag, row in [("th", header), *(("td", row) for row in rows)]:

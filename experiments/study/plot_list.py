@@ -1,4 +1,4 @@
-"""What figures there are, and which runs each of them needs."""
+"""The list of figures, and the runs that each of them needs."""
 
 from collections.abc import Callable
 import dataclasses

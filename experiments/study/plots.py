@@ -219,7 +219,7 @@ def usage(runs: Runs) -> plt.Figure:
 
 
 def _row(count: int, **kwargs) -> tuple[plt.Figure, Sequence[plt.Axes]]:
-  """A row of panels over training; the caller may change the x axis."""
+  """Makes a row of panels over training; a caller may change the x axis."""
   figure, axes = plt.subplots(
     1,
     count,
@@ -238,7 +238,8 @@ def _plot_fixed(
 ) -> dict[int, plt.Line2D]:
   """Plots a quantity over training, a line a structure.
 
-  Returns the lines by their places among the structures of the paper's pool.
+  Returns:
+    The lines by their places among the structures of the paper's pool.
   """
   lines = {}
   for variant, cells in fixed(runs).items():
@@ -259,7 +260,7 @@ def _in_order(lines: Mapping[int, plt.Line2D]) -> list[plt.Line2D]:
 
 
 def _title(cells: Sequence[Cell]) -> str:
-  """What the variant of some runs is called."""
+  """Returns the title of the variant of some runs."""
   return variants.find(cells[0].dataset, cells[0].variant).title
 
 

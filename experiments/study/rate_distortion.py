@@ -20,10 +20,10 @@ class _Series:
   """Variants that look alike.
 
   Attributes:
-    label: what the legend calls them.
-    number: of their colour and marker.
-    groups: of variants.
-    joined: the style of a line through the points; "": none.
+    label: their name in the legend.
+    number: the number of their colour and marker.
+    groups: the groups of variants in it.
+    joined: the style of a line through the points, "" for none.
     has_texts: whether each point is named.
   """
 

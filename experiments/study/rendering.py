@@ -75,7 +75,7 @@ def make_rows(
 
   Args:
     root: DIR.
-    dataset: of the runs.
+    dataset: the data set of the runs.
     table: a key of `contents.TABLES`.
     seeds: the expected ones; runs of other seeds count too.
 

@@ -107,7 +107,7 @@ class Writer:
     Args:
       file: open for writing, and for reading too where fewer images may come
         than the header says.
-      header: of the file.
+      header: the header of the file.
     """
     self._file = file
     self._header = header
@@ -304,7 +304,7 @@ class Reader:
   def _read_names(
     self, read: Callable[[int], bytes], size: int, height: int, width: int
   ) -> tuple[str, ...]:
-    """The names of a chunk's images, which a machine must have room for."""
+    """Reads the names of a chunk's images; refuses more than memory holds."""
     if size > _MAX_NAMES:
       raise ValueError("its names are too long")
     names = _names(json.loads(read(size)))
@@ -315,7 +315,7 @@ class Reader:
 
 
 def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
-  """The SHA-256 of the next `size` bytes."""
+  """Returns the SHA-256 of the next `size` bytes."""
   digest = hashlib.sha256()
   while size > 0 and (part := file.read(min(size, _AT_ONCE))):
     digest.update(part)
@@ -324,7 +324,7 @@ def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
 
 
 def _pack(codes: np.ndarray, stream: Stream) -> bytes:
-  """The codes of a stream as bytes, nothing if it has none."""
+  """Returns the codes of a stream as bytes, b"" if it has none."""
   if stream.coding == "fixed":
     return packing.pack(codes, stream.alphabet)
   return packing.encode_symbols(codes, stream.alphabet) if len(codes) else b""

@@ -1,4 +1,4 @@
-"""What a run tells files: metrics.jsonl and TensorBoard events.
+"""Writes the metrics of a run: metrics.jsonl and TensorBoard events.
 
 `experiments.runs.metric_log` reads metrics.jsonl again.
 """
@@ -28,9 +28,9 @@ class MetricLog:
   def __init__(self, workdir: pathlib.Path, first_step: int):
     """Opens the log of a run that has done `first_step` steps.
 
-    What an interrupted run had written of later steps is cut off.  What is
-    damaged, or of another run, is left out; a copy of the file is then kept.
-    Of several processes, the main one alone writes.
+    Lines of later steps, which an interrupted run wrote, are cut off.  Lines
+    that are damaged, or of another run, are left out, and a copy of the file is
+    kept.  Only the main one of several processes writes.
     """
     self._writes = hosts.is_main()
     if not self._writes:
@@ -76,6 +76,6 @@ class MetricLog:
 
 
 def _as_json(value: Any) -> Any:
-  """A scalar or vector for JSON, which has null for what is not finite."""
+  """Returns a scalar or vector for JSON, with None where it is not finite."""
   value = np.asarray(value)
   return np.where(np.isfinite(value), value.astype(object), None).tolist()

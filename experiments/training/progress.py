@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a progress bar, or lines."""
+"""Shows the progress of a run that trains, as a bar or as lines."""
 
 from collections.abc import Iterator
 import contextlib
@@ -32,7 +32,7 @@ class Progress:
 
   @contextlib.contextmanager
   def waiting(self) -> Iterator[None]:
-    """Counts what is done inside as waiting for data."""
+    """Counts the time inside as waiting for data."""
     started = time.perf_counter()
     yield
     self._waited += time.perf_counter() - started
@@ -63,7 +63,7 @@ class Progress:
 
   @contextlib.contextmanager
   def pause(self) -> Iterator[None]:
-    """Leaves out of the speed what is done inside."""
+    """Leaves the time inside out of the speed."""
     started = time.perf_counter()
     yield
     self._time += time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What training works with, from its first step to its last."""
+"""Sets up a run: its data, programs, checkpoints and log."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -44,12 +44,12 @@ class Run:
     model: the model, with `AXIS` for its axis_name.
     devices: the devices of this process.
     splits: "train" and "validation".
-    programs: what is computed on the devices.
+    programs: the programs that run on the devices.
     evaluator: the evaluator of the model.
     checkpoints: the checkpoints of the run.
     log: metrics.jsonl and TensorBoard's events.
     progress: the progress bar.
-    guard: what watches for losses that are not finite.
+    guard: watches for losses that are not finite.
     started: the time at which the run would have started without interruptions.
   """
 

@@ -1,4 +1,4 @@
-"""How long a step of training takes on this machine."""
+"""Measures how long a step of training takes on this machine."""
 
 import statistics
 import time
@@ -18,9 +18,9 @@ _STEPS = 5
 
 
 def seconds_per_step(config: ml_collections.ConfigDict) -> float:
-  """Returns the median time of a config's steps, compiling left out.
+  """Returns the median time of a config's steps, without compilation.
 
-  Without its data: on noise.
+  The steps train on noise, so the data need not be there.
   """
   model = build.create_model(config, AXIS)
   devices = choose_devices(config.batch_size, model.sharded_size)

@@ -93,7 +93,7 @@ class RoundTripTest(conversion.Case):
     pattern = r"positions, ([\d.]+) bits.*rate ([\d.]+)\), (\d+) bytes"
     taken, rate, size = map(float, re.search(pattern, told).groups())
     self.assertAlmostEqual(rate, bits / positions, delta=2e-3)
-    # What is stated in `tokens`, where every chunk has sizes of its own.
+    # What is stated in `token_file`, where every chunk has sizes of its own.
     beyond = 21 if len(streams) == 1 else 28 + 7 * len(streams) + 0.1
     beyond = 8 * beyond * len(chunks) + excess * positions
     self.assertBetween((taken - rate) * positions, -1, beyond)
