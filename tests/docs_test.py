@@ -1,5 +1,6 @@
 """The pages of the documentation are true: examples run, and links lead on."""
 
+import pathlib
 import re
 from unittest import mock
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import adq_jax
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
 from adq_jax import VectorQuantizer
@@ -112,11 +114,56 @@ class TablesTest(parameterized.TestCase):
     self.assertEqual(told, expected)
 
   def test_what_survives_is_shown_by_tests(self):
-    table = pages.PAGES["docs/robustness.md"].split("## What follows")[1]
+    table = pages.PAGES["docs/robustness.md"].split("## Events")[1]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     self.assertGreater(len(rows), 20)
     for row in rows:
       self.assertRegex(row, r"`\w+_test\.py::\w+` \|$")
+
+
+class WordsTest(parameterized.TestCase):
+  """The glossary of docs/architecture.md is kept."""
+
+  @parameterized.parameters(
+    (r"\bSortedCodes\b", "codewords, for vectors"),
+    (r"\bdead codes?\b", "dead codewords"),
+    (r"\bchosen codewords?\b", "a codeword that a point is assigned to"),
+    (r"\bdrawn codebooks?\b", "sampled"),
+    (r"\bundamaged\b", "intact"),
+    (r"\bwhole checkpoints?\b", "intact"),
+    (r"\bvery bits\b", "to the bit"),
+    (r"\bnobody's\b", "a subject that is a thing"),
+    (r"\blanguage of its own\b", "what is meant"),
+  )
+  def test_a_replaced_word_is_not_used(self, pattern, use):
+    texts = {
+      path.relative_to(pages.ROOT): path.read_text()
+      for folder in ("adq_jax", "benchmarks", "experiments", "tests")
+      for path in pages.ROOT.glob(f"{folder}/**/*.py")
+    }
+    del texts[pathlib.Path("tests/docs_test.py")]
+    texts |= pages.PAGES
+    # The glossary names the words that it replaces.
+    architecture = "docs/architecture.md"
+    texts[architecture] = texts[architecture].partition("## Glossary")[0]
+    found = [
+      f"{name}:{text.count(chr(10), 0, match.start()) + 1}"
+      for name, text in texts.items()
+      for match in re.finditer(pattern, text, re.I)
+    ]
+    self.assertEmpty(found, f"use {use}")
+
+  def test_the_glossary_has_each_word_once(self):
+    _, table = pages.PAGES["docs/architecture.md"].split("| word | meaning |")
+    rows = re.findall(r"^\| ([^|]+) \|", table, re.M)
+    words = [word for row in rows for word in row.split(", ")]
+    self.assertGreater(len(words), 30)
+    self.assertLen(set(words), len(words))
+
+  @parameterized.parameters(*adq_jax.__all__)
+  def test_a_page_tells_of_every_public_name(self, name):
+    text = "".join(pages.PAGES.values())
+    self.assertRegex(text, rf"\b{name}\b")
 
 
 class LinksTest(parameterized.TestCase):
