@@ -1,3 +1,5 @@
+"""The notebook runs, and imports modules from where they are."""
+
 import pathlib
 
 from absl.testing import absltest
@@ -9,6 +11,19 @@ _ROOT = pathlib.Path(__file__).parents[1]
 
 
 class ExamplesTest(absltest.TestCase):
+  def test_the_notebook_imports_what_there_is(self):
+    notebook = nbformat.read(_ROOT / "examples" / "adq_tpu.ipynb", as_version=4)
+    imports = [
+      line
+      for cell in notebook.cells
+      if cell.cell_type == "code"
+      for line in cell.source.splitlines()
+      if line.startswith(("from adq_jax", "from experiments"))
+    ]
+    self.assertNotEmpty(imports)
+    for line in imports:
+      exec(line, {})
+
   @pytest.mark.slow
   def test_the_notebook_runs_from_top_to_bottom(self):
     notebook = nbformat.read(_ROOT / "examples" / "adq_tpu.ipynb", as_version=4)
