@@ -1,4 +1,4 @@
-"""Many points are searched a chunk at a time, in bounded memory."""
+"""Points are searched a chunk at a time, which bounds memory."""
 
 from unittest import mock
 
@@ -29,14 +29,14 @@ GIBIBYTE = 2**30
 class ChunksTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    # Searches are jitted: those of other chunk sizes must be forgotten.
+    # Searches are jitted, and the compiled ones have another chunk size.
     jax.clear_caches()
     self.addCleanup(jax.clear_caches)
 
   @parameterized.parameters(
     *((method, 41) for method in METHODS), ("blocked", 39), ("sorted", 26)
   )
-  def test_finds_the_same(self, method, num_points):
+  def test_chunks_change_no_code(self, method, num_points):
     dim = METHODS[method]
     rng = np.random.default_rng(0)
     z = rng.normal(size=(num_points, dim)).astype(np.float32)
@@ -53,7 +53,7 @@ class ChunksTest(parameterized.TestCase):
     chex.assert_trees_all_equal(found, expected)
 
   @parameterized.parameters((1,), (4,), (8,))
-  def test_a_sharded_codebook_too(self, dim):
+  def test_chunks_change_no_code_of_a_sharded_codebook(self, dim):
     rng = np.random.default_rng(0)
     z = rng.normal(size=(8, 21, dim)).astype(np.float32)
     z[1, 3] = np.nan
@@ -76,7 +76,7 @@ class ChunksTest(parameterized.TestCase):
     method=("auto", "blocked", "screened"),
   )
   @pytest.mark.slow
-  def test_memory_of_all_others_too(self, structure, method):
+  def test_memory_of_other_structures_and_methods(self, structure, method):
     self.check_memory(structure, method, 2**20, 2**23)
 
   def check_memory(self, structure, method, *sizes):

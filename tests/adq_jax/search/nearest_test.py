@@ -20,12 +20,12 @@ from adq_jax.search.nearest import index_codebook
 from tests.adq_jax.exactness import excess
 
 METHODS = ("auto", "blocked", "screened", "dense")  # for any D
-SCANS = ("blocked", "screened")  # what "auto" takes at these small sizes
-# Marks of the points that a fallback had: no index.
+SCANS = ("blocked", "screened")  # "auto" is one of them at these small sizes
+# These mark points that a fallback searched; they are no indices.
 WENT_ON, NOTHING = -1, -2
 
-# Compiling takes nearly all of the time here.  So properties hold for a few
-# shapes [T, N, D] only, each with the methods that it is worth trying with.
+# Compiling takes nearly all of the time of these tests.  So there are few shapes
+# [T, N, D], each with the methods that it may trouble.
 SHAPES = (
   (0, 3, 1, ("auto", "sorted", "index")),
   (1, 1, 1, ("blocked", "screened", "sorted", "index")),
@@ -61,7 +61,7 @@ def make_data(num_points, num_codewords, dim, seed=0):
 
 
 def make_kind(kind, num_points, num_codewords, dim, seed):
-  """Data of a kind that some method could have trouble with."""
+  """Returns points and codewords of a kind that may trouble a method."""
   rng = np.random.default_rng(seed)
   z, codebook = make_data(num_points, num_codewords, dim, seed)
   if kind == "integers":  # distances are exact and ties are many
@@ -93,9 +93,9 @@ def make_kind(kind, num_points, num_codewords, dim, seed):
 
 @functools.cache
 def program(method):
-  """`nearest_codes`, compiled once for each shape.
+  """Returns `nearest_codes` with a method, compiled once for each shape.
 
-  Method "index" is the way round by `index_codebook`.
+  The method "index" prepares the codewords by `index_codebook` first.
   """
   if method == "index":
     return _quickly_compiled(
@@ -106,7 +106,7 @@ def program(method):
 
 
 def _quickly_compiled(function):
-  # Of a search in cells, which is long, optimizing takes several seconds.
+  # A search in cells is a long program, and optimizing takes seconds.
   options = {"xla_backend_optimization_level": 0}
   return jax.jit(function, compiler_options=options)
 
@@ -116,7 +116,7 @@ def find(z, codebook, method):
 
 
 def first_of_equal(codebook):
-  """The lowest index of the codewords that equal each codeword."""
+  """Returns the lowest index of the codewords that equal each codeword."""
   _, first, which = np.unique(
     codebook + 0.0,  # no negative zeros
     axis=0,
@@ -127,7 +127,7 @@ def first_of_equal(codebook):
 
 
 def nothing_found(points, codewords):
-  """In place of the scan: marks the points that it is asked for."""
+  """Stands in for the scan, and marks the points that it is called for."""
   del codewords
   return jnp.full(len(points), NOTHING, jnp.int32)
 
@@ -153,9 +153,7 @@ class NearestCodesTest(parameterized.TestCase):
     ("index", 1000, 5),
     ("sorted", 9, 1),
   )
-  def test_chosen_codeword_is_nearest_in_float64(
-    self, method, num_codewords, dim
-  ):
+  def test_the_codeword_is_nearest_in_float64(self, method, num_codewords, dim):
     z, codebook = make_data(200, num_codewords, dim)
     for offset in (np.float32(0), np.float32(1000)):
       indices = find(z + offset, codebook + offset, method)
@@ -186,7 +184,7 @@ class NearestCodesTest(parameterized.TestCase):
     (4, 16_384, "screened"),
     (128, 512, "screened"),
   )
-  def test_what_auto_is_on_a_cpu(self, dim, num_codewords, method):
+  def test_auto_chooses_a_method_on_a_cpu(self, dim, num_codewords, method):
     self.assertEqual(best_on_cpu(3136, num_codewords, dim), method)
 
   @parameterized.product(method=SCANS, dim=(1, 2, 8), num_codewords=(5, 333))
@@ -224,7 +222,7 @@ class NearestCodesTest(parameterized.TestCase):
       self.assertNotIn(7, indices[6:])
 
   @parameterized.product(num_points=(1, 2, 256), num_codewords=(1, 2, 5000))
-  def test_numbers(self, num_points, num_codewords):
+  def test_codewords_of_width_1(self, num_points, num_codewords):
     rng = np.random.default_rng(num_points + num_codewords)
     shape = (num_points, num_codewords, 1)
     equal_codewords, equal_points = make_data(*shape), make_data(*shape)
@@ -242,7 +240,7 @@ class NearestCodesTest(parameterized.TestCase):
       for method in ("sorted", "auto"):
         chex.assert_trees_all_equal(find(z, codebook, method), expected)
 
-    # From afar, float32 cannot tell codewords apart.
+    # At a distance float32 cannot tell codewords apart.
     z, codebook = make_data(*shape)
     codebook[::3] *= 1e6
     codebook[1::7] = -np.inf
@@ -252,7 +250,7 @@ class NearestCodesTest(parameterized.TestCase):
       indices = find(z, codebook, method)
       self.assertLessEqual(excess(z, codebook, indices).max(), 8)
 
-  def test_numbers_on_a_cpu_are_searched_by_sorting(self):
+  def test_codewords_of_width_1_on_a_cpu_are_searched_by_sorting(self):
     z, codebook = make_data(64, 4096, 1)
     compiled = jax.jit(nearest_codes).lower(z, codebook).compile()
     self.assertIn("scatter", compiled.as_text())
@@ -329,7 +327,7 @@ class NearestCodesTest(parameterized.TestCase):
     self.assertEqual(gradient.sum(), 16 * 5)
 
   @parameterized.parameters("cells", "index")
-  def test_cells_need_no_gradient(self, method):
+  def test_cells_are_traced_under_a_gradient(self, method):
     z, codebook = make_data(16, 10, 5)
 
     def loss(z, codebook):
@@ -339,7 +337,7 @@ class NearestCodesTest(parameterized.TestCase):
         indices = nearest_codes(z, codebook, method=method)
       return jnp.take(codebook, indices, 0).sum()
 
-    # Nothing but tracing could fail: loops of unknown length have no gradient.
+    # Only tracing could fail, since loops of unknown length have no gradient.
     gradients = jax.eval_shape(jax.grad(loss, (0, 1)), z, codebook)
     chex.assert_shape(gradients, [(16, 5), (10, 5)])
 
@@ -415,10 +413,10 @@ class PropertiesTest(parameterized.TestCase):
     self, num_points, num_codewords, dim, methods, kind, seed, offset, scale
   ):
     z, codebook = make_kind(kind, num_points, num_codewords, dim, seed)
-    # Exact for integers: a power of two.
+    # A power of two keeps integers exact.
     z = (z + np.float32(offset)) * np.float32(2.0**scale)
     codebook = (codebook + np.float32(offset)) * np.float32(2.0**scale)
-    # What is not finite leaves float64's nearest codeword undefined.
+    # Without finite numbers the nearest codeword is undefined in float64.
     is_finite = np.isfinite(z).all(axis=1)
     infinite = ~np.isfinite(codebook).all(axis=1)
     far_codebook = np.where(infinite[:, None], np.inf, codebook)
@@ -435,7 +433,7 @@ class PropertiesTest(parameterized.TestCase):
       chosen = indices[is_finite]
       worst = excess(z[is_finite], far_codebook, chosen).max()
       self.assertLessEqual(worst, 8, method)
-      # The lowest of equal codewords.
+      # Of equal codewords the lowest index wins.
       np.testing.assert_array_equal(chosen, first[chosen], method)
       if kind == "integers":
         differences = z[:, None].astype(np.float64) - codebook
@@ -452,19 +450,21 @@ class PropertiesTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    # What part of the points is in doubt: at least, and at most.
+    # The share of points in doubt, at least and at most.
     ("normal", 0, 0.01),
     ("integers", 0.01, 1),
     ("duplicates", 0.5, 1),
     ("crowded far away", 0.5, 1),
     ("equal codewords", 1, 1),
   )
-  def test_what_products_leave_in_doubt_is_scanned(self, kind, least, most):
-    # An own jit, since it traces while there is no scan.
+  def test_points_that_products_leave_in_doubt_are_scanned(
+    self, kind, least, most
+  ):
+    # It is jitted here, so that it is traced while the scan is replaced.
     search = jax.jit(functools.partial(nearest_codes, method="screened"))
     for dim in (4, 40):
       z, codebook = make_kind(kind, 300, 261, dim, seed=0)
-      if kind == "crowded far away":  # from what the products are centred at
+      if kind == "crowded far away":  # from the centre of the products
         z, codebook = 1e-4 * z + 10, 1e-4 * codebook + 10
         codebook[::2] -= 20
       with mock.patch.object(scan, "_search_few", nothing_found):
@@ -472,12 +472,12 @@ class PropertiesTest(parameterized.TestCase):
       self.assertGreaterEqual(part, least)
       self.assertLessEqual(part, most)
 
-  def test_what_cells_leave_open_goes_on_and_is_then_scanned(self):
+  def test_points_that_cells_leave_open_continue_and_are_then_scanned(self):
     def go_on(where, carry, function, size):
       best, index, is_open = chunks.for_each_chunk(where, carry, function, size)
       return best, jnp.where(where, WENT_ON, index), is_open
 
-    # The jit traces, and so must compile, while the fallbacks are replaced.
+    # Compiled here, so that it is traced while the fallbacks are replaced.
     search = _quickly_compiled(functools.partial(nearest_codes, method="cells"))
     for kind, went_on, scanned in (
       ("normal", True, False),

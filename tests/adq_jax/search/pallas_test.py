@@ -16,7 +16,7 @@ PLATFORMS = ("tpu", "gpu")
 
 
 def search(platform, z, codebook):
-  """Runs on a CPU; of a TPU, the memories and copies are simulated."""
+  """Runs the kernel on a CPU, which simulates a TPU's memories and copies."""
   if platform == "gpu":
     interpret = True
   else:
@@ -28,13 +28,13 @@ def search(platform, z, codebook):
     interpret=interpret,
   )
   indices = np.asarray(indices)
-  if platform == "tpu":  # JAX has no public name for what was found
+  if platform == "tpu":  # JAX has no public name for the races
     assert not interpret_pallas_call.races.races_found
   return indices
 
 
 def make_integers(num_points, num_codewords, dim):
-  """Small ones: distances are exact and ties are many."""
+  """Returns small integers, whose distances are exact and ties are many."""
   rng = np.random.default_rng(num_points + num_codewords + dim)
   z = rng.integers(-2, 3, (num_points, dim)).astype(np.float32)
   return z, rng.integers(-2, 3, (num_codewords, dim)).astype(np.float32)
@@ -60,7 +60,7 @@ class NearestPallasTest(parameterized.TestCase):
     self.assert_agrees(platform, *make_integers(num_points, num_codewords, 2))
 
   def test_several_tiles(self):
-    # A TPU's; a GPU's are so small that there are always several.
+    # A GPU's tiles are so small that there are always several.
     with (
       mock.patch.object(pallas, "_TPU_POINTS", 128),
       mock.patch.object(pallas, "_TPU_WORDS", 1),
