@@ -18,7 +18,7 @@ from experiments.processes import compilation
 from experiments.study import contents
 
 flags.adopt_module_key_flags(compilation)  # which --help shows
-_DATASET = flags.DEFINE_string("dataset", None, "Data set, as in the README.")
+_DATASET = flags.DEFINE_string("dataset", None, "Data set, as in docs/data.md.")
 _TABLES = flags.DEFINE_multi_enum(
   "table",
   None,

@@ -45,7 +45,7 @@ def train_and_evaluate(
 
   Args:
     config: the config of an experiment.
-    workdir: the directory of the run; see the README for its files.
+    workdir: the directory of the run; docs/training.md lists its files.
 
   Returns:
     The content of summary.json.

@@ -24,8 +24,8 @@ SCANS = ("blocked", "screened")  # "auto" is one of them at these small sizes
 # These mark points that a fallback searched; they are no indices.
 WENT_ON, NOTHING = -1, -2
 
-# Compiling takes nearly all of the time of these tests.  So there are few shapes
-# [T, N, D], each with the methods that it may trouble.
+# Compiling takes nearly all of the time of these tests.  So there are few
+# shapes [T, N, D], each with the methods that it may trouble.
 SHAPES = (
   (0, 3, 1, ("auto", "sorted", "index")),
   (1, 1, 1, ("blocked", "screened", "sorted", "index")),
