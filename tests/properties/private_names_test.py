@@ -6,17 +6,15 @@ from absl.testing import parameterized
 
 from tests.support import imports
 
-# Tests that need more than the module that they test.
-_REACHES = {
-  "tests/adq_jax/codebook/placement_test.py": "statistics made in parts",
-}
 
-
-def _private(path):
+def _private(path, but_of=None):
+  """The private names that a module uses of others, but those of a folder."""
   return [
     f"{one.importer} uses {one.name} of {one.module}"
     for one in imports.imports_of(path)
-    if one.name.startswith("_") and not one.name.startswith("__")
+    if one.name.startswith("_")
+    and not one.name.startswith("__")
+    and one.module.parent != but_of
   ]
 
 
@@ -26,15 +24,12 @@ class PrivateNamesTest(parameterized.TestCase):
     found = [use for path in imports.modules(package) for use in _private(path)]
     self.assertEqual(found, [])
 
-  def test_a_test_uses_only_those_of_the_module_that_it_tests(self):
-    found = []
-    for path in imports.modules("tests"):
-      if str(path) in _REACHES:
-        continue
-      tested = pathlib.Path(
-        *path.parts[1:-1], f"{path.stem.removesuffix('_test')}.py"
-      )
-      found += [use for use in _private(path) if f"of {tested}" not in use]
+  def test_a_test_uses_only_those_of_the_folder_that_it_mirrors(self):
+    found = [
+      use
+      for path in imports.modules("tests")
+      for use in _private(path, pathlib.Path(*path.parts[1:-1]))
+    ]
     self.assertEqual(found, [])
 
   def test_all_ways_of_using_one_are_found(self):
