@@ -122,24 +122,25 @@ def _serve(
 
 
 def _start_jax(images: np.ndarray, *, variant: str) -> _Run:
-  import flax.linen as nn
   import jax
   import jax.numpy as jnp
 
-  from adq_jax.quantizers.base import Quantized
+  from adq_jax.quantizers import base
   from experiments.configs import fashion_mnist
   from experiments.model import build
   from experiments.model import state as states
   from experiments.model import step as steps
   from experiments.processes import devices
 
-  class NoQuantizer(nn.Module):
+  class NoQuantizer(base.Quantizer):
     axis_name: str | None = devices.AXIS
+    streams = ()
 
-    @nn.compact
-    def __call__(self, z, *, train=False, mask=None):
-      self.variable("codebook", "nothing", jnp.zeros, ())  # a step expects one
-      return Quantized(values=z, codes=None, loss=jnp.float32(0), metrics={})
+    def __call__(self, z, **unused):
+      del unused
+      return base.Quantized(
+        values=z, codes=None, loss=jnp.float32(0), metrics={}
+      )
 
   config = fashion_mnist.get_config(variant)
   config.batch_size, config.data.image_size, _, config.data.channels = (
