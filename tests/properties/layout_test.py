@@ -92,6 +92,12 @@ class LayoutTest(parameterized.TestCase):
         with self.subTest(str(path)):
           self.assertTrue((imports.ROOT / test).is_file(), f"{test} is missing")
 
+  def test_a_test_of_the_experiments_is_that_of_a_module(self):
+    for path in imports.modules("tests/experiments"):
+      tested = path.with_name(f"{path.stem.removesuffix('_test')}.py")
+      tested = imports.ROOT.joinpath(*tested.parts[1:])
+      self.assertTrue(tested.is_file(), f"{path} is no module's")
+
   def test_what_is_excused_needs_it(self):
     for name in _COVERED:
       path = pathlib.Path(name)
