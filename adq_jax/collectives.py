@@ -129,7 +129,7 @@ def to_owners(x: jax.Array, axis_name: str) -> jax.Array:
   return jax.lax.all_to_all(jnp.moveaxis(parts, -2, 0), axis_name, 0, 0)
 
 
-def own_part(x: jax.Array, axis_name: str) -> jax.Array:
+def part_of_device(x: jax.Array, axis_name: str) -> jax.Array:
   """Returns this device's `[t, ...]` of an array `[T, ...]` of all devices."""
   size = len(x) // jax.lax.axis_size(axis_name)
   start = size * jax.lax.axis_index(axis_name)

@@ -153,8 +153,8 @@ def search_doubtful(
   """
 
   def search(indices, which):
-    some = points.at[which].get(mode="clip")
-    found = _search_few(some, codewords)
+    doubtful = points.at[which].get(mode="clip")
+    found = _search_few(doubtful, codewords)
     return indices.at[which].set(found, mode="drop")
 
   return for_each_chunk(is_doubtful, indices, search, _DOUBTFUL)
@@ -280,10 +280,10 @@ def _smallest(
   return jax.lax.scan(step, start, blocks)[0]
 
 
-def _first(is_it: jax.Array) -> jax.Array:
+def _first(is_match: jax.Array) -> jax.Array:
   """Returns the first lane `[T]` where `[L, T]` is true; 0 where none is."""
-  lanes = jnp.arange(len(is_it), dtype=jnp.int32)[:, None]
-  return jnp.where(is_it, lanes, len(is_it)).min(axis=0) % len(is_it)
+  lanes = jnp.arange(len(is_match), dtype=jnp.int32)[:, None]
+  return jnp.where(is_match, lanes, len(is_match)).min(axis=0) % len(is_match)
 
 
 def _search_lane(

@@ -78,7 +78,7 @@ def _nearest_of_all(
   rows = collectives.to_owners(rows, axis_name)  # [n, one or two, D, t]
   indices = collectives.to_owners(indices, axis_name)
   finite, is_nan = (
-    collectives.own_part(x, axis_name) for x in (finite, is_nan)
+    collectives.part_of_device(x, axis_name) for x in (finite, is_nan)
   )
   codes = choose(finite, nearest.prepare_codewords(rows), indices)
   codes = jnp.where(is_nan, 0, codes)
@@ -102,9 +102,9 @@ def take(codes: jax.Array, shard: jax.Array, axis_name: str) -> jax.Array:
   rows = jnp.take(shard, local, axis=0, mode="clip").T
   rows = collectives.to_owners(rows[None], axis_name)
   shards = jnp.arange(len(rows), dtype=jnp.int32)[:, None, None]
-  is_it = shards == jnp.where(codes < 0, -1, codes // size)[None, None]
-  values = _pick(rows, is_it)
-  return jnp.where(is_it.any(axis=(0, 1))[:, None], values, jnp.nan)
+  is_match = shards == jnp.where(codes < 0, -1, codes // size)[None, None]
+  values = _pick(rows, is_match)
+  return jnp.where(is_match.any(axis=(0, 1))[:, None], values, jnp.nan)
 
 
 def _find_nearest(points: jax.Array, shard: jax.Array) -> jax.Array:
@@ -166,8 +166,8 @@ def _choose_neighbour(
   )
 
 
-def _pick(rows: jax.Array, is_it: jax.Array) -> jax.Array:
+def _pick(rows: jax.Array, is_match: jax.Array) -> jax.Array:
   """Returns the rows `[t, D]` of `rows` at the first true `[n, c, t]`."""
   flat = rows.reshape(-1, *rows.shape[2:])
-  first = jnp.argmax(is_it.reshape(len(flat), -1), axis=0)
+  first = jnp.argmax(is_match.reshape(len(flat), -1), axis=0)
   return jnp.take_along_axis(flat, first[None, None], axis=0)[0].T
