@@ -4,11 +4,11 @@ docs/quantizers.md describes each quantizer, and docs/architecture.md has a
 glossary.
 """
 
+from adq_jax.codebook.pools import codebook_structures
 from adq_jax.codebook.shards import merge_codebook
 from adq_jax.codebook.shards import split_codebook
 from adq_jax.codebook.state import Codebook
 from adq_jax.codebook.state import codebook_from
-from adq_jax.codebook.state import codebook_structures
 from adq_jax.codebook.state import freeze_codewords
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics

@@ -21,6 +21,7 @@ from adq_jax import nearest_codes
 from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
 from adq_jax.codebook import statistics
+from adq_jax.codebook import updates
 from benchmarks import report
 from experiments.configs import fashion_mnist
 from experiments.model import build
@@ -75,7 +76,7 @@ def _update(codebook_size: int, embedding_dim: int) -> dict[str, Any]:
   def update(key, state, points, codes):
     counts = statistics.code_counts(codes, codebook_size)
     sums = statistics.code_sums(points, codes, codebook_size)
-    state = codebooks.ema_update(state, counts, sums, 0.99)
+    state = updates.ema_update(state, counts, sums, 0.99)
     return placement.revive_dead_codes(key, state, points, 0.1)
 
   return {

@@ -1,15 +1,10 @@
-"""The state of one codebook, and the moving averages that change it.
+"""The state of one codebook.
 
-Shapes: T points, N codewords, D their width.  A mask `[T]` is 1 for a real
-point and 0 for padding; `axis_name` names the mapped axis (of `jax.pmap`, say)
-over whose devices a batch is spread, `shard_axis` the one over which the
-codebook is cut (see `adq_jax.codebook.shards`): a device then has N / n of its
-rows, and the same comes out as for the whole.
+Shapes: N codewords, D their width.
 """
 
 from collections.abc import Mapping
 import dataclasses
-import functools
 from typing import Any
 
 import flax
@@ -18,10 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import checks
-from adq_jax import collectives
 from adq_jax import masks
-
-_SMOOTHING = 1e-5  # points added to every codeword's count
 
 
 @flax.struct.dataclass
@@ -49,30 +41,6 @@ class Codebook:
     }
 
 
-def codebook_structures(capacity: int) -> tuple[tuple[int, int], ...]:
-  """Returns the pool of structures (N, D) of a capacity (section 3.1).
-
-  Every power of two D from 128 down to 1 with N = capacity / D and N > D; for
-  65536 the paper's eight, (512, 128) to (65536, 1).
-
-  Args:
-    capacity: N x D of every structure; a multiple of every D in the pool.
-
-  Raises:
-    ValueError: if no structure fits, or one would need a fraction of a
-      codeword.
-  """
-  if capacity < 2:
-    raise ValueError(f"capacity is {capacity}; it must be at least 2")
-  dims = [d for d in (128, 64, 32, 16, 8, 4, 2, 1) if capacity > d * d]
-  if capacity % dims[0]:
-    raise ValueError(
-      f"capacity is {capacity}; it must be a multiple of {dims[0]}, the"
-      " largest embedding_dim whose square is below it"
-    )
-  return tuple((capacity // d, d) for d in dims)
-
-
 def init_codebook(
   key: jax.Array,
   codebook_size: int,
@@ -92,23 +60,6 @@ def init_codebook(
     key, (codebook_size, embedding_dim), jnp.float32
   )
   return codebook_from(embedding).replace(initialized=jnp.array(initialized))
-
-
-def init_smoothed_codebook(
-  key: jax.Array, codebook_size: int, embedding_dim: int
-) -> Codebook:
-  """Returns the state that `smoothed_ema_update` starts from.
-
-  Codewords and sums are drawn apart, and no point is counted.  The arguments
-  are those of `init_codebook`.
-  """
-  codebook = init_codebook(key, codebook_size, embedding_dim)
-  sums = jax.random.normal(
-    jax.random.fold_in(key, 1), codebook.embedding.shape, jnp.float32
-  )
-  return codebook.replace(
-    cluster_size=jnp.zeros_like(codebook.cluster_size), embedding_sum=sums
-  )
 
 
 def codebook_from(
@@ -230,73 +181,3 @@ def freeze_codewords(before: Any, after: Any, is_frozen: jax.Array) -> Any:
     return jnp.where(is_frozen.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
 
   return jax.tree.map(choose, before, after)
-
-
-def ema_update(
-  codebook: Codebook, counts: jax.Array, sums: jax.Array, decay: float
-) -> Codebook:
-  """Moves the codewords towards the mean of the points that chose them.
-
-  With g the decay: `cluster_size <- g cluster_size + (1-g) counts`,
-  `embedding_sum <- g embedding_sum + (1-g) sums`, and their quotient becomes
-  the embedding where counts > 0; elsewhere it keeps its bits.  (Section 2.1
-  writes the factors of g the other way round.)
-
-  Args:
-    codebook: the state before.
-    counts: points that chose each codeword, over all devices, `[N]`.
-    sums: the sums of those points, over all devices, `[N, D]`.
-    decay: g, in [0, 1).
-  """
-  cluster_size = _average(codebook.cluster_size, counts, decay)
-  embedding_sum = _average(codebook.embedding_sum, sums, decay)
-  is_chosen = counts > 0
-  # Where nobody chose, cluster_size may have decayed to zero.
-  size = jnp.where(is_chosen, cluster_size, 1.0)
-  embedding = jnp.where(
-    is_chosen[:, None], embedding_sum / size[:, None], codebook.embedding
-  )
-  return codebook.replace(
-    embedding=embedding,
-    cluster_size=cluster_size,
-    embedding_sum=embedding_sum,
-  )
-
-
-def smoothed_ema_update(
-  codebook: Codebook,
-  counts: jax.Array,
-  sums: jax.Array,
-  decay: float,
-  shard_axis: str | None = None,
-) -> Codebook:
-  """Moves all codewords to means with Laplace-smoothed counts.
-
-  As in the code of the paper's authors, and much of PyTorch: with n the sum of
-  the averaged counts, (count + e) / (n + N e) n is stored as the count, and
-  every codeword is the averaged sum over it.  From `init_smoothed_codebook`,
-  the first update throws codewords that nobody chose out to about 1e5.  As
-  long as no point was ever counted, the state stays as it is.
-
-  The arguments are those of `ema_update`, and what the codebook is cut over.
-  """
-  size = _average(codebook.cluster_size, counts, decay)
-  total = collectives.total(size, shard_axis)
-  codebook_size = len(size) * collectives.num_shards(shard_axis)
-  size = (size + _SMOOTHING) / (total + codebook_size * _SMOOTHING) * total
-  # Before the first point nothing could be divided by.
-  is_counted = total > 0
-  embedding_sum = _average(codebook.embedding_sum, sums, decay)
-  moved = codebook.replace(
-    embedding=embedding_sum / jnp.where(is_counted, size, 1.0)[:, None],
-    cluster_size=size,
-    embedding_sum=embedding_sum,
-  )
-  return jax.tree.map(functools.partial(jnp.where, is_counted), moved, codebook)
-
-
-def _average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:
-  """Returns g old + (1-g) new, elementwise."""
-  # With two products, which of them is rounded before they are added is a
-  # compiler's choice, and may differ between arrays of different sizes.
-  return new + decay * (old - new)

@@ -20,6 +20,7 @@ from adq_jax import metrics
 from adq_jax.codebook import placement
 from adq_jax.codebook import shards
 from adq_jax.codebook import state as codebooks
+from adq_jax.codebook import updates
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import code_sums
 from adq_jax.codebook.statistics import Statistics
@@ -150,7 +151,7 @@ class VectorQuantizer(base.Quantizer):
     def initial() -> codebooks.Codebook:
       key = self.make_rng(COLLECTION)
       if self.update == "smoothed_ema":
-        return codebooks.init_smoothed_codebook(
+        return updates.init_smoothed_codebook(
           key, self.codebook_size, self.embedding_dim
         )
       return codebooks.init_codebook(
@@ -219,14 +220,14 @@ class VectorQuantizer(base.Quantizer):
     del temperature, draw, example_index
     self._check_z(z, mask)
     checks.check_bool("train", train)
-    updates = train and not self.is_initializing()
-    axis_name = self.axis_name if updates else None
+    is_update = train and not self.is_initializing()
+    axis_name = self.axis_name if is_update else None
     checks.check_axis("axis_name", axis_name)
     dtype = jnp.asarray(z).dtype  # of a NumPy float64, what JAX makes of it
     is_unmasked = masks.as_bool(mask, z.shape[:-1]).reshape(-1)
     points, is_finite = self._to_points(z, mask)
     is_real = is_unmasked & is_finite
-    if updates:
+    if is_update:
       self._begin_update(points, is_real)
     codes, quantized = self._search(points, is_real)
     error = base.mean_square(
@@ -237,9 +238,9 @@ class VectorQuantizer(base.Quantizer):
       loss += base.mean_square(
         jax.lax.stop_gradient(points), quantized, is_real, axis_name
       )
-    has_sums = updates and self.update != "gradient"
+    has_sums = is_update and self.update != "gradient"
     statistics = self._statistics(points, codes, is_real, axis_name, has_sums)
-    if updates:
+    if is_update:
       self._move(statistics)
       self._revive(points, is_real)
     quantized = jax.lax.stop_gradient(quantized)
@@ -260,7 +261,7 @@ class VectorQuantizer(base.Quantizer):
         "usage": metrics.usage(statistics.counts, self._shard_axis),
         "nonfinite_points": masks.count(is_unmasked & ~is_finite, axis_name),
       },
-      statistics=statistics if updates else None,
+      statistics=statistics if is_update else None,
     )
 
   def update_codebook(self, statistics: Statistics) -> None:
@@ -471,10 +472,10 @@ class VectorQuantizer(base.Quantizer):
       size = self.state["cluster_size"]
       size.value = self.decay * size.value + (1 - self.decay) * counts
       return
-    move = codebooks.ema_update
+    move = updates.ema_update
     if self.update == "smoothed_ema":
       move = functools.partial(
-        codebooks.smoothed_ema_update, shard_axis=self._shard_axis
+        updates.smoothed_ema_update, shard_axis=self._shard_axis
       )
     self._store(move(self._codebook(), counts, statistics.sums, self.decay))
 

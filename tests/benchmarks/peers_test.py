@@ -9,11 +9,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("vector_quantize_pytorch")
 
 from adq_jax import nearest_codes  # noqa: E402
+from adq_jax.codebook.pools import codebook_structures  # noqa: E402
 from adq_jax.codebook.state import Codebook  # noqa: E402
-from adq_jax.codebook.state import codebook_structures  # noqa: E402
-from adq_jax.codebook.state import ema_update  # noqa: E402
 from adq_jax.codebook.statistics import code_counts  # noqa: E402
 from adq_jax.codebook.statistics import code_sums  # noqa: E402
+from adq_jax.codebook.updates import ema_update  # noqa: E402
 from adq_jax.models import networks  # noqa: E402
 from adq_jax.quantizers import choice as choices  # noqa: E402
 from benchmarks import peers  # noqa: E402

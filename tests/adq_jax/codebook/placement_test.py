@@ -9,6 +9,7 @@ import numpy as np
 from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
 from adq_jax.codebook import statistics
+from adq_jax.codebook import updates
 
 
 def make_codebook(codebook_size=6, embedding_dim=3, initialized=True):
@@ -98,7 +99,7 @@ class PlacementTest(parameterized.TestCase):
     placed = state.embedding[5]
     counts = jnp.zeros(6).at[5].set(1)
     sums = jnp.zeros((6, 3)).at[5].set(placed)
-    after = codebooks.ema_update(state, counts, sums, 0.99)
+    after = updates.ema_update(state, counts, sums, 0.99)
     chex.assert_trees_all_close(after.embedding[5], placed, rtol=1e-6)
 
   def test_nothing_is_dead_at_threshold_zero(self):

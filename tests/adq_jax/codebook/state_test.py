@@ -6,88 +6,12 @@ import numpy as np
 
 from adq_jax import VectorQuantizer
 from adq_jax.codebook import state as codebooks
-from adq_jax.codebook import statistics
 
 
 def make_codebook(codebook_size=6, embedding_dim=3, initialized=True):
   return codebooks.init_codebook(
     jax.random.key(0), codebook_size, embedding_dim, initialized=initialized
   )
-
-
-class StructuresTest(parameterized.TestCase):
-  def test_the_papers_pool(self):
-    self.assertEqual(
-      codebooks.codebook_structures(65536),
-      (
-        (512, 128),
-        (1024, 64),
-        (2048, 32),
-        (4096, 16),
-        (8192, 8),
-        (16384, 4),
-        (32768, 2),
-        (65536, 1),
-      ),
-    )
-
-  @parameterized.parameters((4096, 32), (8192, 64), (32768, 128), (2, 1))
-  def test_codewords_outnumber_their_width(self, capacity, widest):
-    pool = codebooks.codebook_structures(capacity)
-    self.assertEqual(pool[0], (capacity // widest, widest))
-    for codebook_size, embedding_dim in pool:
-      self.assertEqual(codebook_size * embedding_dim, capacity)
-      self.assertGreater(codebook_size, embedding_dim)
-
-  @parameterized.parameters(0, 1, -5, 32786)
-  def test_impossible_capacity(self, capacity):
-    with self.assertRaisesRegex(ValueError, f"capacity is {capacity}"):
-      codebooks.codebook_structures(capacity)
-
-
-class EmaTest(parameterized.TestCase):
-  def test_update_equals_a_numpy_loop(self):
-    rng = np.random.default_rng(0)
-    state = make_codebook()
-    decay = 0.9
-    embedding = np.asarray(state.embedding, np.float64)
-    size, total = np.ones(6), embedding.copy()
-    for _ in range(5):
-      points = rng.normal(size=(7, 3)).astype(np.float32)
-      codes = rng.integers(0, 5, 7)  # codeword 5 is never chosen
-      state = codebooks.ema_update(
-        state,
-        statistics.code_counts(jnp.array(codes), 6),
-        statistics.code_sums(jnp.array(points), jnp.array(codes), 6),
-        decay,
-      )
-      for n in range(6):
-        chosen = points[codes == n].astype(np.float64)
-        size[n] = decay * size[n] + (1 - decay) * len(chosen)
-        total[n] = decay * total[n] + (1 - decay) * chosen.sum(axis=0)
-        if len(chosen):
-          embedding[n] = total[n] / size[n]
-      chex.assert_trees_all_close(
-        (state.embedding, state.cluster_size, state.embedding_sum),
-        (embedding, size, total),
-        rtol=1e-5,
-        atol=1e-6,
-      )
-
-  def test_a_codeword_nobody_chose_keeps_its_bits_for_1000_steps(self):
-    start = make_codebook()
-    counts = jnp.array([3.0, 0, 1, 0, 2, 0])
-    sums = jnp.ones((6, 3)) * counts[:, None]
-
-    def step(_, state):
-      return codebooks.ema_update(state, counts, sums, 0.99)
-
-    end = jax.jit(lambda s: jax.lax.fori_loop(0, 1000, step, s))(start)
-    chex.assert_trees_all_equal(end.embedding[1::2], start.embedding[1::2])
-    self.assertTrue(jnp.isfinite(end.embedding).all())
-    # Long after, being chosen once is enough to move.
-    moved = codebooks.ema_update(end, jnp.ones(6), jnp.full((6, 3), 5.0), 0.99)
-    chex.assert_trees_all_close(moved.embedding[1], jnp.full(3, 5.0), rtol=0.1)
 
 
 class CodebookFromTest(parameterized.TestCase):

@@ -10,8 +10,6 @@ import numpy as np
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
-from adq_jax.codebook import state as codebooks
-from adq_jax.codebook import statistics
 from adq_jax.models.networks import Decoder
 from adq_jax.quantizers import choice as choices
 
@@ -151,44 +149,3 @@ class OutputTest(parameterized.TestCase):
       usual.apply({"params": params}, z),
       atol=1e-6,
     )
-
-
-class SmoothedEmaTest(parameterized.TestCase):
-  def test_five_steps_in_numpy(self):
-    state = codebooks.init_smoothed_codebook(jax.random.key(0), 5, 2)
-    np.testing.assert_array_equal(state.cluster_size, np.zeros(5))
-    size = np.zeros(5)
-    total = np.asarray(state.embedding_sum, np.float64)
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-      points = rng.normal(size=(9, 2)).astype(np.float32)
-      codes = rng.integers(0, 4, 9)  # codeword 4 is never chosen
-      state = codebooks.smoothed_ema_update(
-        state,
-        statistics.code_counts(jnp.array(codes), 5),
-        statistics.code_sums(jnp.array(points), jnp.array(codes), 5),
-        0.99,
-      )
-      size = 0.99 * size + 0.01 * np.bincount(codes, minlength=5)
-      n = size.sum()
-      size = (size + 1e-5) / (n + 5 * 1e-5) * n
-      sums = np.zeros((5, 2))
-      np.add.at(sums, codes, points)
-      total = 0.99 * total + 0.01 * sums
-      chex.assert_trees_all_close(
-        (state.embedding, state.cluster_size, state.embedding_sum),
-        (total / size[:, None], size, total),
-        rtol=1e-4,
-      )
-
-  def test_the_first_step_throws_unused_codewords_far_out(self):
-    z = jax.random.normal(jax.random.key(2), (64, 2))
-    quantizer = VectorQuantizer(64, 2, update="smoothed_ema")
-    variables = quantizer.init(KEYS, z)
-    result, state = quantizer.apply(
-      variables, z, train=True, mutable=["codebook"]
-    )
-    norms = np.linalg.norm(state["codebook"]["embedding"], axis=1)
-    is_used = np.bincount(result.codes, minlength=64) > 0
-    self.assertGreater(np.median(norms[~is_used]), 1e4)
-    self.assertLess(np.median(norms[is_used]), 1e3)
