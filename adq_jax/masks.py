@@ -76,6 +76,45 @@ def count(is_real: jax.Array, axis_name: str | None = None) -> jax.Array:
   return total.astype(jnp.float32)
 
 
+def mean(
+  x: jax.Array, is_real: jax.Array, axis_name: str | None = None
+) -> jax.Array:
+  """The mean of x `[T]` over the real points, 0 where there is none.
+
+  Args:
+    x: float32 `[T]`; for a gradient, finite everywhere.
+    is_real: bool `[T]`.
+    axis_name: the mapped axis over which the batch is spread.  The results'
+      mean over its devices is the mean over all real points of the batch,
+      however these are spread, and so are the gradients'.
+  """
+  num_real = count(is_real)
+  if axis_name is not None:
+    num_real = jax.lax.pmean(num_real, axis_name)
+  total = keep(x, is_real).sum()
+  return total / jnp.where(num_real > 0, num_real, 1.0)
+
+
+def mean_square(
+  a: jax.Array,
+  b: jax.Array,
+  is_real: jax.Array,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """The mean of (a - b)^2 over real points and width.
+
+  Args:
+    a: float32 `[..., D]`.
+    b: float32 `[..., D]`.
+    is_real: bool `[...]`.
+    axis_name: as in `mean`.
+  """
+  # Before the square, whose gradient would be NaN where a or b is.
+  difference = keep(a - b, is_real)
+  squares = jnp.square(difference).mean(axis=-1)
+  return mean(squares.reshape(-1), is_real.reshape(-1), axis_name)
+
+
 def _aligned(is_real: jax.Array, x: jax.Array) -> jax.Array:
   """Adds trailing axes to the mask, so that it broadcasts with x."""
   return is_real.reshape(*is_real.shape, *(1,) * (x.ndim - is_real.ndim))

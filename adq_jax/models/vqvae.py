@@ -217,7 +217,7 @@ class VQVAE(nn.Module):
     axis_name = self.quantizer.axis_name if train else None
     if self.is_initializing():
       axis_name = None
-    mse = base.masked_mean(squared_error, is_real, axis_name)
+    mse = masks.mean(squared_error, is_real, axis_name)
     return Reconstruction(
       images=reconstructed,
       squared_error=squared_error,

@@ -22,6 +22,7 @@ from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import to_indices
 from adq_jax.quantizers import base
 from adq_jax.quantizers import choice as choices
+from adq_jax.quantizers import estimators
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import nearest_codes
 from adq_jax.streams import Stream
@@ -302,17 +303,17 @@ class AdaptiveQuantizer(base.Quantizer):
     units = [self._to_units(result.values) for result in results]
     weighed = sum(weights[..., i, None] * x for i, x in enumerate(units))
     chosen = jax.lax.stop_gradient(_pick(book, units))
-    values = self._from_units(base.straight_through(chosen, weighed))
+    values = self._from_units(estimators.straight_through(chosen, weighed))
     if by_distortion:
-      left = base.mean_square(
+      left = masks.mean_square(
         z, jax.lax.stop_gradient(values), is_real, axis_name
       )
       loss += self.commitment_cost * left
       loss += sum(
-        base.mean_square(seen, result.values, is_real, axis_name)
+        masks.mean_square(seen, result.values, is_real, axis_name)
         for result in results
       ) / len(results)
-      values = base.straight_through(values, z)
+      values = estimators.straight_through(values, z)
     values = masks.keep_gradient(values, is_real)
     codes = self._codes(book, [result.codes for result in results])
     selected = code_counts(

@@ -1,4 +1,4 @@
-"""What all quantizers share: their interface, their result, their gradient."""
+"""What all quantizers share: their interface, and their result."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,8 @@ from typing import ClassVar
 import flax
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from adq_jax import checks
-from adq_jax import masks
 from adq_jax.streams import Stream
 
 
@@ -156,20 +154,6 @@ class Quantized:
   statistics: Any = None
 
 
-@jax.custom_jvp
-def straight_through(value: jax.Array, like: jax.Array) -> jax.Array:
-  """Returns `value` to the bit, with the gradient of both arguments."""
-  del like
-  return value
-
-
-@straight_through.defjvp
-def _(primals, tangents):
-  # Not value + (like - stop_gradient(like)), which makes -0.0 of a codeword
-  # 0.0, and NaN where `like` is infinite.
-  return primals[0], tangents[0] + tangents[1]
-
-
 def check_inputs(
   z: jax.Array,
   mask: jax.Array | None,
@@ -182,42 +166,3 @@ def check_inputs(
   checks.check_width("z", z, width, why)
   if mask is not None:
     checks.check_mask("mask", mask, z.shape[:-1], "one weight for each point")
-
-
-def masked_mean(
-  x: jax.Array, is_real: jax.Array, axis_name: str | None = None
-) -> jax.Array:
-  """The mean of x `[T]` over the real points, 0 where there is none.
-
-  Args:
-    x: float32 `[T]`; for a gradient, finite everywhere.
-    is_real: bool `[T]`.
-    axis_name: the mapped axis over which the batch is spread.  The results'
-      mean over its devices is the mean over all real points of the batch,
-      however these are spread, and so are the gradients'.
-  """
-  num_real = masks.count(is_real)
-  if axis_name is not None:
-    num_real = jax.lax.pmean(num_real, axis_name)
-  total = masks.keep(x, is_real).sum()
-  return total / jnp.where(num_real > 0, num_real, 1.0)
-
-
-def mean_square(
-  a: jax.Array,
-  b: jax.Array,
-  is_real: jax.Array,
-  axis_name: str | None = None,
-) -> jax.Array:
-  """The mean of (a - b)^2 over real points and width.
-
-  Args:
-    a: float32 `[..., D]`.
-    b: float32 `[..., D]`.
-    is_real: bool `[...]`.
-    axis_name: as in `masked_mean`.
-  """
-  # Before the square, whose gradient would be NaN where a or b is.
-  difference = masks.keep(a - b, is_real)
-  squares = jnp.square(difference).mean(axis=-1)
-  return masked_mean(squares.reshape(-1), is_real.reshape(-1), axis_name)

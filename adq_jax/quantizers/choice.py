@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import masks
-from adq_jax.quantizers import base
+from adq_jax.quantizers import estimators
 
 SELECTIONS = ("attention", "distortion")
 UNITS = ("position", "channels")
@@ -112,7 +112,7 @@ def straight_through_choice(
   choice = jnp.argmax(logits, axis=-1).astype(jnp.int32)
   one_hot = jax.nn.one_hot(choice, logits.shape[-1], dtype=jnp.float32)
   soft = jax.nn.softmax(logits / temperature, axis=-1)
-  return base.straight_through(one_hot, soft), choice
+  return estimators.straight_through(one_hot, soft), choice
 
 
 def choice_entropy(
@@ -137,7 +137,7 @@ def choice_entropy(
   num_codebooks = logits.shape[-1]
   pi = jax.nn.softmax(logits, axis=-1).reshape(-1, num_codebooks)
   is_real = masks.as_bool(is_real, logits.shape[:-1]).reshape(-1)
-  shares = jax.vmap(lambda p: base.masked_mean(p, is_real, axis_name), 1)(pi)
+  shares = jax.vmap(lambda p: masks.mean(p, is_real, axis_name), 1)(pi)
   mean = jax.lax.stop_gradient(shares)
   if axis_name is not None:
     mean = jax.lax.pmean(mean, axis_name)

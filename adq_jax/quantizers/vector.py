@@ -26,6 +26,7 @@ from adq_jax.codebook.statistics import code_sums
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import to_indices
 from adq_jax.quantizers import base
+from adq_jax.quantizers import estimators
 from adq_jax.quantizers import projections
 from adq_jax.search import sharded
 from adq_jax.search.nearest import nearest_codes
@@ -230,12 +231,12 @@ class VectorQuantizer(base.Quantizer):
     if is_update:
       self._begin_update(points, is_real)
     codes, quantized = self._search(points, is_real)
-    error = base.mean_square(
+    error = masks.mean_square(
       points, jax.lax.stop_gradient(quantized), is_real, axis_name
     )
     loss = self.commitment_cost * error
     if self.update == "gradient":
-      loss += base.mean_square(
+      loss += masks.mean_square(
         jax.lax.stop_gradient(points), quantized, is_real, axis_name
       )
     has_sums = is_update and self.update != "gradient"
@@ -245,7 +246,7 @@ class VectorQuantizer(base.Quantizer):
       self._revive(points, is_real)
     quantized = jax.lax.stop_gradient(quantized)
     values = self._from_points(
-      base.straight_through(quantized, points), z.shape
+      estimators.straight_through(quantized, points), z.shape
     )
     values = masks.keep_gradient(values, is_real.reshape(z.shape[:-1]))
     error = jax.lax.stop_gradient(error)

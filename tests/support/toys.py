@@ -9,6 +9,7 @@ import ml_collections
 
 from adq_jax import VQVAE
 from adq_jax.quantizers import base
+from adq_jax.quantizers.estimators import straight_through
 from adq_jax.streams import Stream
 
 _WIDE = nn.initializers.normal(5.0)  # so that new models take several levels
@@ -34,7 +35,7 @@ class Toy(base.Quantizer):
   def __call__(self, z, *, train=False, mask=None, **ignored):
     x = self._bounded(z)
     codes = self._to_codes(x)
-    values = base.straight_through(self._to_numbers(codes), x)
+    values = straight_through(self._to_numbers(codes), x)
     return base.Quantized(
       values=self.project_out(values).astype(z.dtype),
       codes=codes,
