@@ -4,6 +4,7 @@ docs/quantizers.md describes each quantizer, and docs/architecture.md has a
 glossary.
 """
 
+from adq_jax.codebook.placement import Placement
 from adq_jax.codebook.pools import codebook_structures
 from adq_jax.codebook.shards import merge_codebook
 from adq_jax.codebook.shards import split_codebook
@@ -12,6 +13,9 @@ from adq_jax.codebook.state import codebook_from
 from adq_jax.codebook.state import freeze_codewords
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics
+from adq_jax.codebook.updates import EmaUpdate
+from adq_jax.codebook.updates import GradientUpdate
+from adq_jax.codebook.updates import SmoothedEmaUpdate
 from adq_jax.metrics import coded_rate
 from adq_jax.metrics import entropy_bits
 from adq_jax.metrics import gradient_gap
@@ -26,6 +30,8 @@ from adq_jax.quantizers.adaptive import AdaptiveQuantizer
 from adq_jax.quantizers.base import Quantized
 from adq_jax.quantizers.base import Quantizer
 from adq_jax.quantizers.choice import AttentionSelector
+from adq_jax.quantizers.codewords import FreeCodewords
+from adq_jax.quantizers.estimators import StraightThrough
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import index_codebook
 from adq_jax.search.nearest import nearest_codes
@@ -37,10 +43,16 @@ __all__ = [
   "AdaptiveQuantizer",
   "AttentionSelector",
   "Codebook",
+  "EmaUpdate",
+  "FreeCodewords",
+  "GradientUpdate",
+  "Placement",
   "Quantized",
   "Quantizer",
   "Reconstruction",
+  "SmoothedEmaUpdate",
   "Statistics",
+  "StraightThrough",
   "Stream",
   "VQVAE",
   "VectorQuantizer",

@@ -61,6 +61,15 @@ def keep_gradient(x: jax.Array, is_real: jax.Array) -> jax.Array:
   return jnp.where(_aligned(is_real, x), x, jax.lax.stop_gradient(x))
 
 
+def with_nan(points: jax.Array, is_real: jax.Array) -> jax.Array:
+  """Returns points `[T, D]` with NaN for those that do not count, `[T]`.
+
+  So a search gives these the code 0, and who gathers points needs no mask.  No
+  gradient goes to them.
+  """
+  return jnp.where(is_real[:, None], jax.lax.stop_gradient(points), jnp.nan)
+
+
 def count(is_real: jax.Array, axis_name: str | None = None) -> jax.Array:
   """Returns the number of real points, float32 `[]`.
 

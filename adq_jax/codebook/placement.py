@@ -7,17 +7,149 @@ codebook is cut (see `adq_jax.codebook.shards`): a device then has N / n of its
 rows, and the same comes out as for the whole.
 """
 
+import abc
+from collections.abc import Callable
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
+from adq_jax import checks
 from adq_jax import collectives
 from adq_jax import masks
+from adq_jax import options
 from adq_jax.chunks import map_chunks
 from adq_jax.chunks import sum_chunks
 from adq_jax.codebook.state import Codebook
+from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import points_at_once
 
 _PLACEMENT_NOISE = 0.01  # in standard deviations of the encodings
+_INITS = ("normal", "data")
+
+MakeKey = Callable[[str], jax.Array]
+
+
+class AbstractPlacement(options.Option, abc.ABC):
+  """What a slot `placement` takes: a frozen dataclass.
+
+  Its methods are called in every training step.  `make_key(reason)` returns a
+  PRNG key, the same on every device; a step that makes none needs no rng
+  stream.
+  """
+
+  @property
+  @abc.abstractmethod
+  def waits_for_data(self) -> bool:
+    """Whether the first codewords are to be replaced by `before_search`."""
+
+  @property
+  @abc.abstractmethod
+  def is_active(self) -> bool:
+    """Whether it places anything, ever."""
+
+  @abc.abstractmethod
+  def before_search(
+    self,
+    make_key: MakeKey,
+    codebook: Codebook,
+    batch: Batch,
+  ) -> Codebook:
+    """Returns the state that points are compared with.
+
+    Args:
+      make_key: reason -> a PRNG key.
+      codebook: the state before.
+      batch: of the step.
+    """
+
+  @abc.abstractmethod
+  def after_update(
+    self,
+    make_key: MakeKey,
+    codebook: Codebook,
+    batch: Batch,
+  ) -> Codebook:
+    """Returns the state that the next step starts from.
+
+    Args:
+      make_key: reason -> a PRNG key.
+      codebook: the state after the update.
+      batch: of the step.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement(AbstractPlacement):
+  """Places codewords upon encodings: the first ones, and those hardly used.
+
+      placement = Placement(init="data", revive_below=0.1)
+      quantizer = VectorQuantizer(512, 64, placement=placement)
+
+  Where it does so, training needs the rng stream `"codebook"`.
+
+  Attributes:
+    init: `"normal"`: codewords start standard normal, as in the paper; or
+      `"data"`: at the first training step they become encodings of its batch.
+    revive_below: a codeword that is used less often than this share of the mean
+      becomes an encoding again, as in Dhariwal et al., 2020, "Jukebox", section
+      3; see `revive_dead_codes`.  0: never.
+  """
+
+  init: str = "normal"
+  revive_below: float = 0.0
+
+  def check(self) -> None:
+    """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
+    checks.check_choice("init", self.init, _INITS)
+    checks.check_at_least("revive_below", self.revive_below, 0)
+
+  @property
+  def waits_for_data(self) -> bool:
+    """Whether codewords start upon data."""
+    return self.init == "data"
+
+  @property
+  def is_active(self) -> bool:
+    """Whether codewords start upon data, or come to life again."""
+    return self.waits_for_data or self.revive_below > 0
+
+  def before_search(
+    self,
+    make_key: MakeKey,
+    codebook: Codebook,
+    batch: Batch,
+  ) -> Codebook:
+    """Returns the state with its first values, if it has none yet."""
+    if not self.waits_for_data:
+      return codebook
+    return initialize_from_data(
+      make_key("placement.init is 'data', which"),
+      codebook,
+      batch.points,
+      mask=batch.is_real,
+      axis_name=batch.axis_name,
+      shard_axis=batch.shard_axis,
+    )
+
+  def after_update(
+    self,
+    make_key: MakeKey,
+    codebook: Codebook,
+    batch: Batch,
+  ) -> Codebook:
+    """Returns the state with the codewords revived that are hardly used."""
+    if not self.revive_below:
+      return codebook
+    return revive_dead_codes(
+      make_key(f"placement.revive_below is {self.revive_below}, which"),
+      codebook,
+      batch.points,
+      self.revive_below,
+      mask=batch.is_real,
+      axis_name=batch.axis_name,
+      shard_axis=batch.shard_axis,
+    )
 
 
 def initialize_from_data(

@@ -45,6 +45,16 @@ def merge_codebook(shards: Any) -> Any:
   return jax.tree.map(merge, shards)
 
 
+def check_field(shard_codebook: bool, axis_name: str | None) -> None:
+  """Raises a ValueError unless a quantizer can have these fields."""
+  checks.check_choice("shard_codebook", shard_codebook, (False, True))
+  if shard_codebook and axis_name is None:
+    raise ValueError(
+      "shard_codebook is True; it must be False without axis_name, the mapped"
+      " axis of the devices that hold the shards"
+    )
+
+
 def check_divides(codebook_size: int, num_devices: int) -> None:
   """Raises a ValueError unless every device gets as many codewords."""
   if num_devices < 1 or codebook_size % num_devices:

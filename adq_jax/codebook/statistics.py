@@ -1,10 +1,12 @@
-"""What a codebook learns from: which points chose which codeword.
+"""What a codebook learns from: which points are assigned to which codeword.
 
 Shapes: T points, N codewords, D their width.  `axis_name` names the mapped axis
 over whose devices a batch is spread.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import flax
 import jax
@@ -12,10 +14,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import checks
+from adq_jax import collectives
 from adq_jax import masks
 from adq_jax.chunks import sum_chunks
 
 _PART_NUMBERS = 2**24  # of the points whose statistics are made in one go
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """The points of a step, and where they are.
+
+  Attributes:
+    points: this device's, float32 `[T, D]`, finite.
+    is_real: which of them count, bool `[T]`.
+    axis_name: the mapped axis over which the batch is spread; None where no
+      device looks at another's points.
+    shard_axis: the mapped axis over which the codebook is cut, if any.
+  """
+
+  points: jax.Array
+  is_real: jax.Array
+  axis_name: str | None = None
+  shard_axis: str | None = None
 
 
 @flax.struct.dataclass
@@ -25,13 +46,60 @@ class Statistics:
   Those of several batches are added up with `jax.tree.map(jnp.add, a, b)`.
 
   Attributes:
-    counts: how many points chose each codeword, float32 `[N]`.
+    counts: how many points are assigned to each codeword, float32 `[N]`.
     sums: the sums of those points, float32 `[N, D]`; None where the codewords
       are parameters.
   """
 
   counts: jax.Array
   sums: jax.Array | None
+
+
+def check_statistics(statistics: Any, size: int, dim: int | None) -> None:
+  """Raises a ValueError unless statistics are of a codebook.
+
+  Args:
+    statistics: what should be `Statistics`.
+    size: N, or N / n of a shard.
+    dim: D; None where it needs no `sums`.
+  """
+  if not isinstance(statistics, Statistics):
+    raise ValueError(
+      f"statistics is a {type(statistics).__name__}; it must be the Statistics"
+      " of a Quantized of training"
+    )
+  why = "one for each codeword"
+  checks.check_shape("statistics.counts", statistics.counts, (size,), why)
+  if dim is not None:
+    sums = () if statistics.sums is None else statistics.sums
+    checks.check_shape("statistics.sums", sums, (size, dim), why)
+
+
+def statistics_of(
+  batch: Batch, codes: jax.Array, size: int, *, has_sums: bool
+) -> Statistics:
+  """Returns what a codebook, or this device's shard of it, learns from a batch.
+
+  Args:
+    batch: of the step.
+    codes: of its points, int32 `[T]`.
+    size: N, or N / n of a shard.
+    has_sums: whether there are `sums`.
+  """
+  points, is_real = jax.lax.stop_gradient(batch.points), batch.is_real
+  axis_name = batch.axis_name
+  if batch.shard_axis is not None:
+    # Every device counts the points of all devices, for its own codewords.  The
+    # search has gathered the same points.
+    points, codes = collectives.gather(
+      (masks.with_nan(points, is_real), codes), batch.shard_axis
+    )
+    is_real, axis_name = masks.finite_rows(points), None
+    codes = collectives.codes_in_shard(codes, size, batch.shard_axis)
+  where = {"mask": is_real, "axis_name": axis_name}
+  counts = code_counts(codes, size, **where)
+  sums = code_sums(points, codes, size, **where) if has_sums else None
+  return Statistics(counts, sums)
 
 
 def to_indices(codes: jax.Array, codebook_size: int) -> jax.Array:
@@ -60,7 +128,7 @@ def code_counts(
   mask: jax.Array | None = None,
   axis_name: str | None = None,
 ) -> jax.Array:
-  """Returns how many points chose each codeword, float32 `[N]`.
+  """Returns how many points are assigned to each codeword, float32 `[N]`.
 
   Args:
     codes: integers `[...]`, in [0, N); others count nowhere.
@@ -101,7 +169,7 @@ def code_sums(
   mask: jax.Array | None = None,
   axis_name: str | None = None,
 ) -> jax.Array:
-  """Returns the sum of the points that chose each codeword, float32 `[N, D]`.
+  """Returns the sum of the points assigned to each codeword, float32 `[N, D]`.
 
   Args:
     points: float32 `[T, D]`.

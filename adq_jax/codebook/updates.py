@@ -1,20 +1,187 @@
 """How the codewords of a codebook learn from the points of a step.
 
-Shapes: N codewords, D their width.  `shard_axis` names the mapped axis over
-whose devices the codebook is cut (see `adq_jax.codebook.shards`): a device then
-has N / n of its rows, and the same comes out as for the whole.
+Shapes: T points, N codewords, D their width.  `shard_axis` names the mapped
+axis over whose devices the codebook is cut (see `adq_jax.codebook.shards`): a
+device then has N / n of its rows, and the same comes out as for the whole.
 """
 
+import abc
+from collections.abc import Mapping
+import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from adq_jax import checks
 from adq_jax import collectives
+from adq_jax import masks
+from adq_jax import options
 from adq_jax.codebook.state import Codebook
 from adq_jax.codebook.state import init_codebook
+from adq_jax.codebook.statistics import Batch
+from adq_jax.codebook.statistics import Statistics
 
+State = Mapping[str, jax.Array]
+_OF_A_CODEBOOK = tuple(field.name for field in dataclasses.fields(Codebook))
 _SMOOTHING = 1e-5  # points added to every codeword's count
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractUpdate(options.Option, abc.ABC):
+  """What a slot `update` takes: a frozen dataclass.
+
+  Attributes:
+    decay: gamma of the moving averages, in [0, 1).
+    state_names: the fields of `Codebook` that it keeps as the state.
+    has_parameter: whether the codewords are a parameter, and no part of the
+      state.
+    has_sums: whether it needs the `sums` of `Statistics`.
+    can_be_placed: whether codewords may be put elsewhere between updates.
+  """
+
+  decay: float = 0.99
+
+  state_names: ClassVar[tuple[str, ...]] = _OF_A_CODEBOOK
+  has_parameter: ClassVar[bool] = False
+  has_sums: ClassVar[bool] = True
+  can_be_placed: ClassVar[bool] = False
+
+  def check(self) -> None:
+    """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
+    checks.check_at_least("decay", self.decay, 0)
+    if self.decay >= 1:
+      raise ValueError(f"decay is {self.decay}; it must be in [0, 1)")
+
+  def init(
+    self, key: jax.Array, codebook_size: int, embedding_dim: int
+  ) -> Codebook:
+    """Returns the first state, of which `state_names` are kept.
+
+    Args:
+      key: a PRNG key.
+      codebook_size: N.
+      embedding_dim: D.
+    """
+    return init_codebook(key, codebook_size, embedding_dim)
+
+  @abc.abstractmethod
+  def move(
+    self, state: State, statistics: Statistics, shard_axis: str | None = None
+  ) -> State:
+    """Returns the state after a step.
+
+    Args:
+      state: `state_names`, before.
+      statistics: of the step, over all devices.
+      shard_axis: the mapped axis over which the codebook is cut.
+    """
+
+  def loss(self, batch: Batch, quantized: jax.Array) -> jax.Array | None:
+    """Returns the codebook term, or None where it would reach no parameter.
+
+    Args:
+      batch: of the step.
+      quantized: the codewords of its points, float32 `[T, D]`.
+    """
+    del batch, quantized
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class EmaUpdate(AbstractUpdate):
+  """Moves codewords to the moving averages of the points assigned to them.
+
+  As in section 2.1, and in appendix A.1 of van den Oord et al., 2017, "Neural
+  Discrete Representation Learning"; see `ema_update`.
+
+      quantizer = VectorQuantizer(512, 64, update=EmaUpdate(decay=0.9))
+
+  Attributes:
+    decay: gamma of the moving averages, in [0, 1).
+  """
+
+  can_be_placed: ClassVar[bool] = True
+
+  def move(
+    self, state: State, statistics: Statistics, shard_axis: str | None = None
+  ) -> State:
+    """Returns the state after a step; see `ema_update`."""
+    del shard_axis
+    moved = ema_update(
+      Codebook(**state), statistics.counts, statistics.sums, self.decay
+    )
+    return moved.to_collection()
+
+
+@dataclasses.dataclass(frozen=True)
+class SmoothedEmaUpdate(AbstractUpdate):
+  """Moves codewords to moving averages over Laplace-smoothed counts.
+
+  As the code of the paper's authors does; see `smoothed_ema_update`.
+
+      quantizer = VectorQuantizer(512, 64, update=SmoothedEmaUpdate())
+
+  Attributes:
+    decay: gamma of the moving averages, in [0, 1).
+  """
+
+  def init(
+    self, key: jax.Array, codebook_size: int, embedding_dim: int
+  ) -> Codebook:
+    """Returns the first state; see `init_smoothed_codebook`."""
+    return init_smoothed_codebook(key, codebook_size, embedding_dim)
+
+  def move(
+    self, state: State, statistics: Statistics, shard_axis: str | None = None
+  ) -> State:
+    """Returns the state after a step; see `smoothed_ema_update`."""
+    moved = smoothed_ema_update(
+      Codebook(**state),
+      statistics.counts,
+      statistics.sums,
+      self.decay,
+      shard_axis,
+    )
+    return moved.to_collection()
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientUpdate(AbstractUpdate):
+  """Makes the codewords a parameter, which the codebook term trains.
+
+  That is the second term of eq. 3, and of the loss in van den Oord et al.,
+  2017, "Neural Discrete Representation Learning".  The state counts how often
+  codewords are used, and nothing else.
+
+      quantizer = VectorQuantizer(512, 64, update=GradientUpdate())
+
+  Attributes:
+    decay: gamma of the average of these counts, in [0, 1).
+  """
+
+  state_names: ClassVar[tuple[str, ...]] = ("cluster_size",)
+  has_parameter: ClassVar[bool] = True
+  has_sums: ClassVar[bool] = False
+
+  def move(
+    self, state: State, statistics: Statistics, shard_axis: str | None = None
+  ) -> State:
+    """Returns the state after a step: how often codewords are used."""
+    del shard_axis
+    size = state["cluster_size"]
+    size = self.decay * size + (1 - self.decay) * statistics.counts
+    return {"cluster_size": size}
+
+  def loss(self, batch: Batch, quantized: jax.Array) -> jax.Array | None:
+    """Returns the codebook term: how far codewords are from their points."""
+    return masks.mean_square(
+      jax.lax.stop_gradient(batch.points),
+      quantized,
+      batch.is_real,
+      batch.axis_name,
+    )
 
 
 def init_smoothed_codebook(
@@ -22,8 +189,12 @@ def init_smoothed_codebook(
 ) -> Codebook:
   """Returns the state that `smoothed_ema_update` starts from.
 
-  Codewords and sums are drawn apart, and no point is counted.  The arguments
-  are those of `init_codebook`.
+  Codewords and sums are sampled apart, and no point is counted.
+
+  Args:
+    key: a PRNG key.
+    codebook_size: N.
+    embedding_dim: D.
   """
   codebook = init_codebook(key, codebook_size, embedding_dim)
   sums = jax.random.normal(
@@ -37,7 +208,7 @@ def init_smoothed_codebook(
 def ema_update(
   codebook: Codebook, counts: jax.Array, sums: jax.Array, decay: float
 ) -> Codebook:
-  """Moves the codewords towards the mean of the points that chose them.
+  """Moves the codewords towards the mean of the points assigned to them.
 
   With g the decay: `cluster_size <- g cluster_size + (1-g) counts`,
   `embedding_sum <- g embedding_sum + (1-g) sums`, and their quotient becomes
@@ -46,17 +217,17 @@ def ema_update(
 
   Args:
     codebook: the state before.
-    counts: points that chose each codeword, over all devices, `[N]`.
+    counts: points assigned to each codeword, over all devices, `[N]`.
     sums: the sums of those points, over all devices, `[N, D]`.
     decay: g, in [0, 1).
   """
   cluster_size = _average(codebook.cluster_size, counts, decay)
   embedding_sum = _average(codebook.embedding_sum, sums, decay)
-  is_chosen = counts > 0
-  # Where nobody chose, cluster_size may have decayed to zero.
-  size = jnp.where(is_chosen, cluster_size, 1.0)
+  is_assigned = counts > 0
+  # Where no point is assigned, cluster_size may have decayed to zero.
+  size = jnp.where(is_assigned, cluster_size, 1.0)
   embedding = jnp.where(
-    is_chosen[:, None], embedding_sum / size[:, None], codebook.embedding
+    is_assigned[:, None], embedding_sum / size[:, None], codebook.embedding
   )
   return codebook.replace(
     embedding=embedding,
@@ -77,10 +248,15 @@ def smoothed_ema_update(
   As in the code of the paper's authors, and much of PyTorch: with n the sum of
   the averaged counts, (count + e) / (n + N e) n is stored as the count, and
   every codeword is the averaged sum over it.  From `init_smoothed_codebook`,
-  the first update throws codewords that nobody chose out to about 1e5.  As
-  long as no point was ever counted, the state stays as it is.
+  the first update throws codewords without points out to about 1e5.  As long as
+  no point was ever counted, the state stays as it is.
 
-  The arguments are those of `ema_update`, and what the codebook is cut over.
+  Args:
+    codebook: the state before.
+    counts: points assigned to each codeword, over all devices, `[N]`.
+    sums: the sums of those points, over all devices, `[N, D]`.
+    decay: g, in [0, 1).
+    shard_axis: the mapped axis over which the codebook is cut.
   """
   size = _average(codebook.cluster_size, counts, decay)
   total = collectives.total(size, shard_axis)

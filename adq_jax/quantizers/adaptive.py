@@ -17,12 +17,15 @@ from adq_jax import checks
 from adq_jax import masks
 from adq_jax import metrics
 from adq_jax.chunks import for_each_chunk
+from adq_jax.codebook import placement as placements
+from adq_jax.codebook import updates
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import to_indices
 from adq_jax.quantizers import base
 from adq_jax.quantizers import choice as choices
 from adq_jax.quantizers import estimators
+from adq_jax.quantizers import keywords
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import nearest_codes
 from adq_jax.streams import Stream
@@ -45,7 +48,7 @@ class AdaptiveCodes:
   index: jax.Array
 
 
-class AdaptiveQuantizer(base.Quantizer):
+class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   """Lets every point choose one codebook of a pool, and a codeword in it.
 
   Each codebook is a `VectorQuantizer` with projections of its own and sees
@@ -70,8 +73,8 @@ class AdaptiveQuantizer(base.Quantizer):
     selection_logits: what Gumbel noise is added to: `"log_weights"` of the
       attention; or `"weights"`, as the authors' code does.
     num_heads: heads of the attention that chooses, a divisor of C.
-    commitment_cost, decay, update, codebook_init, revive_below, output_kernel,
-      axis_name: of every codebook, see `VectorQuantizer`.
+    commitment_cost, update, placement, estimator, output_kernel, axis_name: of
+      every codebook, see `VectorQuantizer`.
   """
 
   structures: tuple[tuple[int, int], ...]
@@ -83,10 +86,9 @@ class AdaptiveQuantizer(base.Quantizer):
   selection_logits: str = "log_weights"
   num_heads: int = 2
   commitment_cost: float = 0.25
-  decay: float = 0.99
-  update: str = "ema"
-  codebook_init: str = "normal"
-  revive_below: float = 0.0
+  update: updates.AbstractUpdate = updates.EmaUpdate()
+  placement: placements.AbstractPlacement = placements.Placement()
+  estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   output_kernel: int = 1
   axis_name: str | None = None
 
@@ -96,6 +98,7 @@ class AdaptiveQuantizer(base.Quantizer):
     "selection_unit",
     "output_kernel",
   )
+  slots: ClassVar[tuple[keywords.Slot, ...]] = keywords.OF_A_CODEBOOK
 
   def __post_init__(self):
     # Tuples, so that the module can be hashed, as jax.jit's static arguments.
@@ -211,10 +214,9 @@ class AdaptiveQuantizer(base.Quantizer):
       for name in (
         "features",
         "commitment_cost",
-        "decay",
         "update",
-        "codebook_init",
-        "revive_below",
+        "placement",
+        "estimator",
         "output_kernel",
         "axis_name",
       )

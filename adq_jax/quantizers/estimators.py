@@ -1,6 +1,43 @@
-"""Gradients of quantized values, which have none of their own."""
+"""What gives quantized values a gradient, since they have none of their own.
+
+Shapes: T points, D their width.
+"""
+
+import abc
+import dataclasses
 
 import jax
+
+from adq_jax import options
+
+
+class AbstractEstimator(options.Option, abc.ABC):
+  """What a slot `estimator` takes: a frozen dataclass."""
+
+  @abc.abstractmethod
+  def estimate(self, quantized: jax.Array, points: jax.Array) -> jax.Array:
+    """Returns the quantized points to the bit, with a gradient to the points.
+
+    Args:
+      quantized: the codewords of points, float32 `[T, D]`; no gradient goes to
+        them.
+      points: float32 `[T, D]`, finite.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class StraightThrough(AbstractEstimator):
+  """Gives points the gradient of their codewords as it is.
+
+  As in section 2.1, and in van den Oord et al., 2017, "Neural Discrete
+  Representation Learning", section 3.2.
+
+      quantizer = VectorQuantizer(512, 64, estimator=StraightThrough())
+  """
+
+  def estimate(self, quantized: jax.Array, points: jax.Array) -> jax.Array:
+    """Returns the quantized points, with the gradient of the identity."""
+    return straight_through(jax.lax.stop_gradient(quantized), points)
 
 
 @jax.custom_jvp

@@ -1,5 +1,7 @@
 """Checks a config, before anything is made of it."""
 
+from collections.abc import Iterator
+import contextlib
 import os
 
 import jax
@@ -36,7 +38,13 @@ _MINIMA = {
   "data.channels": 1,
   "data.paper_batch_size": 1,
 }
-_CONFIG_NAMES = {"update": "update_rule"}  # of the library's fields
+# Of the library's fields.
+_CONFIG_NAMES = {
+  "placement.init": "codebook_init",
+  "placement.revive_below": "revive_below",
+  "update": "update_rule",
+  "update.decay": "decay",
+}
 _NOT_NEGATIVE = ("memory_budget_gib", "resize_to")  # data fields of some sets
 # JAX counts and indexes in int32.
 _LARGEST = 2**31 - 1
@@ -114,14 +122,23 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
 
 def _check_model(config: ml_collections.ConfigDict) -> None:
   """Raises a UserError if the library refuses a field."""
-  model = build.create_model(config, "devices")
-  for name, part in (("model", model), ("quantizer", model.quantizer)):
-    try:
-      part.check()
-    except ValueError as error:
-      field, _, rest = str(error).partition(" ")
-      field = _CONFIG_NAMES.get(field, field)
-      raise UserError(f"config.{name}.{field} {rest}") from error
+  with _named("quantizer"):
+    model = build.create_model(config, "devices")
+  with _named("model"):
+    model.check()
+  with _named("quantizer"):
+    model.quantizer.check()
+
+
+@contextlib.contextmanager
+def _named(part: str) -> Iterator[None]:
+  """Makes a UserError of the library's: of a field, the config's name."""
+  try:
+    yield
+  except ValueError as error:
+    field, _, rest = str(error).partition(" ")
+    field = _CONFIG_NAMES.get(field, field)
+    raise UserError(f"config.{part}.{field} {rest}") from error
 
 
 def _check_memory(config: ml_collections.ConfigDict) -> None:

@@ -317,7 +317,7 @@ class ErrorsTest(parameterized.TestCase):
     ({}, "shard_codebook is True.*without axis_name"),
     (
       {"axis_name": "d", "update": "gradient"},
-      'must be False with update="gradient"',
+      "must be False where update is GradientUpdate",
     ),
   )
   def test_fields(self, fields, message):

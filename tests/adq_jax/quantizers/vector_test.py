@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adq_jax import EmaUpdate
+from adq_jax import GradientUpdate
 from adq_jax import nearest_codes
 from adq_jax import VectorQuantizer
 
@@ -201,23 +203,29 @@ class ErrorsTest(parameterized.TestCase):
     ({"codebook_size": 0}, "codebook_size is 0"),
     ({"embedding_dim": 0}, "embedding_dim is 0"),
     ({"features": 0}, "features is 0"),
-    ({"decay": 1.0}, "decay is 1.0"),
+    ({"decay": 1.0}, "update.decay is 1.0"),
     ({"commitment_cost": -1.0}, "commitment_cost is -1.0"),
-    ({"revive_below": -1.0}, "revive_below is -1.0"),
+    ({"revive_below": -1.0}, "placement.revive_below is -1.0"),
     ({"update": "adam"}, "update is 'adam'"),
-    ({"codebook_init": "zeros"}, "codebook_init is 'zeros'"),
-    ({"update": "gradient", "revive_below": 0.1}, 'it must be "ema" where'),
-    ({"update": "gradient", "codebook_init": "data"}, 'it must be "ema" where'),
-    ({"update": "smoothed_ema", "revive_below": 0.1}, 'it must be "ema" where'),
+    ({"codebook_init": "zeros"}, "placement.init is 'zeros'"),
+    ({"update": GradientUpdate(), "revive_below": 0.1}, "must be an EmaUpdate"),
+    ({"update": "gradient", "codebook_init": "data"}, "must be an EmaUpdate"),
+    ({"update": "smoothed_ema", "revive_below": 0.1}, "must be an EmaUpdate"),
+    (
+      {"update": EmaUpdate},
+      "update is .*it must be an AbstractUpdate",
+    ),
+    ({"placement": "data"}, "placement is 'data'; it must be an Abstract"),
+    ({"estimator": None}, "estimator is None; it must be an AbstractEst"),
+    ({"codewords": 10}, "codewords is 10; it must be an AbstractCodewords"),
     ({"output_kernel": 3}, "output_kernel is 3; without features"),
     ({"output_kernel": 2, "features": 4}, "output_kernel is 2.*odd"),
   )
   def test_fields(self, fields, message):
-    quantizer = VectorQuantizer(
-      **{"codebook_size": 10, "embedding_dim": 3, **fields}
-    )
     with self.assertRaisesRegex(ValueError, message):
-      quantizer.init(KEYS, jnp.ones((2, 3)))
+      VectorQuantizer(
+        **{"codebook_size": 10, "embedding_dim": 3, **fields}
+      ).init(KEYS, jnp.ones((2, 3)))
 
   def test_training_needs_a_mutable_collection(self):
     quantizer, variables, z = make()

@@ -119,7 +119,7 @@ class CheckTest(parameterized.TestCase):
     config = photo_patches.get_config()
     config.quantizer.update_rule = "gradient"
     config.quantizer.revive_below = 0.1
-    with self.assertRaisesRegex(UserError, "update_rule is 'gradient'"):
+    with self.assertRaisesRegex(UserError, "update_rule is GradientUpdate"):
       check.check(config)
 
   def test_the_choice_by_distortion_has_no_entropy(self):

@@ -1,0 +1,58 @@
+"""Which codeword a point is assigned to, and which a code stands for.
+
+Shapes: T points, N codewords, D their width.  `shard_axis` names the mapped
+axis over whose devices the codebook is cut (see `adq_jax.codebook.shards`): a
+device then has N / n of its rows, and the same comes out as for the whole.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from adq_jax import masks
+from adq_jax.codebook.statistics import to_indices
+from adq_jax.search import sharded
+from adq_jax.search.nearest import nearest_codes
+
+
+def nearest(
+  points: jax.Array,
+  is_real: jax.Array,
+  codewords: jax.Array,
+  shard_axis: str | None,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the codes of points, int32 `[T]`, and their codewords `[T, D]`.
+
+  Args:
+    points: float32 `[T, D]`.
+    is_real: which of them count, bool `[T]`; the code of others is 0.
+    codewords: float32 `[N, D]`.
+    shard_axis: the mapped axis over which they are cut.
+  """
+  if shard_axis is not None:
+    points = masks.with_nan(points, is_real)
+    return sharded.nearest_codes(points, codewords, shard_axis)
+  codes = jnp.where(is_real, nearest_codes(points, codewords), 0)
+  return codes, jnp.take(codewords, codes, axis=0)
+
+
+def take(
+  codes: jax.Array,
+  codewords: jax.Array,
+  codebook_size: int,
+  shard_axis: str | None,
+) -> jax.Array:
+  """Returns the codewords of codes, float32 `[T, D]`; NaN out of range.
+
+  Args:
+    codes: any integers `[...]`, T in all.
+    codewords: float32 `[N, D]`.
+    codebook_size: N.
+    shard_axis: the mapped axis over which the codewords are cut.
+  """
+  indices = to_indices(codes, codebook_size).reshape(-1)
+  if shard_axis is not None:
+    return sharded.take(indices, codewords, shard_axis)
+  in_range = indices < codebook_size
+  # Only good indices look up, so that checks of JAX's stay silent.
+  taken = codewords[jnp.where(in_range, indices, 0)]
+  return jnp.where(in_range[:, None], taken, jnp.nan)
