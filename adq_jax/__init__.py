@@ -25,11 +25,13 @@ from adq_jax.metrics import psnr
 from adq_jax.metrics import usage
 from adq_jax.models.vqvae import Reconstruction
 from adq_jax.models.vqvae import VQVAE
-from adq_jax.quantizers.adaptive import AdaptiveCodes
 from adq_jax.quantizers.adaptive import AdaptiveQuantizer
+from adq_jax.quantizers.adaptive_codes import AdaptiveCodes
+from adq_jax.quantizers.attention import AttentionSelector
 from adq_jax.quantizers.base import Quantized
 from adq_jax.quantizers.base import Quantizer
-from adq_jax.quantizers.choice import AttentionSelector
+from adq_jax.quantizers.choice import AttentionChoice
+from adq_jax.quantizers.choice import DistortionChoice
 from adq_jax.quantizers.codewords import FreeCodewords
 from adq_jax.quantizers.estimators import StraightThrough
 from adq_jax.quantizers.vector import VectorQuantizer
@@ -41,8 +43,10 @@ from adq_jax.theory import optimal_codebook_size
 __all__ = [
   "AdaptiveCodes",
   "AdaptiveQuantizer",
+  "AttentionChoice",
   "AttentionSelector",
   "Codebook",
+  "DistortionChoice",
   "EmaUpdate",
   "FreeCodewords",
   "GradientUpdate",

@@ -6,6 +6,8 @@ quantizer: a field whose value is a small frozen dataclass with the behaviour.
 Another paper is another class.
 """
 
+from collections.abc import Iterator
+import contextlib
 from typing import Any
 
 
@@ -29,7 +31,14 @@ def check_option(slot: str, value: Any, kind: type[Option], like: str) -> None:
     raise ValueError(
       f"{slot} is {value!r:.200}; it must be an {kind.__name__}, such as {like}"
     )
-  try:
+  with named(slot):
     value.check()
+
+
+@contextlib.contextmanager
+def named(slot: str) -> Iterator[None]:
+  """Puts the name of a slot before that of a field that a ValueError names."""
+  try:
+    yield
   except ValueError as error:
     raise ValueError(f"{slot}.{error}") from error

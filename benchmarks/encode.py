@@ -20,7 +20,7 @@ import numpy as np
 
 from adq_jax import AdaptiveCodes
 from adq_jax import VQVAE
-from adq_jax.quantizers import choice as choices
+from adq_jax.quantizers import attention
 from benchmarks import report
 from benchmarks import timing
 from experiments.configs import fashion_mnist
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
   for title, book in _CHOICES.items():
     # Tracing calls the selector, so it is replaced while a program compiles.
     with mock.patch.object(
-      choices.AttentionSelector,
+      attention.AttentionSelector,
       "__call__",
       functools.partialmethod(_choose, book=book),
     ):
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
 
 
 def _choose(
-  selector: choices.AttentionSelector, z: jax.Array, book: int | None
+  selector: attention.AttentionSelector, z: jax.Array, book: int | None
 ) -> jax.Array:
   """Returns logits `[..., m]` for the choice of `book`, or of all evenly."""
   num_books = selector.num_codebooks
@@ -119,7 +119,7 @@ def _choose(
 def _encode_all(model: VQVAE, images: jax.Array):
   """Returns the codes, after a search of every codebook for every point."""
   quantizer, z = model.quantizer, model.encoder(images)
-  _, book = choices.straight_through_choice(quantizer.selector(z), 1.0)
+  _, book = attention.straight_through_choice(quantizer.selector(z), 1.0)
   indices = [codebook.encode(z) for codebook in quantizer.codebooks]
   index = jnp.choose(book, indices, mode="clip")
   return AdaptiveCodes(book, index)

@@ -5,13 +5,18 @@ axis over whose devices the codebook is cut (see `adq_jax.codebook.shards`): a
 device then has N / n of its rows, and the same comes out as for the whole.
 """
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 
 from adq_jax import masks
+from adq_jax.chunks import for_each_chunk
 from adq_jax.codebook.statistics import to_indices
 from adq_jax.search import sharded
 from adq_jax.search.nearest import nearest_codes
+
+_CHUNK = 256  # points that are searched together, at least
 
 
 def nearest(
@@ -33,6 +38,32 @@ def nearest(
     return sharded.nearest_codes(points, codewords, shard_axis)
   codes = jnp.where(is_real, nearest_codes(points, codewords), 0)
   return codes, jnp.take(codewords, codes, axis=0)
+
+
+def nearest_of_chosen(
+  book: jax.Array, spaces: Iterable[tuple[jax.Array, jax.Array]]
+) -> jax.Array:
+  """Returns each point's code in the codebook that it uses, int32 `[T]`.
+
+  A codebook searches for the points that use it alone.
+
+  Args:
+    book: which codebook that is, int32 `[T]`.
+    spaces: of each codebook its points, float32 `[T, D]`, NaN where they do not
+      count, and its codewords, float32 `[N, D]`.
+  """
+  # In chunks: how many points use a codebook is not known beforehand.
+  size = max(book.size // 4, min(book.size, _CHUNK))
+  index = jnp.zeros(book.shape, jnp.int32)
+  for i, (points, codewords) in enumerate(spaces):
+
+    def search(index, which, points=points, codewords=codewords):
+      some = points.at[which].get(mode="clip")
+      codes = nearest_codes(some, codewords)
+      return index.at[which].set(codes, mode="drop")
+
+    index = for_each_chunk(book == i, index, search, size)
+  return index
 
 
 def take(

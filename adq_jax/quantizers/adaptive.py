@@ -4,11 +4,9 @@ Shapes: C features of z, m codebooks, N_i codewords of width D_i in each.
 """
 
 from collections.abc import Sequence
-import math
 from typing import Any
 from typing import ClassVar
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,36 +14,35 @@ import jax.numpy as jnp
 from adq_jax import checks
 from adq_jax import masks
 from adq_jax import metrics
-from adq_jax.chunks import for_each_chunk
+from adq_jax.codebook import lookup
 from adq_jax.codebook import placement as placements
 from adq_jax.codebook import updates
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import to_indices
+from adq_jax.options import check_option
+from adq_jax.options import named
+from adq_jax.quantizers import adaptive_codes
+from adq_jax.quantizers import attention
 from adq_jax.quantizers import base
 from adq_jax.quantizers import choice as choices
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import keywords
+from adq_jax.quantizers import units
+from adq_jax.quantizers.adaptive_codes import AdaptiveCodes
 from adq_jax.quantizers.vector import VectorQuantizer
-from adq_jax.search.nearest import nearest_codes
 from adq_jax.streams import Stream
 
-_PART = 256  # points that are searched together, at least
-
-
-@flax.struct.dataclass
-class AdaptiveCodes:
-  """The codes of an adaptive quantizer.
-
-  Attributes:
-    book: the codebook that a point chose, int32 `[...]`, in [0, m).
-    index: the codeword within it, int32 `[...]`, in [0, N_book).  Where
-      decoding needs more than that (see `AdaptiveQuantizer.all_indices`), the
-      codeword in each codebook, int32 `[..., m]`.
-  """
-
-  book: jax.Array
-  index: jax.Array
+# What the codebooks of a pool have in common.
+_OF_EACH_CODEBOOK = (
+  "features",
+  "commitment_cost",
+  "update",
+  "placement",
+  "estimator",
+  "output_kernel",
+  "axis_name",
+)
 
 
 class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
@@ -54,37 +51,27 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   Each codebook is a `VectorQuantizer` with projections of its own and sees
   every point in training, whichever codebook the point chose.
 
+  The earlier spelling is accepted: `selection="attention"` with `num_heads`,
+  `entropy_weight` and `selection_logits`, or `selection="distortion"` with
+  `rate_weight`; and those of `VectorQuantizer`.
+
   Attributes:
     structures: (N, D) of each codebook, m of them; `codebook_structures`
       gives the paper's pool.
     features: C.
-    selection: `"attention"`, learned, as in the paper; or `"distortion"`: the
-      codebook whose values are nearest to z, for the bits that it takes,
-      |z - values|^2 / C + rate_weight * log2 N.  Nothing is drawn then; the
-      pool is one quantizer of z, whose codebooks are trained as autoencoders
-      of z, and the straight-through estimator goes around all of it.
-    rate_weight: what a bit costs where `"distortion"` chooses.
-    entropy_weight: what each bit of `selection.choice_entropy` takes off the
-      loss where `"attention"` chooses, so that it does not settle on one
-      codebook.
+    choice: what chooses: `AttentionChoice`, learned, as in the paper; or
+      `DistortionChoice`, the nearest values for their bits.
     selection_unit: what makes one choice: a `"position"`; or `"channels"`, as
       the authors' code does, for z `[..., H, W, C]`: C neighbours in the memory
       of `[..., C, H, W]`, so that every position mixes codebooks.
-    selection_logits: what Gumbel noise is added to: `"log_weights"` of the
-      attention; or `"weights"`, as the authors' code does.
-    num_heads: heads of the attention that chooses, a divisor of C.
-    commitment_cost, update, placement, estimator, output_kernel, axis_name: of
-      every codebook, see `VectorQuantizer`.
+    commitment_cost: of every codebook, as are `update`, `placement`,
+      `estimator`, `output_kernel` and `axis_name`; see `VectorQuantizer`.
   """
 
   structures: tuple[tuple[int, int], ...]
   features: int
-  selection: str = "attention"
-  rate_weight: float = 0.0
-  entropy_weight: float = 0.0
+  choice: choices.AbstractChoice = choices.AttentionChoice()
   selection_unit: str = "position"
-  selection_logits: str = "log_weights"
-  num_heads: int = 2
   commitment_cost: float = 0.25
   update: updates.AbstractUpdate = updates.EmaUpdate()
   placement: placements.AbstractPlacement = placements.Placement()
@@ -98,7 +85,10 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     "selection_unit",
     "output_kernel",
   )
-  slots: ClassVar[tuple[keywords.Slot, ...]] = keywords.OF_A_CODEBOOK
+  slots: ClassVar[tuple[keywords.Slot, ...]] = (
+    *keywords.OF_A_CODEBOOK,
+    keywords.OF_A_CHOICE,
+  )
 
   def __post_init__(self):
     # Tuples, so that the module can be hashed, as jax.jit's static arguments.
@@ -122,8 +112,8 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
 
   @property
   def draws(self) -> bool:
-    """Whether the choice may be drawn: not where `"distortion"` makes it."""
-    return self.selection == "attention"
+    """Whether the choice can be sampled."""
+    return self.choice.draws
 
   @property
   def spatial_axes(self) -> int:
@@ -133,7 +123,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   @property
   def all_indices(self) -> bool:
     """Whether decoding a position takes the indices of several codebooks."""
-    return self.selection_unit == "channels" or self.output_kernel > 1
+    return units.is_spread(self.selection_unit, self.output_kernel)
 
   @nn.nowrap
   def to_streams(self, codes: AdaptiveCodes) -> tuple[jax.Array, ...]:
@@ -141,7 +131,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
 
     With `all_indices`, codes are of whole images.
     """
-    self._check_codes(codes)
+    adaptive_codes.check(codes, len(self.structures), self.all_indices)
     index = jnp.asarray(codes.index, jnp.int32)
     book = jnp.asarray(codes.book, jnp.int32)
     if not self.all_indices:
@@ -159,7 +149,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       book = jnp.zeros_like(indices[0])
     else:
       book, *indices = indices
-    return self._codes(book, indices)
+    return self._make_codes(book, indices)
 
   @nn.nowrap
   def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
@@ -176,54 +166,27 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   @nn.nowrap
   def check(self) -> None:
     """Raises a ValueError if a field does not fit."""
-    checks.check_choice("selection", self.selection, choices.SELECTIONS)
-    checks.check_choice("selection_unit", self.selection_unit, choices.UNITS)
-    checks.check_choice(
-      "selection_logits", self.selection_logits, choices.LOGITS
+    check_option(
+      "choice", self.choice, choices.AbstractChoice, "AttentionChoice()"
     )
-    for field, needed in choices.WEIGHTS_OF.items():
-      weight = getattr(self, field)
-      checks.check_at_least(field, weight, 0)
-      if weight and self.selection != needed:
-        raise ValueError(
-          f"{field} is {weight} with selection={self.selection!r}; it must be"
-          f" 0 unless that is {needed!r}"
-        )
+    units.check_unit("selection_unit", self.selection_unit)
     checks.check_count("features", self.features)
-    checks.check_count("num_heads", self.num_heads)
-    if self.draws:
-      choices.check_heads(self.num_heads, self.features)
-    for fields in self._of_codebooks():
-      VectorQuantizer(**fields, parent=None).check()
+    with named("choice"):
+      self.choice.check_features(self.features)
+    for codebook in self._make_codebooks(parent=None):
+      codebook.check()
 
   def setup(self):
     self.check()
-    self.codebooks = [
-      VectorQuantizer(**fields) for fields in self._of_codebooks()
-    ]
-    if self.selection == "attention":
-      self.selector = choices.AttentionSelector(
-        len(self.structures), self.num_heads
-      )
+    self.codebooks = self._make_codebooks()
+    self.selector = self.choice.make_selector(len(self.structures))
 
   @nn.nowrap
-  def _of_codebooks(self) -> list[dict[str, Any]]:
-    """The fields of each codebook."""
-    common = {
-      name: getattr(self, name)
-      for name in (
-        "features",
-        "commitment_cost",
-        "update",
-        "placement",
-        "estimator",
-        "output_kernel",
-        "axis_name",
-      )
-    }
+  def _make_codebooks(self, **of_flax: Any) -> list[VectorQuantizer]:
+    common = {name: getattr(self, name) for name in _OF_EACH_CODEBOOK}
     return [
-      {"codebook_size": size, "embedding_dim": dim, **common}
-      for size, dim in self.structures
+      VectorQuantizer(*structure, **common, **of_flax)
+      for structure in self.structures
     ]
 
   def __call__(
@@ -236,7 +199,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     draw: bool | jax.Array | None = None,
     example_index: jax.Array | None = None,
   ) -> base.Quantized:
-    """Quantizes z with every codebook and keeps what each point chose.
+    """Quantizes z with every codebook and keeps the choice of each point.
 
     Args:
       z: floating `[..., C]`; `[..., H, W, C]` where `all_indices`.
@@ -245,9 +208,9 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
         gradient, not the choice.
       mask: 1 for a real point and 0 for padding, `[...]`, as of
         `VectorQuantizer`.  With `selection_unit="channels"`, of whole images.
-      draw: whether the choice is drawn from pi, with the rng stream
-        `"gumbel"`, or is its largest entry; may be traced.  By default drawn
-        in training.  Of no meaning to `"distortion"`.
+      draw: whether the choice is sampled from pi, with the rng stream
+        `"gumbel"`, or is its largest entry; may be traced.  By default sampled
+        in training.  A choice that cannot be sampled ignores it.
       example_index: int `[B]`, for the B entries of z's first axis: their
         noise depends on it and the rng stream alone.  By default the place
         in the batch, in training in that of all devices along `axis_name`;
@@ -255,94 +218,88 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
 
     Returns:
       Quantized with `AdaptiveCodes`.  The loss is the mean over codebooks
-      (eq. 4), less what `entropy_weight` takes off.  With `"distortion"` it
-      reaches the projections alone, and there are two more: the mean of
-      |z - values|^2 / C over codebooks, which trains their projections, and
-      commitment_cost times that of the chosen values, which trains the
-      encoder.  Of its metrics,
+      (eq. 4), with the terms of `choice`.  Of its metrics,
       `quantization_error`, `perplexity` and `usage` are vectors `[m]`, over
       all points for every codebook; `selection` `[m]` is the share of points
-      that chose each codebook; `selection_entropy` is in bits, `rate` the
+      that use each codebook; `selection_entropy` is in bits, `rate` the
       nominal rate in bits per point, and `nonfinite_points` one number.
 
     Raises:
       ValueError: as `VectorQuantizer`, and if the stream `"gumbel"` is missing
-        where the choice is drawn.
+        where the choice is sampled.
     """
     self._check_z(z, mask)
     checks.check_bool("train", train)
-    if train and self.is_initializing():
-      train = False
-    axis_name = self.axis_name if train else None
+    is_update = train and not self.is_initializing()
+    axis_name = self.axis_name if is_update else None
     checks.check_axis("axis_name", axis_name)
     dtype = jnp.asarray(z).dtype
     given = jnp.asarray(z).astype(jnp.float32)
     is_real = masks.finite_rows(given) & masks.as_bool(mask, given.shape[:-1])
     z = masks.keep(given, is_real)
-    # An autoencoder's gradient, straight-through to z, would push z away from
-    # its codewords: z that it could move grows without bound.
-    by_distortion = self.selection == "distortion"
-    seen, given = (
-      jax.lax.stop_gradient(x) if by_distortion else x for x in (z, given)
-    )
+    given = self.choice.to_codebooks(given)
     results = [
-      codebook(given, train=train, mask=mask) for codebook in self.codebooks
+      codebook(given, train=is_update, mask=mask) for codebook in self.codebooks
     ]
     loss = sum(result.loss for result in results) / len(results)
-    if not by_distortion:
-      logits = self._logits(z)
-      if self.entropy_weight:
-        entropy = choices.choice_entropy(logits, is_real, axis_name)
-        loss -= self.entropy_weight * entropy
-      draw = train if draw is None else draw
-      if draw is not False:
-        noise = self._noise(logits.shape, example_index, axis_name)
-        logits += jnp.where(draw, noise, jnp.zeros_like(noise))
-      weights, book = choices.straight_through_choice(logits, temperature)
-    else:
-      book = self._least_distortion(seen, [r.values for r in results])
-      weights = jax.nn.one_hot(book, len(results), dtype=jnp.float32)
-    units = [self._to_units(result.values) for result in results]
-    weighed = sum(weights[..., i, None] * x for i, x in enumerate(units))
-    chosen = jax.lax.stop_gradient(_pick(book, units))
-    values = self._from_units(estimators.straight_through(chosen, weighed))
-    if by_distortion:
-      left = masks.mean_square(
-        z, jax.lax.stop_gradient(values), is_real, axis_name
-      )
-      loss += self.commitment_cost * left
-      loss += sum(
-        masks.mean_square(seen, result.values, is_real, axis_name)
-        for result in results
-      ) / len(results)
-      values = estimators.straight_through(values, z)
+    of_each = [result.values for result in results]
+    of_units = [units.to_units(own, self.selection_unit) for own in of_each]
+    scores = self._scores(z, of_units)
+    loss = self.choice.add_loss_of_scores(loss, scores, is_real, axis_name)
+    noise = self._noise(scores.shape, train, draw, example_index, axis_name)
+    noisy = scores if noise is None else scores + noise
+    weights, book = self.choice.choose(noisy, temperature)
+    weighed = sum(weights[..., i, None] * x for i, x in enumerate(of_units))
+    chosen = jax.lax.stop_gradient(units.pick(book, of_units))
+    values = units.from_units(
+      estimators.straight_through(chosen, weighed), self.selection_unit
+    )
+    loss = self.choice.add_loss_of_values(
+      loss,
+      choices.Chosen(
+        z=z,
+        of_each=of_each,
+        values=values,
+        is_real=is_real,
+        axis_name=axis_name,
+        commitment_cost=self.commitment_cost,
+      ),
+    )
+    values = self.choice.from_codebooks(values, z)
     values = masks.keep_gradient(values, is_real)
-    codes = self._codes(book, [result.codes for result in results])
-    selected = code_counts(
-      book, len(results), mask=is_real, axis_name=axis_name
-    )
-    is_sent = self._is_sent(book) & is_real[..., None]
-    sent = jnp.stack(
-      [masks.count(is_sent[..., i], axis_name) for i in range(len(results))]
-    )
-    nonfinite = [result.metrics["nonfinite_points"] for result in results]
-    sizes = [codebook_size for codebook_size, _ in self.structures]
     return base.Quantized(
       values=values.astype(dtype),
-      codes=codes,
+      codes=self._make_codes(book, [result.codes for result in results]),
       loss=loss,
-      metrics={
-        **{
-          name: jnp.stack([result.metrics[name] for result in results])
-          for name in results[0].metrics
-        },
-        "nonfinite_points": jnp.stack(nonfinite).max(),
-        "selection": selected / jnp.maximum(selected.sum(), 1.0),
-        "selection_entropy": metrics.entropy_bits(selected),
-        "rate": metrics.nominal_rate(selected, sizes, sent),
-      },
-      statistics=tuple(r.statistics for r in results) if train else None,
+      metrics=self._metrics(book, is_real, results, axis_name),
+      statistics=tuple(r.statistics for r in results) if is_update else None,
     )
+
+  def _metrics(
+    self,
+    book: jax.Array,
+    is_real: jax.Array,
+    results: Sequence[base.Quantized],
+    axis_name: str | None,
+  ) -> dict[str, jax.Array]:
+    """Returns those of the batch, of choices and of all codebooks."""
+    count = len(results)
+    selected = code_counts(book, count, mask=is_real, axis_name=axis_name)
+    is_sent = self._is_sent(book) & is_real[..., None]
+    sent = jnp.stack(
+      [masks.count(is_sent[..., i], axis_name) for i in range(count)]
+    )
+    stacked = {
+      name: jnp.stack([result.metrics[name] for result in results])
+      for name in results[0].metrics
+    }
+    return {
+      **stacked,
+      "nonfinite_points": stacked["nonfinite_points"].max(),
+      "selection": selected / jnp.maximum(selected.sum(), 1.0),
+      "selection_entropy": metrics.entropy_bits(selected),
+      "rate": metrics.nominal_rate(selected, self._sizes(), sent),
+    }
 
   def update_codebook(self, statistics: tuple[Statistics, ...]) -> None:
     """Moves the codewords as a training step with these statistics does.
@@ -370,32 +327,12 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     self._check_z(z, None)
     given = jnp.asarray(z).astype(jnp.float32)
     z = masks.keep(given, masks.finite_rows(given))
-    if self.selection == "distortion":
+    if self.all_indices or self.choice.needs_values:
       indices = [codebook.encode(given) for codebook in self.codebooks]
-      values = [
-        codebook.decode(index)
-        for codebook, index in zip(self.codebooks, indices, strict=True)
-      ]
-      book = self._least_distortion(z, values)
-      return self._codes(book, indices)
-    _, book = choices.straight_through_choice(self._logits(z), 1.0)
-    if self.all_indices:
-      indices = [codebook.encode(given) for codebook in self.codebooks]
-      return self._codes(book, indices)
-    flat_book = book.reshape(-1)
-    # Each codebook searches for those alone that chose it, in parts: how many
-    # they are is not known beforehand.
-    size = max(flat_book.size // 4, min(flat_book.size, _PART))
-    index = jnp.zeros(flat_book.shape, jnp.int32)
-    for i, codebook in enumerate(self.codebooks):
-      points, codewords = codebook.search_space(given)
-
-      def search(index, which, points=points, codewords=codewords):
-        some = points.at[which].get(mode="clip")
-        codes = nearest_codes(some, codewords)
-        return index.at[which].set(codes, mode="drop")
-
-      index = for_each_chunk(flat_book == i, index, search, size)
+      return self._make_codes(self._best_choice(z, indices), indices)
+    book = self._best_choice(z, [])
+    spaces = (codebook.search_space(given) for codebook in self.codebooks)
+    index = lookup.nearest_of_chosen(book.reshape(-1), spaces)
     return AdaptiveCodes(book, index.reshape(book.shape))
 
   def decode(self, codes: AdaptiveCodes) -> jax.Array:
@@ -403,10 +340,10 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
 
     A book or index out of range gives NaN.
     """
-    self._check_codes(codes)
+    adaptive_codes.check(codes, len(self.structures), self.all_indices)
     book = to_indices(codes.book, len(self.structures))
     is_good = book < len(self.structures)
-    units = []
+    of_units = []
     for i, codebook in enumerate(self.codebooks):
       index = codes.index[..., i] if self.all_indices else codes.index
       if not self.all_indices:
@@ -414,125 +351,77 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
         index = jnp.where(
           book == i, to_indices(index, codebook.codebook_size), 0
         )
-      units.append(self._to_units(codebook.decode(index)))
-    values = jnp.where(is_good[..., None], _pick(book, units), jnp.nan)
-    return self._from_units(values)
+      values = codebook.decode(index)
+      of_units.append(units.to_units(values, self.selection_unit))
+    values = jnp.where(is_good[..., None], units.pick(book, of_units), jnp.nan)
+    return units.from_units(values, self.selection_unit)
 
   @nn.nowrap
   def _is_sent(self, book: jax.Array) -> jax.Array:
     """Whether decoding needs the index of each codebook, bool `[..., m]`."""
-    num_codebooks = len(self.structures)
-    is_sent = jnp.stack([book == i for i in range(num_codebooks)], axis=-1)
-    if self.selection_unit == "channels":
-      return jnp.broadcast_to(
-        is_sent.any(axis=(-3, -2), keepdims=True), is_sent.shape
-      )
-    if self.output_kernel > 1:
-      sides = (self.output_kernel, self.output_kernel)
-      chosen = is_sent.astype(jnp.float32)
-      return nn.max_pool(chosen, sides, padding="SAME") > 0
-    return is_sent
-
-  @nn.nowrap
-  def _check_codes(self, codes: AdaptiveCodes) -> None:
-    if not isinstance(codes, AdaptiveCodes):
-      raise ValueError(
-        f"codes is a {type(codes).__name__}; it must be AdaptiveCodes(book,"
-        " index), as encode returns them"
-      )
-    checks.check_integer("codes.book", codes.book)
-    checks.check_integer("codes.index", codes.index)
-    if self.all_indices:
-      shape = (*codes.book.shape, len(self.structures))
-      why = "an index for each codebook"
-    else:
-      shape, why = codes.book.shape, "that of codes.book"
-    checks.check_shape("codes.index", codes.index, shape, why)
+    return units.is_needed(
+      book, len(self.structures), self.selection_unit, self.output_kernel
+    )
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
     why = "the quantizer's features"
     min_rank = 1 + self.spatial_axes
     base.check_inputs(z, mask, self.features, why, min_rank=min_rank)
 
-  def _logits(self, z: jax.Array) -> jax.Array:
-    """What noise is added to, for the units of z: float32 `[..., m]`."""
-    log_weights = self.selector(self._to_units(z))
-    if self.selection_logits == "weights":
-      return jnp.exp(log_weights)
-    return log_weights
+  @nn.nowrap
+  def _sizes(self) -> list[int]:
+    return [codebook_size for codebook_size, _ in self.structures]
 
-  def _least_distortion(
-    self, z: jax.Array, values: list[jax.Array]
-  ) -> jax.Array:
-    """The codebook with the least cost, int32 `[...]`.
+  def _scores(self, z: jax.Array, of_units: list[jax.Array]) -> jax.Array:
+    """Returns what the choice is made by, float32 `[..., m]`.
 
     Args:
       z: float32 `[..., C]`.
-      values: of each codebook, `[..., C]`.
+      of_units: the values of each codebook, in units; those that it needs.
     """
-    costs = [
-      self._to_units(jnp.square(z - own)).mean(axis=-1)
-      + self.rate_weight * math.log2(size)
-      for own, (size, _) in zip(values, self.structures, strict=True)
-    ]
-    return jnp.argmin(jnp.stack(costs, axis=-1), axis=-1).astype(jnp.int32)
+    z = units.to_units(z, self.selection_unit)
+    return self.choice.scores(self.selector, z, of_units, self._sizes())
 
-  def _to_units(self, values: jax.Array) -> jax.Array:
-    """Values `[..., C]` in the order in which parts of them are chosen."""
-    if self.selection_unit == "position":
-      return values
-    return jnp.moveaxis(values, -1, -3).reshape(values.shape)
+  def _best_choice(self, z: jax.Array, indices: list[jax.Array]) -> jax.Array:
+    """Returns the choice of evaluation, int32 `[...]`.
 
-  def _from_units(self, units: jax.Array) -> jax.Array:
-    """The inverse of `_to_units`."""
-    if self.selection_unit == "position":
-      return units
-    *batch, height, width, features = units.shape
-    planes = units.reshape(*batch, features, height, width)
-    return jnp.moveaxis(planes, -3, -1)
+    Args:
+      z: float32 `[..., C]`.
+      indices: in each codebook; none where the choice needs no values.
+    """
+    of_units = []
+    if self.choice.needs_values:
+      of_units = [
+        units.to_units(codebook.decode(index), self.selection_unit)
+        for codebook, index in zip(self.codebooks, indices, strict=True)
+      ]
+    _, book = self.choice.choose(self._scores(z, of_units), 1.0)
+    return book
 
   @nn.nowrap
-  def _codes(self, book: jax.Array, indices: list[jax.Array]) -> AdaptiveCodes:
-    """The codes, from the index `[...]` of every codebook."""
-    if self.all_indices:
-      return AdaptiveCodes(book, jnp.stack(indices, axis=-1))
-    return AdaptiveCodes(book, _pick(book, indices))
+  def _make_codes(
+    self, book: jax.Array, indices: list[jax.Array]
+  ) -> AdaptiveCodes:
+    return adaptive_codes.make(book, indices, self.all_indices)
 
   def _noise(
     self,
     shape: tuple[int, ...],
+    train: bool,
+    draw: bool | jax.Array | None,
     example_index: jax.Array | None,
     axis_name: str | None,
-  ) -> jax.Array:
+  ) -> jax.Array | None:
+    """Returns what is added to scores of a shape; None: nothing."""
+    draw = train and not self.is_initializing() if draw is None else draw
+    if not self.draws or draw is False:
+      return None
     if not self.has_rng("gumbel"):
       raise ValueError(
-        'the choice of a codebook is drawn, but the rng stream "gumbel" is'
+        'the choice of a codebook is sampled, but the rng stream "gumbel" is'
         ' missing; apply with rngs={"gumbel": key}, or with draw=False'
       )
-    rows = shape if len(shape) > 1 else (1, *shape)
-    batch_size = rows[0]
-    if example_index is None:
-      example_index = jnp.arange(batch_size, dtype=jnp.int32)
-      if axis_name is not None:
-        example_index += batch_size * jax.lax.axis_index(axis_name)
-    checks.check_integer("example_index", example_index)
-    checks.check_shape(
-      "example_index", example_index, (batch_size,), "one for each example"
+    noise = attention.noise_of_examples(
+      self.make_rng("gumbel"), shape, example_index, axis_name
     )
-    noise = choices.gumbel_noise(self.make_rng("gumbel"), rows, example_index)
-    return noise.reshape(shape)
-
-
-def _pick(book: jax.Array, of_each: list[jax.Array]) -> jax.Array:
-  """What the chosen codebook gave each point.
-
-  Args:
-    book: int32 `[...]`.
-    of_each: of each codebook, `[...]` or `[..., more]`.
-  """
-  picked = of_each[0]
-  is_vector = picked.ndim > book.ndim
-  for i, own in enumerate(of_each[1:], start=1):
-    is_it = book == i
-    picked = jnp.where(is_it[..., None] if is_vector else is_it, own, picked)
-  return picked
+    return jnp.where(draw, noise, jnp.zeros_like(noise))

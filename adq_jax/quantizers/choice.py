@@ -1,147 +1,276 @@
 """Which codebook of the pool a point uses (section 3.2, alg. 1 line 7).
 
-Shapes: C features of z, m codebooks.
+Shapes: C features of z, m codebooks.  Every choice is made for a unit: a point,
+or another vector of C numbers (see `adq_jax.quantizers.units`).
 """
 
-import flax.linen as nn
+import abc
+from collections.abc import Callable
+from collections.abc import Sequence
+import dataclasses
+import math
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import masks
+from adq_jax import options
+from adq_jax.quantizers import attention
 from adq_jax.quantizers import estimators
 
-SELECTIONS = ("attention", "distortion")
-UNITS = ("position", "channels")
-LOGITS = ("log_weights", "weights")
-WEIGHTS_OF = {"rate_weight": "distortion", "entropy_weight": "attention"}
-"""The selection that each weight belongs to; with another it must be 0."""
+_LOGITS = ("log_weights", "weights")
+
+Selector = Callable[[jax.Array], jax.Array]
 
 
-def check_heads(num_heads: int, features: int) -> None:
-  """Raises a ValueError unless each head gets as many features."""
-  if features % num_heads:
-    raise ValueError(
-      f"num_heads is {num_heads}; it must divide the {features} features of z"
-    )
-
-
-class AttentionSelector(nn.Module):
-  """Multi-head attention of points to one learned key for each codebook.
-
-  There is no value path: only the weights are used.
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  """What a choice made of a batch, for its loss.
 
   Attributes:
-    num_codebooks: m.
-    num_heads: heads, a divisor of C.
-  """
-
-  num_codebooks: int
-  num_heads: int = 2
-
-  @nn.compact
-  def __call__(self, z: jax.Array) -> jax.Array:
-    """Returns log pi, float32 `[..., m]`, of points z float32 `[..., C]`.
-
-    pi is the mean over heads of softmax(q.k / sqrt(C / heads)).
-    """
-    features = z.shape[-1]
-    check_heads(self.num_heads, features)
-    head_dim = features // self.num_heads
-    precision = jax.lax.Precision.HIGHEST
-    codebook_keys = self.param(
-      "codebook_keys",
-      nn.initializers.normal(1.0),
-      (self.num_codebooks, features),
-      jnp.float32,
-    )
-    heads = (self.num_heads, head_dim)
-    query = nn.DenseGeneral(heads, precision=precision, name="query")(z)
-    key = nn.DenseGeneral(heads, precision=precision, name="key")(codebook_keys)
-    scores = jnp.einsum(
-      "...hd,mhd->...hm", query, key, precision=precision
-    ) / jnp.sqrt(jnp.float32(head_dim))
-    log_weights = jax.nn.log_softmax(scores, axis=-1)
-    return jax.nn.logsumexp(log_weights, axis=-2) - jnp.log(
-      jnp.float32(self.num_heads)
-    )
-
-
-def gumbel_noise(
-  key: jax.Array, shape: tuple[int, ...], example_index: jax.Array
-) -> jax.Array:
-  """Returns Gumbel noise that belongs to the examples, not to the batch.
-
-  Args:
-    key: a PRNG key, the same for all examples.
-    shape: `[B, ...]`, examples first.
-    example_index: what tells examples apart, int `[B]`.
-
-  Returns:
-    float32 noise of that shape; a row depends on key and index alone.
-  """
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, example_index)
-  return jax.vmap(lambda key: jax.random.gumbel(key, shape[1:], jnp.float32))(
-    keys
-  )
-
-
-def straight_through_choice(
-  logits: jax.Array, temperature: jax.Array | float
-) -> tuple[jax.Array, jax.Array]:
-  """Chooses the largest logit, with the gradient of a softmax.
-
-  With log pi + Gumbel noise for logits, the choice is a draw from pi whatever
-  the temperature (Gumbel-Softmax, hard): the temperature shapes the gradient.
-
-  Args:
-    logits: float32 `[..., m]`.
-    temperature: tau, above 0, a scalar.
-
-  Returns:
-    weights, float32 `[..., m]`: exactly one-hot, with the gradient of
-    softmax(logits / tau); and the choice, int32 `[...]`.
-
-  Raises:
-    ValueError: if the temperature is no positive number, where that is seen.
-  """
-  checks.check_shape("temperature", temperature, (), "a single number")
-  if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
-    raise ValueError(f"temperature is {temperature}; it must be above 0")
-  temperature = jnp.asarray(temperature, jnp.float32)
-  choice = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-  one_hot = jax.nn.one_hot(choice, logits.shape[-1], dtype=jnp.float32)
-  soft = jax.nn.softmax(logits / temperature, axis=-1)
-  return estimators.straight_through(one_hot, soft), choice
-
-
-def choice_entropy(
-  logits: jax.Array,
-  is_real: jax.Array | None = None,
-  axis_name: str | None = None,
-) -> jax.Array:
-  """Returns how evenly points share the codebooks, before anything is drawn.
-
-  The entropy of the mean over points of pi = softmax(logits), in bits: 0 where
-  all choose one codebook, log2 m where each is chosen as often.  To reward it
-  is a remedy where a mixture's experts fall out of use (as in Shazeer et al.,
-  2017, who measure evenness in another way).
-
-  Args:
-    logits: float32 `[..., m]`.
+    z: float32 `[..., C]`, zeros where it does not count.
+    of_each: the values of each codebook, float32 `[..., C]`.
+    values: the chosen ones, float32 `[..., C]`.
     is_real: which points count, bool `[...]`.
-    axis_name: the mapped axis over which the points are spread.  The mean of
-      its devices' results is the entropy over all points, and the mean of
-      their gradients is its gradient.
+    axis_name: the mapped axis over which the batch is spread.
+    commitment_cost: alpha of eq. 3.
   """
-  num_codebooks = logits.shape[-1]
-  pi = jax.nn.softmax(logits, axis=-1).reshape(-1, num_codebooks)
-  is_real = masks.as_bool(is_real, logits.shape[:-1]).reshape(-1)
-  shares = jax.vmap(lambda p: masks.mean(p, is_real, axis_name), 1)(pi)
-  mean = jax.lax.stop_gradient(shares)
-  if axis_name is not None:
-    mean = jax.lax.pmean(mean, axis_name)
-  # The derivative of -p log p is -log p, and a constant that cancels, since
-  # shares add up to 1.  So only one factor needs it, and devices' add up.
-  tiny = jnp.finfo(jnp.float32).tiny
-  return -jnp.sum(shares * jnp.log2(jnp.maximum(mean, tiny)))
+
+  z: jax.Array
+  of_each: Sequence[jax.Array]
+  values: jax.Array
+  is_real: jax.Array
+  axis_name: str | None
+  commitment_cost: float
+
+
+class AbstractChoice(options.Option, abc.ABC):
+  """What a slot `choice` takes: a frozen dataclass.
+
+  Attributes:
+    draws: whether the choice can be sampled.
+    needs_values: whether it looks at the values of all codebooks.
+  """
+
+  draws: ClassVar[bool]
+  needs_values: ClassVar[bool]
+
+  def check_features(self, features: int) -> None:
+    """Raises a ValueError if a field does not fit to C features."""
+    del features
+
+  def make_selector(self, num_codebooks: int) -> Selector | None:
+    """Returns the module that learns to choose, if there is one."""
+    del num_codebooks
+    return None
+
+  def to_codebooks(self, x: jax.Array) -> jax.Array:
+    """Returns z, with the gradient that codebooks have to it."""
+    return x
+
+  @abc.abstractmethod
+  def scores(
+    self,
+    selector: Selector | None,
+    z: jax.Array,
+    of_each: Sequence[jax.Array],
+    sizes: Sequence[int],
+  ) -> jax.Array:
+    """Returns how well each codebook suits a unit, float32 `[..., m]`.
+
+    Args:
+      selector: as `make_selector` made it.
+      z: units, float32 `[..., C]`.
+      of_each: the units of each codebook's values, float32 `[..., C]`; `()`
+        unless `needs_values`.
+      sizes: N of each codebook.
+    """
+
+  @abc.abstractmethod
+  def choose(
+    self, scores: jax.Array, temperature: jax.Array | float
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns the choice of the largest score.
+
+    Args:
+      scores: float32 `[..., m]`, with noise where the choice is sampled.
+      temperature: tau, above 0, a scalar.
+
+    Returns:
+      weights, float32 `[..., m]`: one-hot, with the gradient of the choice; and
+      the choice, int32 `[...]`.
+    """
+
+  def add_loss_of_scores(
+    self,
+    loss: jax.Array,
+    scores: jax.Array,
+    is_real: jax.Array,
+    axis_name: str | None,
+  ) -> jax.Array:
+    """Returns a loss with what the scores add to it.
+
+    Args:
+      loss: float32 `[]`, the mean over codebooks.
+      scores: float32 `[..., m]`, before anything is sampled.
+      is_real: which points count, bool `[...]`.
+      axis_name: the mapped axis over which the batch is spread.
+    """
+    del scores, is_real, axis_name
+    return loss
+
+  def add_loss_of_values(self, loss: jax.Array, chosen: Chosen) -> jax.Array:
+    """Returns a loss with what the chosen values add to it."""
+    del chosen
+    return loss
+
+  def from_codebooks(self, values: jax.Array, z: jax.Array) -> jax.Array:
+    """Returns the chosen values, with the gradient that they have to z."""
+    del z
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionChoice(AbstractChoice):
+  """Learns to choose, by attention of points to a key for each codebook.
+
+  As in section 3.2: a hard Gumbel-Softmax, which is sampled in training.
+
+      pool = codebook_structures(1024)
+      AdaptiveQuantizer(pool, 64, choice=AttentionChoice(entropy_weight=1e-3))
+
+  Attributes:
+    num_heads: heads of the attention, a divisor of C.
+    entropy_weight: what each bit of `attention.choice_entropy` takes off the
+      loss, so that the attention does not settle on one codebook.
+    logits: what Gumbel noise is added to: `"log_weights"` of the attention, as
+      in the paper; or `"weights"`, as the authors' code does.
+  """
+
+  num_heads: int = 2
+  entropy_weight: float = 0.0
+  logits: str = "log_weights"
+
+  draws: ClassVar[bool] = True
+  needs_values: ClassVar[bool] = False
+
+  def check(self) -> None:
+    """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
+    checks.check_count("num_heads", self.num_heads)
+    checks.check_at_least("entropy_weight", self.entropy_weight, 0)
+    checks.check_choice("logits", self.logits, _LOGITS)
+
+  def check_features(self, features: int) -> None:
+    """Raises a ValueError unless each head gets as many features."""
+    attention.check_heads(self.num_heads, features)
+
+  def make_selector(self, num_codebooks: int) -> Selector:
+    """Returns the attention."""
+    return attention.AttentionSelector(num_codebooks, self.num_heads)
+
+  def scores(
+    self,
+    selector: Selector | None,
+    z: jax.Array,
+    of_each: Sequence[jax.Array],
+    sizes: Sequence[int],
+  ) -> jax.Array:
+    """Returns log pi, or pi where `logits` are `"weights"`."""
+    del of_each, sizes
+    log_weights = selector(z)
+    return jnp.exp(log_weights) if self.logits == "weights" else log_weights
+
+  def choose(
+    self, scores: jax.Array, temperature: jax.Array | float
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns the choice; see `attention.straight_through_choice`."""
+    return attention.straight_through_choice(scores, temperature)
+
+  def add_loss_of_scores(
+    self,
+    loss: jax.Array,
+    scores: jax.Array,
+    is_real: jax.Array,
+    axis_name: str | None,
+  ) -> jax.Array:
+    """Returns the loss less what the entropy of the choice takes off it."""
+    if not self.entropy_weight:
+      return loss
+    entropy = attention.choice_entropy(scores, is_real, axis_name)
+    return loss - self.entropy_weight * entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class DistortionChoice(AbstractChoice):
+  """Chooses the codebook whose values are nearest to z, for their bits.
+
+  That is the least |z - values|^2 / C + rate_weight * log2 N.  Nothing is
+  learned or sampled for it, unlike in the paper.  The pool is one quantizer of
+  z: its codebooks are trained as autoencoders of z, and the straight-through
+  estimator goes around all of it.
+
+      pool = codebook_structures(1024)
+      AdaptiveQuantizer(pool, 64, choice=DistortionChoice(rate_weight=1e-3))
+
+  Attributes:
+    rate_weight: what a bit costs.
+  """
+
+  rate_weight: float = 0.0
+
+  draws: ClassVar[bool] = False
+  needs_values: ClassVar[bool] = True
+
+  def check(self) -> None:
+    """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
+    checks.check_at_least("rate_weight", self.rate_weight, 0)
+
+  def to_codebooks(self, x: jax.Array) -> jax.Array:
+    """Returns z without a gradient.
+
+    Through the straight-through estimator, the codebooks' reconstruction loss
+    would push z away from its codewords, and z would grow without bound.
+    """
+    return jax.lax.stop_gradient(x)
+
+  def scores(
+    self,
+    selector: Selector | None,
+    z: jax.Array,
+    of_each: Sequence[jax.Array],
+    sizes: Sequence[int],
+  ) -> jax.Array:
+    """Returns the costs of each codebook, below 0."""
+    del selector
+    costs = [
+      jnp.square(z - own).mean(axis=-1) + self.rate_weight * math.log2(size)
+      for own, size in zip(of_each, sizes, strict=True)
+    ]
+    return -jax.lax.stop_gradient(jnp.stack(costs, axis=-1))
+
+  def choose(
+    self, scores: jax.Array, temperature: jax.Array | float
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns the choice of the least cost, which has no gradient."""
+    del temperature
+    book = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    return jax.nn.one_hot(book, scores.shape[-1], dtype=jnp.float32), book
+
+  def add_loss_of_values(self, loss: jax.Array, chosen: Chosen) -> jax.Array:
+    """Returns the loss with two more terms.
+
+    commitment_cost times the mean of |z - values|^2 / C of the chosen values
+    trains the encoder; its mean over codebooks trains their projections.
+    """
+    where = chosen.is_real, chosen.axis_name
+    values = jax.lax.stop_gradient(chosen.values)
+    loss += chosen.commitment_cost * masks.mean_square(chosen.z, values, *where)
+    z = jax.lax.stop_gradient(chosen.z)
+    errors = [masks.mean_square(z, own, *where) for own in chosen.of_each]
+    return loss + sum(errors) / len(errors)
+
+  def from_codebooks(self, values: jax.Array, z: jax.Array) -> jax.Array:
+    """Returns the chosen values, with their own gradient also to z."""
+    return estimators.straight_through(values, z)

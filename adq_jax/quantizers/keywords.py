@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from adq_jax import checks
 from adq_jax.codebook import updates
+from adq_jax.quantizers import choice as choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,3 +166,19 @@ OF_A_CODEBOOK = (
   Slot("placement", {"codebook_init": "init", "revive_below": "revive_below"}),
 )
 """The options of one codebook."""
+
+OF_A_CHOICE = Slot(
+  "choice",
+  {
+    "num_heads": "num_heads",
+    "entropy_weight": "entropy_weight",
+    "selection_logits": "logits",
+    "rate_weight": "rate_weight",
+  },
+  kind="selection",
+  kinds={
+    "attention": choices.AttentionChoice,
+    "distortion": choices.DistortionChoice,
+  },
+)
+"""What chooses a codebook of a pool."""

@@ -65,10 +65,12 @@ def create_model(
 def _adaptive(
   config: ml_collections.ConfigDict, axis_name: str | None
 ) -> AdaptiveQuantizer:
+  is_learned = config.quantizer.selection != "distortion"
   return AdaptiveQuantizer(
     structures(config),
     **_common(config, axis_name),
     **_of_config(config, _OF_CHOICE),
+    **(_of_config(config, _OF_ATTENTION) if is_learned else {}),
   )
 
 
@@ -112,7 +114,7 @@ _OF_CHOICE = (
   "rate_weight",
   "entropy_weight",
   "selection_unit",
-  "selection_logits",
-  "num_heads",
 )
+# Whatever their values are, they mean nothing to another choice.
+_OF_ATTENTION = ("selection_logits", "num_heads")
 QUANTIZERS = {"adaptive": _adaptive, "fixed": _fixed}

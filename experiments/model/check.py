@@ -40,6 +40,10 @@ _MINIMA = {
 }
 # Of the library's fields.
 _CONFIG_NAMES = {
+  "choice.entropy_weight": "entropy_weight",
+  "choice.logits": "selection_logits",
+  "choice.num_heads": "num_heads",
+  "choice.rate_weight": "rate_weight",
   "placement.init": "codebook_init",
   "placement.revive_below": "revive_below",
   "update": "update_rule",

@@ -15,7 +15,7 @@ from adq_jax.codebook.statistics import code_counts  # noqa: E402
 from adq_jax.codebook.statistics import code_sums  # noqa: E402
 from adq_jax.codebook.updates import ema_update  # noqa: E402
 from adq_jax.models import networks  # noqa: E402
-from adq_jax.quantizers import choice as choices  # noqa: E402
+from adq_jax.quantizers import attention  # noqa: E402
 from benchmarks import peers  # noqa: E402
 
 
@@ -37,7 +37,7 @@ class PeersTest(parameterized.TestCase):
 
   def test_same_selector(self):
     z = jax.random.normal(jax.random.key(0), (20, 8))
-    ours = choices.AttentionSelector(3, num_heads=2)
+    ours = attention.AttentionSelector(3, num_heads=2)
     variables = _random(ours.init(jax.random.key(1), z))
     theirs = peers.AdaptiveQuantizer(peers.OneHotCodebook, 8, [(4, 2)] * 3)
     params = variables["params"]

@@ -9,7 +9,9 @@ import pytest
 
 from adq_jax import AdaptiveCodes
 from adq_jax import AdaptiveQuantizer
-from adq_jax.quantizers import choice as choices
+from adq_jax import AttentionChoice
+from adq_jax import DistortionChoice
+from adq_jax.quantizers import attention
 
 STRUCTURES = ((16, 4), (32, 2), (64, 1))
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
@@ -54,7 +56,7 @@ class AdaptiveQuantizerTest(parameterized.TestCase):
     quantizer, variables, z = make((9, 8, 8))
     choose = jnp.zeros(3).at[book].set(1e3)
     with mock.patch.object(
-      choices.AttentionSelector,
+      attention.AttentionSelector,
       "__call__",
       lambda self, z: jnp.broadcast_to(choose, (*z.shape[:-1], 3)),
     ):
@@ -268,19 +270,27 @@ class ErrorsTest(parameterized.TestCase):
     z = jnp.ones((2, 6))
     with self.assertRaisesRegex(ValueError, "structures is empty"):
       AdaptiveQuantizer((), 6).init(KEYS, z)
-    with self.assertRaisesRegex(ValueError, "num_heads is 4; it must divide"):
+    with self.assertRaisesRegex(
+      ValueError, "choice.num_heads is 4; it must divide"
+    ):
       AdaptiveQuantizer(STRUCTURES, 6, num_heads=4).init(KEYS, z)
     for selected, field in (
       ("attention", "rate_weight"),
       ("distortion", "entropy_weight"),
     ):
-      quantizer = AdaptiveQuantizer(
-        STRUCTURES, 6, selection=selected, **{field: 0.1}
-      )
       with self.assertRaisesRegex(
         ValueError, f"{field} is 0.1 with selection='{selected}'; it must be 0"
       ):
-        quantizer.init(KEYS, z)
+        AdaptiveQuantizer(STRUCTURES, 6, selection=selected, **{field: 0.1})
+    for choice, message in (
+      (AttentionChoice(num_heads=0), "choice.num_heads is 0"),
+      (AttentionChoice(entropy_weight=-1.0), "choice.entropy_weight is -1.0"),
+      (AttentionChoice(logits="pi"), "choice.logits is 'pi'; .* 'log_weights'"),
+      (DistortionChoice(rate_weight=-1.0), "choice.rate_weight is -1.0"),
+      ("distortion", "choice is 'distortion'; it must be an AbstractChoice"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        AdaptiveQuantizer(STRUCTURES, 6, choice=choice).init(KEYS, z)
 
   def test_codes_out_of_range_decode_to_nan(self):
     quantizer, variables, _ = make()

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import AdaptiveQuantizer
+from adq_jax import AttentionChoice
+from adq_jax import DistortionChoice
 from adq_jax import EmaUpdate
 from adq_jax import GradientUpdate
 from adq_jax import Placement
@@ -27,6 +29,11 @@ def pool(**fields):
 @dataclasses.dataclass(frozen=True)
 class HalfwayUpdate(EmaUpdate):
   """An update of a user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OddChoice(AttentionChoice):
+  """A choice of a user."""
 
 
 @parameterized.parameters(vector, pool)
@@ -120,6 +127,60 @@ class OfACodebookTest(parameterized.TestCase):
     self.assertEqual(other.update, GradientUpdate(0.9))
     self.assertEqual(other.clone(decay=0.5).update, GradientUpdate(0.5))
     self.assertEqual(other.clone(decay=0.5).scale, 2.0)
+
+
+class OfAChoiceTest(parameterized.TestCase):
+  def test_both_spellings_are_equal(self):
+    for old, new in (
+      ({}, AttentionChoice()),
+      ({"selection": "attention"}, AttentionChoice()),
+      ({"num_heads": 1}, AttentionChoice(num_heads=1)),
+      (
+        {"entropy_weight": 0.1, "selection_logits": "weights"},
+        AttentionChoice(entropy_weight=0.1, logits="weights"),
+      ),
+      ({"selection": "distortion"}, DistortionChoice()),
+      (
+        {"selection": "distortion", "rate_weight": 0.1},
+        DistortionChoice(rate_weight=0.1),
+      ),
+      # What another choice would have by default says nothing.
+      (
+        {"selection": "distortion", "num_heads": 2, "entropy_weight": 0.0},
+        DistortionChoice(),
+      ),
+    ):
+      self.assertEqual(pool(**old), pool(choice=new))
+      self.assertEqual(pool().clone(**old).choice, new)
+
+  def test_a_keyword_of_another_choice_is_refused(self):
+    for fields, message in (
+      ({"rate_weight": 0.1}, "rate_weight is 0.1 with selection='attention'"),
+      (
+        {"selection": "distortion", "num_heads": 4},
+        "num_heads is 4 with .*must be 2 unless that is 'attention'",
+      ),
+      (
+        {"selection": "random"},
+        "selection is 'random'; it must be one of",
+      ),
+      (
+        {"choice": DistortionChoice(), "rate_weight": 0.1},
+        "rate_weight is 0.1; it must be left out beside choice=Distort",
+      ),
+      (
+        {"choice": DistortionChoice(), "selection": "attention"},
+        "selection is 'attention'; it must be left out beside choice=Distort",
+      ),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        pool(**fields)
+
+  def test_a_choice_of_a_user_has_its_own_fields(self):
+    quantizer = pool(choice=OddChoice())
+    self.assertEqual(quantizer.clone(num_heads=1).choice, OddChoice(1))
+    with self.assertRaisesRegex(ValueError, "rate_weight is 0.1; .* left out"):
+      quantizer.clone(rate_weight=0.1)
 
 
 class TrainingTest(parameterized.TestCase):

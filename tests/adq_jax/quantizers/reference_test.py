@@ -11,7 +11,7 @@ import numpy as np
 from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
 from adq_jax.models.networks import Decoder
-from adq_jax.quantizers import choice as choices
+from adq_jax.quantizers import attention
 
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
 STRUCTURES = ((16, 4), (32, 2), (64, 1))
@@ -25,7 +25,7 @@ def make(z, **fields):
 def always(logits):
   """A selector that says the same of every point."""
   return mock.patch.object(
-    choices.AttentionSelector,
+    attention.AttentionSelector,
     "__call__",
     lambda self, z: jnp.broadcast_to(logits, (*z.shape[:-1], len(logits))),
   )

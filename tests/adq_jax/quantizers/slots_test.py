@@ -14,6 +14,7 @@ from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
 from adq_jax.codebook.placement import AbstractPlacement
 from adq_jax.codebook.updates import AbstractUpdate
+from adq_jax.quantizers.choice import AbstractChoice
 from adq_jax.quantizers.codewords import AbstractCodewords
 from adq_jax.quantizers.estimators import AbstractEstimator
 from tests.adq_jax.small import make_variables
@@ -70,6 +71,28 @@ class Turned(AbstractCodewords):
     return nn.Dense(embedding_dim, use_bias=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class SmallestUsed(AbstractChoice):
+  """Chooses the smallest codebook, without a look at z."""
+
+  draws: ClassVar[bool] = False
+  needs_values: ClassVar[bool] = False
+
+  def check_features(self, features):
+    if features % 2:
+      raise ValueError(f"parity is odd with {features} features")
+
+  def scores(self, selector, z, of_each, sizes):
+    return jnp.broadcast_to(-jnp.array(sizes), (*z.shape[:-1], len(sizes)))
+
+  def choose(self, scores, temperature):
+    book = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    return jax.nn.one_hot(book, scores.shape[-1]), book
+
+  def add_loss_of_values(self, loss, chosen):
+    return loss + 100.0
+
+
 class SlotsTest(parameterized.TestCase):
   def test_an_update_keeps_the_state_that_it_names(self):
     quantizer = VectorQuantizer(10, 4, update=JumpUpdate())
@@ -117,6 +140,20 @@ class SlotsTest(parameterized.TestCase):
         self.assertGreater(jnp.abs(found - expected).max(), 1)
         if name == "vector":
           np.testing.assert_allclose(found, 3 * expected)
+
+  def test_a_choice_chooses(self):
+    quantizer = AdaptiveQuantizer(
+      ((10, 4), (6, 3), (8, 2)), 4, choice=SmallestUsed()
+    )
+    variables = make_variables(quantizer, Z)
+    self.assertNotIn("selector", variables["params"])
+    result = quantizer.apply(variables, Z)
+    np.testing.assert_array_equal(result.metrics["selection"], [0, 1, 0])
+    self.assertGreater(result.loss, 100)
+    codes = quantizer.apply(variables, Z, method="encode")
+    chex.assert_trees_all_equal(codes, result.codes)
+    with self.assertRaisesRegex(ValueError, "choice.parity is odd with 5"):
+      quantizer.clone(features=5).check()
 
   def test_codewords_come_from_vectors_and_parameters(self):
     quantizer = VectorQuantizer(10, 4, codewords=Turned(), update="gradient")

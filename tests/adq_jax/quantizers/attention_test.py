@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import AttentionSelector
-from adq_jax.quantizers import choice as choices
+from adq_jax.quantizers import attention
 
 
 class SelectorTest(parameterized.TestCase):
@@ -38,7 +38,7 @@ class SelectorTest(parameterized.TestCase):
 class ChoiceTest(parameterized.TestCase):
   def test_weights_are_one_hot_to_the_bit(self):
     logits = jax.random.normal(jax.random.key(0), (50, 7))
-    weights, choice = choices.straight_through_choice(logits, 3.0)
+    weights, choice = attention.straight_through_choice(logits, 3.0)
     chex.assert_trees_all_equal(weights, jax.nn.one_hot(choice, 7))
     chex.assert_trees_all_equal(
       choice, logits.argmax(axis=-1).astype(jnp.int32)
@@ -50,7 +50,7 @@ class ChoiceTest(parameterized.TestCase):
     direction = jax.random.normal(jax.random.key(1), (4, 3))
     gradient = jax.grad(
       lambda x: jnp.sum(
-        direction * choices.straight_through_choice(x, temperature)[0]
+        direction * attention.straight_through_choice(x, temperature)[0]
       )
     )(logits)
     expected = jax.grad(
@@ -60,7 +60,7 @@ class ChoiceTest(parameterized.TestCase):
 
   def test_noise_is_gumbel_and_keyed_by_example(self):
     index = jnp.array([5, 9, 5])
-    noise = choices.gumbel_noise(jax.random.key(0), (3, 1000, 4), index)
+    noise = attention.gumbel_noise(jax.random.key(0), (3, 1000, 4), index)
     chex.assert_trees_all_equal(noise[0], noise[2])
     self.assertTrue((noise[0] != noise[1]).any())
     chex.assert_trees_all_close(noise.mean(), 0.5772, atol=0.05)
@@ -72,13 +72,13 @@ class EntropyTest(parameterized.TestCase):
     log = np.log
     some = jnp.array([[log(0.75), log(0.25)], [log(0.25), log(0.75)]])
     # The mean of pi is even, whatever each point prefers.
-    chex.assert_trees_all_close(choices.choice_entropy(some), 1.0)
-    first = choices.choice_entropy(some, jnp.array([1, 0]))
+    chex.assert_trees_all_close(attention.choice_entropy(some), 1.0)
+    first = attention.choice_entropy(some, jnp.array([1, 0]))
     chex.assert_trees_all_close(first, 0.8112781, rtol=1e-6)
     # log 0 nowhere.
     certain = jnp.array([[1e4, 0.0]])
-    chex.assert_trees_all_equal(choices.choice_entropy(certain), 0.0)
-    gradient = jax.grad(choices.choice_entropy)(certain)
+    chex.assert_trees_all_equal(attention.choice_entropy(certain), 0.0)
+    gradient = jax.grad(attention.choice_entropy)(certain)
     chex.assert_trees_all_equal(gradient, jnp.zeros((1, 2)))
 
   def test_the_gradient_is_that_of_the_entropy(self):
@@ -91,7 +91,7 @@ class EntropyTest(parameterized.TestCase):
       return -jnp.sum(mean * jnp.log2(mean))
 
     chex.assert_trees_all_close(
-      jax.value_and_grad(choices.choice_entropy)(logits, mask),
+      jax.value_and_grad(attention.choice_entropy)(logits, mask),
       jax.value_and_grad(entropy)(logits),
       rtol=1e-5,
       atol=1e-7,
@@ -100,10 +100,10 @@ class EntropyTest(parameterized.TestCase):
   def test_eight_devices_equal_one(self):
     logits = jax.random.normal(jax.random.key(0), (8, 6, 4))
     mask = jax.random.bernoulli(jax.random.key(1), 0.5, (8, 6))
-    one = jax.value_and_grad(choices.choice_entropy)(logits, mask)
+    one = jax.value_and_grad(attention.choice_entropy)(logits, mask)
     many = jax.pmap(
       jax.value_and_grad(
-        lambda logits, mask: choices.choice_entropy(logits, mask, "devices")
+        lambda logits, mask: attention.choice_entropy(logits, mask, "devices")
       ),
       "devices",
     )(logits, mask)
