@@ -13,12 +13,12 @@ from adq_jax import code_counts
 from adq_jax import masks
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
-from tests.adq_jax.small import bits
-from tests.adq_jax.small import make
-from tests.adq_jax.small import make_variables
-from tests.adq_jax.small import MASK
-from tests.adq_jax.small import QUANTIZERS
-from tests.adq_jax.small import train
+from tests.support.small import bits
+from tests.support.small import make
+from tests.support.small import make_variables
+from tests.support.small import MASK
+from tests.support.small import QUANTIZERS
+from tests.support.small import train
 
 DTYPES = (bool, np.uint8, np.int32, np.float16, jnp.bfloat16, np.float64)
 

@@ -18,14 +18,14 @@ import pytest
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
-from tests.adq_jax.quantizers.subject import Case
-from tests.adq_jax.quantizers.subject import GRID
-from tests.adq_jax.quantizers.subject import STATE
-from tests.adq_jax.quantizers.subject import Subject
-from tests.adq_jax.small import bits
-from tests.adq_jax.small import make_variables
-from tests.adq_jax.small import RNGS
-from tests.adq_jax.small import train
+from tests.support.small import bits
+from tests.support.small import make_variables
+from tests.support.small import RNGS
+from tests.support.small import train
+from tests.support.subject import Case
+from tests.support.subject import GRID
+from tests.support.subject import STATE
+from tests.support.subject import Subject
 
 _POOL = ((20, 3), (12, 2))
 CASES = {

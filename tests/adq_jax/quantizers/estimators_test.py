@@ -6,7 +6,7 @@ import numpy as np
 
 from adq_jax import StraightThrough
 from adq_jax.quantizers import estimators
-from tests.adq_jax.small import bits
+from tests.support.small import bits
 
 
 class StraightThroughTest(parameterized.TestCase):

@@ -17,8 +17,8 @@ from adq_jax.codebook.updates import AbstractUpdate
 from adq_jax.quantizers.choice import AbstractChoice
 from adq_jax.quantizers.codewords import AbstractCodewords
 from adq_jax.quantizers.estimators import AbstractEstimator
-from tests.adq_jax.small import make_variables
-from tests.adq_jax.small import train
+from tests.support.small import make_variables
+from tests.support.small import train
 
 Z = jax.random.normal(jax.random.key(5), (50, 4), jnp.float32)
 

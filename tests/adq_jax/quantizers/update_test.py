@@ -12,10 +12,10 @@ from adq_jax import AdaptiveQuantizer
 from adq_jax import codebook_from
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
-from tests.adq_jax.small import make
-from tests.adq_jax.small import make_variables
-from tests.adq_jax.small import QUANTIZERS
-from tests.adq_jax.small import train
+from tests.support.small import make
+from tests.support.small import make_variables
+from tests.support.small import QUANTIZERS
+from tests.support.small import train
 
 
 def update(module, variables, statistics):

@@ -17,7 +17,7 @@ from adq_jax.search import cells
 from adq_jax.search import scan
 from adq_jax.search.nearest import best_on_cpu
 from adq_jax.search.nearest import index_codebook
-from tests.adq_jax.exactness import excess
+from tests.support.exactness import excess
 
 METHODS = ("auto", "blocked", "screened", "dense")  # for any D
 SCANS = ("blocked", "screened")  # "auto" is one of them at these small sizes

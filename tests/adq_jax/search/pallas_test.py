@@ -10,7 +10,7 @@ import numpy as np
 
 from adq_jax import nearest_codes
 from adq_jax.search import pallas
-from tests.adq_jax.exactness import excess
+from tests.support.exactness import excess
 
 PLATFORMS = ("tpu", "gpu")
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import Quantizer
-from tests.adq_jax.small import make_variables
-from tests.adq_jax.small import RNGS
-from tests.adq_jax.small import train
+from tests.support.small import make_variables
+from tests.support.small import RNGS
+from tests.support.small import train
 
 GRID = (8, 4, 4)
 STATE = nn.DenyList("params")  # every collection that training may change

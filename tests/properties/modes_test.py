@@ -12,11 +12,11 @@ import pytest
 
 from adq_jax import nearest_codes
 from adq_jax import VQVAE
-from tests.adq_jax.small import make
-from tests.adq_jax.small import make_variables
-from tests.adq_jax.small import MASK
-from tests.adq_jax.small import QUANTIZERS
-from tests.adq_jax.small import train as train_step
+from tests.support.small import make
+from tests.support.small import make_variables
+from tests.support.small import MASK
+from tests.support.small import QUANTIZERS
+from tests.support.small import train as train_step
 
 
 @contextlib.contextmanager
