@@ -1,6 +1,3 @@
-import functools
-from unittest import mock
-
 from absl.testing import parameterized
 import chex
 import hypothesis
@@ -10,19 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adq_jax import chunks
 from adq_jax import codebook_structures
 from adq_jax import nearest_codes
-from adq_jax.search import cells
-from adq_jax.search import scan
 from adq_jax.search.nearest import best_on_cpu
 from adq_jax.search.nearest import index_codebook
 from tests.support.exactness import excess
+from tests.support.search import find
+from tests.support.search import KINDS
+from tests.support.search import make_data
+from tests.support.search import make_kind
+from tests.support.search import program
+from tests.support.search import quickly_compiled
 
 METHODS = ("auto", "blocked", "screened", "dense")  # for any D
 SCANS = ("blocked", "screened")  # "auto" is one of them at these small sizes
-# These mark points that a fallback searched; they are no indices.
-WENT_ON, NOTHING = -1, -2
 
 # Compiling takes nearly all of the time of these tests.  So there are few
 # shapes [T, N, D], each with the methods that it may trouble.
@@ -40,79 +38,6 @@ SHAPES = (
   (40, 129, 16, ("blocked", "screened")),
   (150, 261, 40, ("auto", "blocked", "screened")),
 )
-KINDS = (
-  "normal",
-  "integers",
-  "duplicates",
-  "equal points",
-  "equal codewords",
-  "clusters",
-  "outliers",
-  "far points",
-  "not finite",
-)
-
-
-def make_data(num_points, num_codewords, dim, seed=0):
-  rng = np.random.default_rng(seed)
-  z = rng.normal(size=(num_points, dim)).astype(np.float32)
-  codebook = rng.normal(size=(num_codewords, dim)).astype(np.float32)
-  return z, codebook
-
-
-def make_kind(kind, num_points, num_codewords, dim, seed):
-  """Returns points and codewords of a kind that may trouble a method."""
-  rng = np.random.default_rng(seed)
-  z, codebook = make_data(num_points, num_codewords, dim, seed)
-  if kind == "integers":  # distances are exact and ties are many
-    z = rng.integers(-3, 4, z.shape).astype(np.float32)
-    codebook = rng.integers(-3, 4, codebook.shape).astype(np.float32)
-    z[::5] *= -1  # some zeros become negative
-    codebook[::3] *= -1
-  elif kind == "duplicates":
-    codebook = codebook[rng.integers(0, 1 + num_codewords // 3, num_codewords)]
-  elif kind == "equal points":
-    z[:] = z[:1]
-  elif kind == "equal codewords":
-    codebook[:] = codebook[:1]
-  elif kind == "clusters":
-    crowded = rng.random(num_codewords) < 0.5
-    codebook[crowded] = codebook[0] + 1e-3 * codebook[crowded]
-    z[::2] = codebook[0] + 1e-3 * z[::2]
-  elif kind == "outliers":
-    codebook[rng.random(num_codewords) < 0.1] *= 1e9
-    z[rng.random(num_points) < 0.1] *= 1e9
-  elif kind == "far points":
-    z *= 300 / (np.linalg.norm(z, axis=1, keepdims=True) + 1e-9)
-  elif kind == "not finite":
-    for array in (z, codebook):
-      bad = rng.random(array.shape) < 0.3 / dim
-      array[bad] = rng.choice((np.nan, np.inf, -np.inf), bad.sum())
-  return z, codebook
-
-
-@functools.cache
-def program(method):
-  """Returns `nearest_codes` with a method, compiled once for each shape.
-
-  The method "index" prepares the codewords by `index_codebook` first.
-  """
-  if method == "index":
-    return _quickly_compiled(
-      lambda z, codebook: nearest_codes(z, index_codebook(codebook))
-    )
-  search = functools.partial(nearest_codes, method=method)
-  return _quickly_compiled(search) if method == "cells" else jax.jit(search)
-
-
-def _quickly_compiled(function):
-  # A search in cells is a long program, and optimizing takes seconds.
-  options = {"xla_backend_optimization_level": 0}
-  return jax.jit(function, compiler_options=options)
-
-
-def find(z, codebook, method):
-  return np.asarray(program(method)(z, codebook))
 
 
 def first_of_equal(codebook):
@@ -124,12 +49,6 @@ def first_of_equal(codebook):
     return_inverse=True,
   )
   return first[which.reshape(-1)]
-
-
-def nothing_found(points, codewords):
-  """Stands in for the scan, and marks the points that it is called for."""
-  del codewords
-  return jnp.full(len(points), NOTHING, jnp.int32)
 
 
 def temporary_memory(num_points, num_codewords, dim):
@@ -221,55 +140,6 @@ class NearestCodesTest(parameterized.TestCase):
       self.assertEqual(indices[1], 0)
       self.assertNotIn(7, indices[6:])
 
-  @parameterized.product(num_points=(1, 2, 256), num_codewords=(1, 2, 5000))
-  def test_codewords_of_width_1(self, num_points, num_codewords):
-    rng = np.random.default_rng(num_points + num_codewords)
-    shape = (num_points, num_codewords, 1)
-    equal_codewords, equal_points = make_data(*shape), make_data(*shape)
-    equal_codewords[1][:] = 0.5
-    equal_points[0][:] = 0.5
-    halves = rng.integers(-9, 9, (num_points, 1)).astype(np.float32) / 2
-    wholes = rng.integers(-9, 9, (num_codewords, 1)).astype(np.float32)
-    for z, codebook in (
-      make_data(*shape),
-      (halves, wholes),  # ties and equal codewords
-      equal_codewords,
-      equal_points,
-    ):
-      expected = find(z, codebook, "dense")
-      for method in ("sorted", "auto"):
-        chex.assert_trees_all_equal(find(z, codebook, method), expected)
-
-    # At a distance float32 cannot tell codewords apart.
-    z, codebook = make_data(*shape)
-    codebook[::3] *= 1e6
-    codebook[1::7] = -np.inf
-    codebook[2::7] = np.inf
-    z[0] = 1e9
-    for method in ("sorted", "auto"):
-      indices = find(z, codebook, method)
-      self.assertLessEqual(excess(z, codebook, indices).max(), 8)
-
-  def test_codewords_of_width_1_on_a_cpu_are_searched_by_sorting(self):
-    z, codebook = make_data(64, 4096, 1)
-    compiled = jax.jit(nearest_codes).lower(z, codebook).compile()
-    self.assertIn("scatter", compiled.as_text())
-    compiled = jax.jit(nearest_codes).lower(z, codebook[:4095]).compile()
-    self.assertNotIn("scatter", compiled.as_text())
-
-  def test_many_narrow_codewords_on_a_cpu_are_searched_in_cells(self):
-    for num_codewords, num_points, is_searched_so in (
-      (2**15, 256, True),
-      (2**15, 255, False),
-      (2**15 - 1, 256, False),
-    ):
-      z, codebook = np.zeros((num_points, 2)), np.zeros((num_codewords, 2))
-      with mock.patch.object(
-        cells, "search", return_value=jnp.zeros(num_points, jnp.int32)
-      ) as search:
-        jax.eval_shape(lambda *args: nearest_codes(*args), z, codebook)
-      self.assertEqual(search.called, is_searched_so)
-
   @parameterized.product(
     method=("auto", "dense"), shape=((), (3,), (2, 3, 4), (0,))
   )
@@ -308,7 +178,7 @@ class NearestCodesTest(parameterized.TestCase):
     z[:3] *= 100  # so that some need every phase of the search
     expected = find(z, codebook, "dense")
     stack = jax.vmap(index_codebook)(np.stack([codebook, codebook[::-1]]))
-    search = _quickly_compiled(jax.vmap(nearest_codes, (None, 0)))
+    search = quickly_compiled(jax.vmap(nearest_codes, (None, 0)))
     chex.assert_trees_all_equal(
       np.asarray(search(z, stack)), np.stack([expected, 99 - expected])
     )
@@ -325,21 +195,6 @@ class NearestCodesTest(parameterized.TestCase):
     z_gradient, gradient = jax.jit(jax.grad(loss, (0, 1)))(z, codebook)
     self.assertEqual(jnp.abs(z_gradient).max(), 0)
     self.assertEqual(gradient.sum(), 16 * 5)
-
-  @parameterized.parameters("cells", "index")
-  def test_cells_are_traced_under_a_gradient(self, method):
-    z, codebook = make_data(16, 10, 5)
-
-    def loss(z, codebook):
-      if method == "index":
-        indices = nearest_codes(z, index_codebook(codebook))
-      else:
-        indices = nearest_codes(z, codebook, method=method)
-      return jnp.take(codebook, indices, 0).sum()
-
-    # Only tracing could fail, since loops of unknown length have no gradient.
-    gradients = jax.eval_shape(jax.grad(loss, (0, 1)), z, codebook)
-    chex.assert_shape(gradients, [(16, 5), (10, 5)])
 
   def test_half_precision_points_are_searched_in_float32(self):
     z, codebook = make_data(64, 300, 8)
@@ -448,51 +303,3 @@ class PropertiesTest(parameterized.TestCase):
     chex.assert_trees_all_equal(
       find(z, codebook, "index"), find(z, codebook, "dense")
     )
-
-  @parameterized.parameters(
-    # The share of points in doubt, at least and at most.
-    ("normal", 0, 0.01),
-    ("integers", 0.01, 1),
-    ("duplicates", 0.5, 1),
-    ("crowded far away", 0.5, 1),
-    ("equal codewords", 1, 1),
-  )
-  def test_points_that_products_leave_in_doubt_are_scanned(
-    self, kind, least, most
-  ):
-    # It is jitted here, so that it is traced while the scan is replaced.
-    search = jax.jit(functools.partial(nearest_codes, method="screened"))
-    for dim in (4, 40):
-      z, codebook = make_kind(kind, 300, 261, dim, seed=0)
-      if kind == "crowded far away":  # from the centre of the products
-        z, codebook = 1e-4 * z + 10, 1e-4 * codebook + 10
-        codebook[::2] -= 20
-      with mock.patch.object(scan, "_search_few", nothing_found):
-        part = np.mean(np.asarray(search(z, codebook)) == NOTHING)
-      self.assertGreaterEqual(part, least)
-      self.assertLessEqual(part, most)
-
-  def test_points_that_cells_leave_open_continue_and_are_then_scanned(self):
-    def go_on(where, carry, function, size):
-      best, index, is_open = chunks.for_each_chunk(where, carry, function, size)
-      return best, jnp.where(where, WENT_ON, index), is_open
-
-    # Compiled here, so that it is traced while the fallbacks are replaced.
-    search = _quickly_compiled(functools.partial(nearest_codes, method="cells"))
-    for kind, went_on, scanned in (
-      ("normal", True, False),
-      ("clusters", True, False),
-      ("far points", False, True),
-      ("equal codewords", False, True),
-      ("some far points", True, True),
-    ):
-      z, codebook = make_kind(kind, 300, 2048, 2, seed=0)
-      if kind == "some far points":
-        z[::10] *= 30
-      with (
-        mock.patch.object(cells, "for_each_chunk", go_on),
-        mock.patch.object(scan, "_search_few", nothing_found),
-      ):
-        indices = np.asarray(search(z, codebook))
-      self.assertEqual((indices == WENT_ON).any(), went_on, kind)
-      self.assertEqual((indices == NOTHING).any(), scanned, kind)

@@ -7,85 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adq_jax import collectives
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
 from adq_jax import split_codebook
 from adq_jax import VectorQuantizer
-from adq_jax.search import sharded as search
+from tests.support.small import bits
 
 pytestmark = pytest.mark.usefixtures("without_kept_programs")
 NUM_DEVICES = 8
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
-
-
-def bits(x):
-  """Tells NaNs and zeros of both signs apart, too."""
-  x = np.asarray(x)
-  return x.view(np.int32) if x.dtype == np.float32 else x
-
-
-def cases(num_points, structure):
-  """Points and codewords that are hard to tell apart, by name."""
-  num_codes, dim = structure
-  rng = np.random.default_rng(dim)
-  z = rng.normal(size=(num_points, dim)).astype(np.float32)
-  codebook = rng.normal(size=structure).astype(np.float32)
-  yield "random", z, codebook
-  yield "offset of 1,000", z + 1000, codebook + 1000
-  yield "duplicates", z, codebook[rng.integers(0, 3, num_codes)]
-  # Many equally near ones, in several shards.
-  yield "a coarse grid", np.round(2 * z) / 2 + 0.25, np.round(codebook)
-  # All distances within a few roundings of each other.
-  sphere = codebook / np.linalg.norm(codebook, axis=1, keepdims=True)
-  steps = rng.integers(-6, 7, z.shape).astype(np.float32)
-  middle = np.float32(0.37)
-  yield "a sphere", middle + steps * np.float32(2**-25), sphere + middle
-  special = z.copy()
-  special[::3] = np.nan
-  special[1::3, 0] = np.inf
-  special[2::6] *= 1e30
-  broken = codebook.copy()
-  broken[0] = [np.nan] * (dim - 1) + [-0.0]
-  broken[num_codes // 2] = -np.inf
-  broken[-1] = 1e-30
-  yield "NaN and infinities", special, broken
-  yield "far points", z * 1e6, codebook
-
-
-class SearchTest(parameterized.TestCase):
-  @parameterized.parameters(
-    # By "sorted", "cells", "screened" and "blocked"; one codeword a shard.
-    (24, (4096, 1)),
-    (40, (64, 1)),
-    (320, (2**15, 2)),
-    (24, (64, 2)),
-    (120, (256, 4)),
-    (8, (8, 3)),
-  )
-  def test_finds_what_the_unsharded_search_finds(self, num_points, structure):
-    parallel = jax.pmap(
-      lambda z, c: search.nearest_codes(z, c, "devices"), "devices"
-    )
-    for name, z, codebook in cases(num_points, structure):
-      with self.subTest(name):
-        codes, codewords = jax.tree.map(
-          lambda x: np.asarray(x).reshape(num_points, *x.shape[2:]),
-          parallel(
-            *(x.reshape(NUM_DEVICES, -1, x.shape[1]) for x in (z, codebook))
-          ),
-        )
-        expected = np.asarray(nearest_codes(z, codebook))
-        chex.assert_trees_all_equal(codes, expected)
-        # To the bit, so also -0 and NaN.
-        chex.assert_trees_all_equal(bits(codewords), bits(codebook[expected]))
-
-  def test_no_point(self):
-    codes, codewords = jax.pmap(
-      lambda z, c: search.nearest_codes(z, c, "devices"), "devices"
-    )(jnp.zeros((NUM_DEVICES, 0, 3)), jnp.ones((NUM_DEVICES, 2, 3)))
-    chex.assert_shape(codes, (NUM_DEVICES, 0))
-    chex.assert_shape(codewords, (NUM_DEVICES, 0, 3))
 
 
 def train(quantizer, variables, z, mask, key):
@@ -271,15 +201,6 @@ class QuantizerTest(parameterized.TestCase):
 
 
 class ShardsTest(parameterized.TestCase):
-  def test_shards_are_neighbours_and_merge_again(self):
-    state = VectorQuantizer(24, 2).init(KEYS, jnp.ones((1, 2)))
-    shards = split_codebook(state, 4)
-    chex.assert_trees_all_equal(
-      shards["codebook"]["embedding"][1], state["codebook"]["embedding"][6:12]
-    )
-    chex.assert_shape(shards["codebook"]["initialized"], (4,))
-    chex.assert_trees_all_equal(merge_codebook(shards), state)
-
   def test_shards_are_made_where_they_stay_with_the_same_bits(self):
     quantizer = VectorQuantizer(
       1000, 3, axis_name="devices", shard_codebook=True
@@ -296,20 +217,6 @@ class ShardsTest(parameterized.TestCase):
     chex.assert_trees_all_equal(made(), init())
     unsharded = VectorQuantizer(1000, 3).init(KEYS, jnp.ones((1, 3)))
     chex.assert_trees_all_equal(merge_codebook(made()), unsharded["codebook"])
-
-  def test_sums_do_not_depend_on_the_number_of_shards(self):
-    values = jax.random.normal(jax.random.key(0), (2**12 - 2**5,)) ** 2
-    whole = collectives.total(values, None)
-    np.testing.assert_allclose(
-      whole, np.asarray(values, np.float64).sum(), 1e-6
-    )
-    for count in (1, 2, 4, 8):
-      sums = jax.pmap(
-        lambda x: collectives.total(x, "devices"),
-        "devices",
-        devices=jax.devices()[:count],
-      )(values.reshape(count, -1))
-      chex.assert_trees_all_equal(sums, jnp.full(count, whole))
 
 
 class ErrorsTest(parameterized.TestCase):
