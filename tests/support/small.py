@@ -6,18 +6,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import AdaptiveQuantizer
+from adq_jax import AttentionChoice
+from adq_jax import DistortionChoice
+from adq_jax import GradientUpdate
+from adq_jax import Placement
+from adq_jax import SmoothedEmaUpdate
 from adq_jax import VectorQuantizer
 
 _POOL = ((20, 3), (12, 2))
 QUANTIZERS = {
   "vector": VectorQuantizer(20, 3),
   "projected": VectorQuantizer(20, 3, features=4, output_kernel=3),
-  "gradient": VectorQuantizer(20, 3, features=4, update="gradient"),
-  "smoothed": VectorQuantizer(20, 3, features=4, update="smoothed_ema"),
-  "placed": VectorQuantizer(20, 3, codebook_init="data", revive_below=0.5),
-  "attention": AdaptiveQuantizer(_POOL, features=4, entropy_weight=0.1),
+  "gradient": VectorQuantizer(20, 3, features=4, update=GradientUpdate()),
+  "smoothed": VectorQuantizer(20, 3, features=4, update=SmoothedEmaUpdate()),
+  "placed": VectorQuantizer(20, 3, placement=Placement("data", 0.5)),
+  "attention": AdaptiveQuantizer(
+    _POOL, features=4, choice=AttentionChoice(entropy_weight=0.1)
+  ),
   "distortion": AdaptiveQuantizer(
-    _POOL, features=4, selection="distortion", rate_weight=0.1
+    _POOL, features=4, choice=DistortionChoice(rate_weight=0.1)
   ),
   "channels": AdaptiveQuantizer(_POOL, features=4, selection_unit="channels"),
 }

@@ -17,6 +17,11 @@ import numpy as np
 import pytest
 
 from adq_jax import AdaptiveQuantizer
+from adq_jax import AttentionChoice
+from adq_jax import DistortionChoice
+from adq_jax import GradientUpdate
+from adq_jax import Placement
+from adq_jax import SmoothedEmaUpdate
 from adq_jax import VectorQuantizer
 from tests.support.small import bits
 from tests.support.small import make_variables
@@ -32,18 +37,20 @@ CASES = {
   "vector": Case(VectorQuantizer(20, 3), width=3),
   "vector_3x3": Case(VectorQuantizer(20, 3, features=4, output_kernel=3)),
   "vector_gradient": Case(
-    VectorQuantizer(20, 3, features=4, update="gradient")
+    VectorQuantizer(20, 3, features=4, update=GradientUpdate())
   ),
   "vector_smoothed": Case(
-    VectorQuantizer(20, 3, features=4, update="smoothed_ema")
+    VectorQuantizer(20, 3, features=4, update=SmoothedEmaUpdate())
   ),
   "vector_placed": Case(
-    VectorQuantizer(20, 3, features=4, codebook_init="data", revive_below=0.5)
+    VectorQuantizer(20, 3, features=4, placement=Placement("data", 0.5))
   ),
-  "attention": Case(AdaptiveQuantizer(_POOL, 4, entropy_weight=0.1)),
+  "attention": Case(
+    AdaptiveQuantizer(_POOL, 4, choice=AttentionChoice(entropy_weight=0.1))
+  ),
   "attention_3x3": Case(AdaptiveQuantizer(_POOL, 4, output_kernel=3)),
   "distortion": Case(
-    AdaptiveQuantizer(_POOL, 4, selection="distortion", rate_weight=0.1)
+    AdaptiveQuantizer(_POOL, 4, choice=DistortionChoice(rate_weight=0.1))
   ),
   "channels": Case(AdaptiveQuantizer(_POOL, 4, selection_unit="channels")),
 }
