@@ -161,10 +161,19 @@ def initialize_from_data(
   axis_name: str | None = None,
   shard_axis: str | None = None,
 ) -> Codebook:
-  """Makes codewords of a codebook that has none yet from the global batch.
+  """Gives a codebook its first codewords: encodings of the global batch.
 
-  See `revive_dead_codes` for how they are placed and for the arguments.  A
-  batch without a real point leaves the codebook waiting for the next one.
+  They are placed as `revive_dead_codes` places them.  A codebook that has its
+  first codewords stays as it is, and a batch without a real point leaves it
+  waiting for the next one.
+
+  Args:
+    key: a PRNG key, the same on every device.
+    codebook: the state before.
+    points: this device's encodings, float32 `[T, D]`.
+    mask: 1 for a real point, `[T]`.
+    axis_name: the mapped axis over which the batch is spread.
+    shard_axis: the one over which the codebook is cut.
   """
   is_first = ~codebook.initialized
   placed, is_placed = _place(
@@ -189,10 +198,10 @@ def revive_dead_codes(
   axis_name: str | None = None,
   shard_axis: str | None = None,
 ) -> Codebook:
-  """Places codewords that are hardly chosen upon encodings of the batch.
+  """Places codewords that are hardly used upon encodings of the batch.
 
   A codeword whose cluster_size is below `threshold` times the mean becomes an
-  encoding drawn from the whole global batch, no encoding twice before all are
+  encoding sampled from the whole global batch, no encoding twice before all are
   used once, plus noise of 1% of the encodings' standard deviation: equal
   codewords would never part.  Its cluster_size becomes the mean and its
   embedding_sum matches, so that the next update does not undo it.
@@ -223,32 +232,42 @@ def _place(
   axis_name: str | None,
   shard_axis: str | None,
 ) -> tuple[Codebook, jax.Array]:
-  """Places the codewords `where` is true; also returns whether it could."""
+  """Returns the state with some codewords placed, and whether it could be.
+
+  Args:
+    key: a PRNG key, the same on every device.
+    codebook: the state before.
+    where: which codewords to place, bool `[N]`.
+    points: this device's encodings, float32 `[T, D]`.
+    mask: 1 for a real point, `[T]`.
+    axis_name: the mapped axis over which the batch is spread.
+    shard_axis: the one over which the codebook is cut.
+  """
   is_real = masks.as_bool(mask, points.shape[:1])
   size = points_at_once(points.shape[1])
   is_real &= map_chunks(masks.finite_rows, points, size)
 
   def place(codebook: Codebook) -> tuple[Codebook, jax.Array]:
-    batch, is_drawn = points, is_real
+    batch, is_candidate = points, is_real
     if axis_name is not None:
       # By one gather: a program that is read from JAX's cache of compiled ones
       # may take two that do not depend on each other in any order, on a CPU.
       seen = jnp.where(is_real[:, None], points, jnp.nan)
       batch = collectives.gather(seen, axis_name)
-      is_drawn = masks.finite_rows(batch)
+      is_candidate = masks.finite_rows(batch)
     if not len(batch):
       return codebook, jnp.array(False)
     rows = collectives.rows_of_shard(len(where), shard_axis)
-    drawn = _draw(key, batch, is_drawn, rows)
-    can_place = is_drawn.any()
-    chosen = where & can_place
+    sampled = _sample(key, batch, is_candidate, rows)
+    can_place = is_candidate.any()
+    is_placed = where & can_place
     size = collectives.mean(codebook.cluster_size, shard_axis)
     return (
       codebook.replace(
-        embedding=jnp.where(chosen[:, None], drawn, codebook.embedding),
-        cluster_size=jnp.where(chosen, size, codebook.cluster_size),
+        embedding=jnp.where(is_placed[:, None], sampled, codebook.embedding),
+        cluster_size=jnp.where(is_placed, size, codebook.cluster_size),
         embedding_sum=jnp.where(
-          chosen[:, None], size * drawn, codebook.embedding_sum
+          is_placed[:, None], size * sampled, codebook.embedding_sum
         ),
       ),
       can_place,
@@ -267,37 +286,40 @@ def _place(
   )
 
 
-def _draw(
+def _sample(
   key: jax.Array, points: jax.Array, is_real: jax.Array, rows: jax.Array
 ) -> jax.Array:
-  """Draws real points in random order, over and over, and adds the noise.
+  """Samples real points in random order, over and over, and adds the noise.
 
   Args:
     key: a PRNG key.
     points: `[T, D]`.
     is_real: bool `[T]`.
-    rows: the codewords to draw for, int32 `[...]`.  What each gets does not
+    rows: the codewords to sample for, int32 `[...]`.  What each gets does not
       depend on the others.
   """
   order_key, noise_key = jax.random.split(key)
   num_real = jnp.maximum(is_real.sum(dtype=jnp.int32), 1)
   rank = jax.random.uniform(order_key, is_real.shape, jnp.float32)
   order = jnp.argsort(jnp.where(is_real, rank, jnp.inf))
-  drawn = points[order[rows % num_real]]
+  sampled = points[order[rows % num_real]]
   std = _standard_deviation(points, is_real, num_real.astype(jnp.float32))
   noise = jax.vmap(
     lambda row: jax.random.normal(
-      jax.random.fold_in(noise_key, row), drawn.shape[1:], jnp.float32
+      jax.random.fold_in(noise_key, row), sampled.shape[1:], jnp.float32
     )
   )(rows)
   scale = jax.lax.reduce_precision(_PLACEMENT_NOISE * std, 8, 7)
-  return drawn + scale[None] * jax.lax.reduce_precision(noise, 8, 15)
+  return sampled + scale[None] * jax.lax.reduce_precision(noise, 8, 15)
 
 
 def _standard_deviation(
   points: jax.Array, is_real: jax.Array, num_real: jax.Array
 ) -> jax.Array:
-  """That of the real points `[T, D]`, `[D]`, rounded alike everywhere."""
+  """Returns the standard deviation of the real points, `[D]`.
+
+  It is rounded alike on any number of devices.
+  """
 
   def mean_of(function) -> jax.Array:
     total = sum_chunks(

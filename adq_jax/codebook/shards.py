@@ -20,8 +20,8 @@ def split_codebook(state: Any, num_shards: int) -> Any:
     num_shards: n.
 
   Returns:
-    The same tree, `[n, N / n, ...]`, with scalars repeated, `[n]`: what
-    `jax.pmap` takes.
+    A tree of `[n, N / n, ...]`, with scalars repeated, `[n]`: what `jax.pmap`
+    takes.
 
   Raises:
     ValueError: if n does not divide N.

@@ -22,8 +22,8 @@ class Codebook:
 
   Attributes:
     embedding: the codewords, float32 `[N, D]`.
-    cluster_size: moving average of the points per step that chose a codeword,
-      float32 `[N]`.
+    cluster_size: moving average of the points per step that are assigned to a
+      codeword, float32 `[N]`.
     embedding_sum: moving average of the sum of those points, float32 `[N, D]`.
     initialized: whether the codewords have their first values, bool `[]`.
   """

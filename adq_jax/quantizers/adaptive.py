@@ -49,7 +49,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   """Lets every point choose one codebook of a pool, and a codeword in it.
 
   Each codebook is a `VectorQuantizer` with projections of its own and sees
-  every point in training, whichever codebook the point chose.
+  every point in training, whichever codebook the point uses.
 
   The earlier spelling is accepted: `selection="attention"` with `num_heads`,
   `entropy_weight` and `selection_logits`, or `selection="distortion"` with
@@ -157,7 +157,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
 
     That is where the codebook was chosen; with a wider `output_kernel`, also
     around it; with `selection_unit="channels"`, in all of an image where
-    anything chose it.
+    any unit uses it.
     """
     if not earlier:
       return None
@@ -310,7 +310,8 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       statistics: of each codebook.
 
     Raises:
-      ValueError: as there.
+      ValueError: if there are not so many, or one is of another codebook, or
+        the collection is not mutable or not in float32.
     """
     if not isinstance(statistics, tuple) or (
       len(statistics) != len(self.codebooks)

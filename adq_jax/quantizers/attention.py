@@ -147,7 +147,7 @@ def choice_entropy(
   """Returns how evenly points share the codebooks, before any is sampled.
 
   The entropy of the mean over points of pi = softmax(logits), in bits: 0 where
-  all choose one codebook, log2 m where each is chosen as often.  A reward for
+  all choose one codebook, log2 m where each is used as often.  A reward for
   it keeps the experts of a mixture in use (as in Shazeer et al., 2017, who
   measure evenness in another way).
 

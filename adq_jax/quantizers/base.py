@@ -113,8 +113,9 @@ class Quantizer(nn.Module):
       train: whether to update the collections that training changes.
       mask: 1 for a real point and 0 for padding, `[...]`.
       temperature: of a relaxed choice, above 0, a scalar.
-      draw: whether codes are drawn; by default in training alone.
-      example_index: what tells examples apart that are drawn for, int `[B]`.
+      draw: whether codes are sampled; by default in training alone.
+      example_index: what tells examples apart for which codes are sampled, int
+        `[B]`.
     """
     raise NotImplementedError(f"{type(self).__name__}.__call__")
 

@@ -51,7 +51,7 @@ def is_needed(
   """Returns whether decoding needs each codebook's index, bool `[..., m]`.
 
   Args:
-    book: the codebook that each unit chose, int32 `[...]`.
+    book: the codebook that each unit uses, int32 `[...]`.
     num_codebooks: m.
     unit: what makes one choice.
     output_kernel: side of the projections after the codebooks.
