@@ -83,9 +83,6 @@ class AbstractPlacement(options.Option, abc.ABC):
 class Placement(AbstractPlacement):
   """Places codewords upon encodings: the first ones, and those hardly used.
 
-      placement = Placement(init="data", revive_below=0.1)
-      quantizer = VectorQuantizer(512, 64, placement=placement)
-
   Where it does so, training needs the rng stream `"codebook"`.
 
   Attributes:
@@ -94,6 +91,12 @@ class Placement(AbstractPlacement):
     revive_below: a codeword that is used less often than this share of the mean
       becomes an encoding again, as in Dhariwal et al., 2020, "Jukebox", section
       3; see `revive_dead_codes`.  0: never.
+
+  Example:
+    >>> from adq_jax import Placement, VectorQuantizer
+    >>> placement = Placement(init="data", revive_below=0.1)
+    >>> VectorQuantizer(512, 64, placement=placement).placement.revive_below
+    0.1
   """
 
   init: str = "normal"

@@ -96,10 +96,13 @@ class EmaUpdate(AbstractUpdate):
   As in section 2.1, and in appendix A.1 of van den Oord et al., 2017, "Neural
   Discrete Representation Learning"; see `ema_update`.
 
-      quantizer = VectorQuantizer(512, 64, update=EmaUpdate(decay=0.9))
-
   Attributes:
     decay: gamma of the moving averages, in [0, 1).
+
+  Example:
+    >>> from adq_jax import EmaUpdate, VectorQuantizer
+    >>> VectorQuantizer(512, 64, update=EmaUpdate(decay=0.9)).update
+    EmaUpdate(decay=0.9)
   """
 
   can_be_placed: ClassVar[bool] = True
@@ -121,10 +124,13 @@ class SmoothedEmaUpdate(AbstractUpdate):
 
   As the code of the paper's authors does; see `smoothed_ema_update`.
 
-      quantizer = VectorQuantizer(512, 64, update=SmoothedEmaUpdate())
-
   Attributes:
     decay: gamma of the moving averages, in [0, 1).
+
+  Example:
+    >>> from adq_jax import SmoothedEmaUpdate, VectorQuantizer
+    >>> VectorQuantizer(512, 64, update=SmoothedEmaUpdate()).update
+    SmoothedEmaUpdate(decay=0.99)
   """
 
   def init(
@@ -155,10 +161,17 @@ class GradientUpdate(AbstractUpdate):
   2017, "Neural Discrete Representation Learning".  The state counts how often
   codewords are used, and nothing else.
 
-      quantizer = VectorQuantizer(512, 64, update=GradientUpdate())
-
   Attributes:
     decay: gamma of the average of these counts, in [0, 1).
+
+  Example:
+    >>> import jax
+    >>> from adq_jax import GradientUpdate, VectorQuantizer
+    >>> quantizer = VectorQuantizer(512, 64, update=GradientUpdate())
+    >>> z = jax.random.normal(jax.random.key(0), (8, 64))
+    >>> variables = quantizer.init(jax.random.key(1), z)
+    >>> variables["params"]["embedding"].shape
+    (512, 64)
   """
 
   state_names: ClassVar[tuple[str, ...]] = ("cluster_size",)

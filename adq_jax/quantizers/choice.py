@@ -138,15 +138,19 @@ class AttentionChoice(AbstractChoice):
 
   As in section 3.2: a hard Gumbel-Softmax, which is sampled in training.
 
-      pool = codebook_structures(1024)
-      AdaptiveQuantizer(pool, 64, choice=AttentionChoice(entropy_weight=1e-3))
-
   Attributes:
     num_heads: heads of the attention, a divisor of C.
     entropy_weight: what each bit of `attention.choice_entropy` takes off the
       loss, so that the attention does not settle on one codebook.
     logits: what Gumbel noise is added to: `"log_weights"` of the attention, as
       in the paper; or `"weights"`, as the authors' code does.
+
+  Example:
+    >>> from adq_jax import AdaptiveQuantizer, AttentionChoice
+    >>> choice = AttentionChoice(num_heads=4, entropy_weight=1e-3)
+    >>> pool = ((16, 4), (64, 2))
+    >>> AdaptiveQuantizer(pool, features=8, choice=choice).draws
+    True
   """
 
   num_heads: int = 2
@@ -211,11 +215,19 @@ class DistortionChoice(AbstractChoice):
   z: its codebooks are trained as autoencoders of z, and the straight-through
   estimator goes around all of it.
 
-      pool = codebook_structures(1024)
-      AdaptiveQuantizer(pool, 64, choice=DistortionChoice(rate_weight=1e-3))
-
   Attributes:
     rate_weight: what a bit costs.
+
+  Example:
+    >>> import jax
+    >>> from adq_jax import AdaptiveQuantizer, DistortionChoice
+    >>> choice = DistortionChoice(rate_weight=1e3)  # only cheap codes
+    >>> pool = ((16, 4), (64, 2))
+    >>> quantizer = AdaptiveQuantizer(pool, features=8, choice=choice)
+    >>> z = jax.random.normal(jax.random.key(0), (4, 8))
+    >>> variables = quantizer.init(jax.random.key(1), z)
+    >>> print(quantizer.apply(variables, z).codes.book)
+    [0 0 0 0]
   """
 
   rate_weight: float = 0.0
@@ -261,8 +273,8 @@ class DistortionChoice(AbstractChoice):
   def add_loss_of_values(self, loss: jax.Array, chosen: Chosen) -> jax.Array:
     """Returns the loss with two more terms.
 
-    commitment_cost times the mean of |z - values|^2 / C of the chosen values
-    trains the encoder; its mean over codebooks trains their projections.
+    The mean of |z - values|^2 / C of the chosen values, times commitment_cost,
+    trains the encoder.  The mean over all codebooks trains their projections.
     """
     where = chosen.is_real, chosen.axis_name
     values = jax.lax.stop_gradient(chosen.values)

@@ -38,7 +38,10 @@ class FreeCodewords(AbstractCodewords):
 
   As in van den Oord et al., 2017, "Neural Discrete Representation Learning".
 
-      quantizer = VectorQuantizer(512, 64, codewords=FreeCodewords())
+  Example:
+    >>> from adq_jax import FreeCodewords, VectorQuantizer
+    >>> VectorQuantizer(512, 64).codewords == FreeCodewords()
+    True
   """
 
   def make(self, embedding_dim: int) -> Callable[[jax.Array], jax.Array]:

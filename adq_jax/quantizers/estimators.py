@@ -32,7 +32,15 @@ class StraightThrough(AbstractEstimator):
   As in section 2.1, and in van den Oord et al., 2017, "Neural Discrete
   Representation Learning", section 3.2.
 
-      quantizer = VectorQuantizer(512, 64, estimator=StraightThrough())
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import StraightThrough
+    >>> quantized = jnp.array([[1.0, 1.0]])
+    >>> estimate = StraightThrough().estimate
+    >>> gradient = jax.grad(lambda x: estimate(quantized, x)[0, 0] * 3)
+    >>> print(gradient(jnp.array([[0.9, 1.2]])))
+    [[3. 0.]]
   """
 
   def estimate(self, quantized: jax.Array, points: jax.Array) -> jax.Array:
