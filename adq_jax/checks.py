@@ -32,9 +32,9 @@ def check_floating(
       f"{name} has shape {array.shape}; it must have {rank} axes"
     )
   if array.ndim < min_rank:
+    axes = "axis" if min_rank == 1 else "axes"
     raise ValueError(
-      f"{name} has shape {array.shape}; it must have at least"
-      f" {min_rank} axis" + ("es" if min_rank > 1 else "")
+      f"{name} has shape {array.shape}; it must have at least {min_rank} {axes}"
     )
 
 
