@@ -4,8 +4,10 @@ import json
 import pathlib
 import re
 import shutil
+from unittest import mock
 
 from absl.testing import parameterized
+import matplotlib.pyplot as plt
 
 from experiments import files
 from experiments.errors import UserError
@@ -14,7 +16,7 @@ from experiments.study import drawing
 from tests.support import fake_runs
 
 
-class DrawingTest(parameterized.TestCase):
+class Case(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir())
@@ -25,6 +27,8 @@ class DrawingTest(parameterized.TestCase):
       drawing.draw(self.root)
     return output.getvalue()
 
+
+class CompleteTest(Case):
   def test_everything_from_complete_runs(self):
     for dataset in ("mnist", "cifar10"):
       fake_runs.make_table_1(self.root, dataset)
@@ -56,6 +60,18 @@ class DrawingTest(parameterized.TestCase):
     text = (self.root / "mnist" / "table2.md").read_text()
     self.assertIn("0.200 ± 0.141", text)
     self.assertIn("<b>0.200 ± 0.141</b>", page)
+
+
+class DrawingTest(Case):
+  """What is drawn and what is left out; pixels, which take long, are not."""
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(
+      mock.patch.object(
+        plt.Figure, "savefig", lambda _, path, **kwargs: path.touch()
+      )
+    )
 
   def test_what_runs_are_not_enough_for_is_said(self):
     fake_runs.make(self.root, "mnist", "fixed_512x128", is_finished=False)
