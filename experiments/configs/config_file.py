@@ -24,6 +24,7 @@ import ml_collections
 
 from experiments.configs import datasets
 from experiments.configs import fields
+from experiments.configs import whole
 from experiments.configs.variants import UnknownVariantError
 from experiments.errors import one_line
 from experiments.errors import UserError
@@ -139,7 +140,7 @@ def _read(file_and_variant: str) -> ml_collections.ConfigDict:
       )
     config = ml_collections.ConfigDict(config)  # in place of a frozen one
     with _naming(name):
-      fields.check_types(config)
+      whole.check_types(config)
   except UserError:
     raise
   except (Exception, SystemExit) as error:  # code may raise anything

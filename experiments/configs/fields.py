@@ -1,8 +1,8 @@
 """The fields of a config: their names, and the types of their values.
 
-The default config of a data set defines both; there is no second list.  Every
-value that a person writes is checked here first, whether it comes from the
-command line, a config file or a config.json.
+A field has the type of its default.  Every value that a person writes is
+checked here first, whether it comes from the command line, a config file or a
+config.json.
 """
 
 import ast
@@ -15,11 +15,10 @@ from absl import flags
 import ml_collections
 import numpy as np
 
-from experiments.configs import datasets
 from experiments.errors import UserError
 
 # The types of values that a field of each type accepts.  A bool is an int to
-# Python, but `_cast` tells them apart.
+# Python, but `cast` tells them apart.
 _TAKEN = {
   bool: (bool, np.bool_),
   int: (int, np.integer),
@@ -40,52 +39,6 @@ _MAY_BE_INFINITE = ("data.memory_budget_gib",)  # everything fits
 _LONGEST_SHOWN = 100  # characters of a value
 
 
-def check_types(config: ml_collections.ConfigDict) -> None:
-  """Checks that a config has the fields of its data set, of their types.
-
-  Some values of other types are accepted, and converted in `config`: integers
-  in fields of floats, NumPy's scalars, and lists.
-
-  Raises:
-    UserError: for the first field that is unknown, missing, or of another type.
-  """
-  found = flatten(config.to_dict())
-  if "name" not in found:
-    raise _missing("name")
-  if not _is_dataset(found["name"]):
-    wanted = f"one of {', '.join(datasets.GET_CONFIG)}"
-    raise wrong("name", found["name"], wanted)
-  default = flatten(datasets.default_config(found["name"]).to_dict())
-  for field, value in found.items():
-    if field not in default:
-      raise _unknown(field, value, found["name"], default)
-  for field in default:
-    if field not in found:
-      raise _missing(field)
-  cast = {name: _cast(name, found[name], default[name]) for name in found}
-  for field, value in cast.items():
-    if not _is_alike(value, found[field]):
-      _replace(config, field, value)
-
-
-def complete(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """Returns the config of nested fields, such as those of a config.json.
-
-  A field that is not among them has its default.
-
-  Raises:
-    UserError: as `check_types`.
-  """
-  if "name" not in values:
-    raise _missing("name")
-  default = {}
-  if _is_dataset(values["name"]):
-    default = datasets.default_config(values["name"]).to_dict()
-  config = ml_collections.ConfigDict(_merged(default, values))
-  check_types(config)
-  return config
-
-
 def change(config: ml_collections.ConfigDict, field: str, text: str) -> None:
   """Gives a field the value that a text stands for.
 
@@ -99,8 +52,8 @@ def change(config: ml_collections.ConfigDict, field: str, text: str) -> None:
   """
   current = flatten(config.to_dict())
   if field not in current:
-    raise _unknown(field, text, config.name, current)
-  value = _cast(field, _read(text, type(current[field])), current[field])
+    raise unknown(field, text, config.name, current)
+  value = cast(field, read(text, type(current[field])), current[field])
   config.update_from_flattened_dict({field: value})
 
 
@@ -131,23 +84,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
-def _is_dataset(name: Any) -> bool:
-  return isinstance(name, str) and name in datasets.GET_CONFIG
-
-
-def _merged(
-  default: Mapping[str, Any], values: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Returns nested dicts of all fields; `values` has the last word."""
-  merged = dict(default)
-  for key, value in values.items():
-    if isinstance(value, dict) and isinstance(merged.get(key), dict):
-      value = _merged(merged[key], value)
-    merged[key] = value
-  return merged
-
-
-def _read(text: str, kind: type) -> Any:
+def read(text: str, kind: type) -> Any:
   """Returns the value that a text stands for, or else the text itself."""
   read = {
     bool: flags.BooleanParser().parse,
@@ -162,7 +99,7 @@ def _read(text: str, kind: type) -> Any:
     return text
 
 
-def _cast(field: str, value: Any, default: Any) -> Any:
+def cast(field: str, value: Any, default: Any) -> Any:
   """Returns the value of a field in the type of its default."""
   kind = type(default)
   is_bool = isinstance(value, _TAKEN[bool])
@@ -189,34 +126,17 @@ def _cast_element(field: str, value: Any, default: tuple) -> Any:
   Where that has none, the element may be of any type that fields have.
   """
   if default:
-    return _cast(field, value, default[0])
+    return cast(field, value, default[0])
   if isinstance(value, np.generic):
     value = value.item()
   kind = tuple if isinstance(value, list) else type(value)
-  return _cast(field, value, kind()) if kind in _TAKEN else value
+  return cast(field, value, kind()) if kind in _TAKEN else value
 
 
-def _replace(config: ml_collections.ConfigDict, field: str, value: Any) -> None:
-  """Gives a field a value of another type; an assignment would keep its own."""
-  *groups, name = field.split(".")
-  with config.unlocked():
-    for group in groups:
-      config = config[group]
-    del config[name]
-    config[name] = value
-
-
-def _is_alike(value: Any, other: Any) -> bool:
-  """Returns whether two values that are equal are of equal types too."""
-  if type(value) is tuple and type(other) is tuple:
-    return all(map(_is_alike, value, other))
-  return type(value) is type(other)
-
-
-def _unknown(
+def unknown(
   field: str, value: Any, dataset: str, known: Iterable[str]
 ) -> UserError:
-  """The error of a field that there is not, with one that may be meant."""
+  """Returns the error of an unknown field, with the one that may be meant."""
   of_group = [name for name in known if name.startswith(f"{field}.")]
   if of_group:
     return wrong(field, value, f"a group of fields, such as {of_group[0]}")
@@ -229,11 +149,4 @@ def _unknown(
     remedy = f"did you mean {by_last_part[close[0]]}?"
   return UserError(
     f"the config of {dataset} has no field {shown(field)}; {remedy}"
-  )
-
-
-def _missing(field: str) -> UserError:
-  return UserError(
-    f"config.{field} is missing; the get_config of a file of"
-    " experiments/configs gives every field"
   )

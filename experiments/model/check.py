@@ -9,6 +9,7 @@ import ml_collections
 
 from adq_jax.metrics import GAP_KINDS
 from experiments.configs import fields
+from experiments.configs import whole
 from experiments.errors import UserError
 from experiments.model import build
 
@@ -60,12 +61,12 @@ _GIB = 2**30
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Checks a config, and converts values as `fields.check_types` does.
+  """Checks a config, and converts values as `whole.check_types` does.
 
   Raises:
     UserError: for the first field that cannot work.
   """
-  fields.check_types(config)
+  whole.check_types(config)
   choices_of = _CHOICES | {"quantizer.kind": tuple(build.QUANTIZERS)}
   for field, choices in choices_of.items():
     if _get(config, field) not in choices:

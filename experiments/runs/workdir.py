@@ -8,7 +8,7 @@ import shutil
 import ml_collections
 
 from experiments import files
-from experiments.configs import fields as fields_lib
+from experiments.configs import whole
 from experiments.errors import one_line
 from experiments.errors import UserError
 
@@ -80,7 +80,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   try:
     values = dict(files.read_json(path))
     values.pop(RUN_ID, None)  # no field of a config
-    return fields_lib.complete(values)
+    return whole.complete(values)
   except files.UnreadableError:
     raise  # it names the path
   except UserError as error:
