@@ -157,7 +157,8 @@ def _large_arrays(config: ml_collections.ConfigDict, program: str) -> list[str]:
   """Returns arrays that could hold a number for each point and codeword."""
   side = config.data.image_size // config.model.downsampling
   num_points = _BATCH * side**2
-  sizes = {size for size, _ in build.structures(config)}
+  streams = build.create_model(config).streams
+  sizes = {stream.alphabet for stream in streams if stream.width}
   found = set()
   for array, shape in re.findall(r"([a-z]+\d+\[([\d,]+)\])", program):
     dims = [int(dim) for dim in shape.split(",")]

@@ -6,6 +6,8 @@ A data set's `get_config(variant)` starts from here and ends with
 
 import ml_collections
 
+from experiments.configs import quantizers
+
 
 def get_config(name: str) -> ml_collections.ConfigDict:
   """Returns the paper's settings.
@@ -24,9 +26,6 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   config.learning_rate = 1e-4
   config.schedule = "constant"  # or "cosine", after warm-up, down to 0
   config.warmup_steps = 0  # a linear rise from 0
-  # Of the Gumbel-Softmax, in training: "linear", from num_steps down to 1 as
-  # in the paper, or "constant", 1 throughout.
-  config.temperature = "linear"
   config.dtype = "float32"  # of encoder and decoder, or "bfloat16"
 
   # Steps that the host starts at once.  More of them keep an accelerator busy
@@ -63,36 +62,18 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   # Whether the decoder begins with a 3x3 convolution, as the encoder ends.
   config.model.decoder_first_convolution = True
 
-  config.quantizer = ml_collections.ConfigDict()
-  config.quantizer.kind = "adaptive"  # or "fixed", with one structure
-  # N x D of every codebook; 0: any structures, which then must be given.
-  config.quantizer.capacity = 65_536
-  # ((N, D), ...); empty: all that codebook_structures(capacity) gives.
-  config.quantizer.structures = ()
-  # What chooses a codebook: "attention", as in the paper, or "distortion",
-  # |z - z_q|^2 / C + rate_weight * log2 N, the smallest.
-  config.quantizer.selection = "attention"
-  config.quantizer.rate_weight = 0.0
-  # What each bit of the choice's entropy takes off the loss of "attention".
-  config.quantizer.entropy_weight = 0.0
-  # What makes one choice: a "position", or "channels", C neighbours in the
-  # memory of [B, C, H, W].
-  config.quantizer.selection_unit = "position"
-  # What Gumbel noise is added to: "log_weights" of the attention, or "weights".
-  config.quantizer.selection_logits = "log_weights"
-  # Whether evaluation draws the choice too; the summary has both ways.
-  config.quantizer.draw_in_evaluation = False
-  config.quantizer.num_heads = 2
-  config.quantizer.commitment_cost = 0.25  # alpha
-  config.quantizer.decay = 0.99  # gamma
-  # "ema"; "smoothed_ema", which stores Laplace-smoothed counts; "gradient".
-  config.quantizer.update_rule = "ema"
-  config.quantizer.output_kernel = 1  # of the projection from D to C; or 3
-  config.quantizer.codebook_init = "normal"  # or "data"
-  config.quantizer.revive_below = 0.0  # share of the mean count; 0: never
-  # Whether each device holds an equal part of the codewords instead of all; for
-  # a fixed quantizer.
-  config.quantizer.shard_codebook = False
+  # A kind, and the fields of its class in adq_jax, which explains them.  Change
+  # it with `changes.apply`.  (Not by config.quantizer.update.decay, as `update`
+  # is a method of every ConfigDict.)
+  config.quantizer = ml_collections.ConfigDict(quantizers.adaptive())
+
+  # Of a choice that is sampled, where a quantizer makes one.
+  config.sampling = ml_collections.ConfigDict()
+  # Of the Gumbel-Softmax, in training: "linear", from num_steps down to 1 as
+  # in the paper, or "constant", 1 throughout.
+  config.sampling.temperature = "linear"
+  # Whether evaluation samples it too; the summary has both ways.
+  config.sampling.draw_in_evaluation = False
 
   config.data = ml_collections.ConfigDict()
   config.data.image_size = 28  # height and width that the model sees

@@ -22,6 +22,7 @@ from absl import app
 from absl import flags
 import ml_collections
 
+from experiments.configs import changes
 from experiments.configs import datasets
 from experiments.configs import fields
 from experiments.configs import whole
@@ -115,9 +116,8 @@ def from_flags() -> ml_collections.ConfigDict | None:
     print(error.details)
     sys.exit(0)
   name = config.name
-  for assignment in _CHANGES.value:
-    field, _, text = assignment.partition("=")
-    fields.change(config, field, text)
+  assignments = [each.partition("=") for each in _CHANGES.value]
+  changes.apply_texts(config, [(field, text) for field, _, text in assignments])
   if config.name != name:
     raise UserError(
       f"config.name is {fields.shown(config.name)}, but --config={_FILE.value}"

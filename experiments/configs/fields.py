@@ -6,15 +6,14 @@ config.json.
 """
 
 import ast
-from collections.abc import Iterable
 from collections.abc import Mapping
 import difflib
 from typing import Any
 
 from absl import flags
-import ml_collections
 import numpy as np
 
+from experiments.configs.upgrade import MOVED
 from experiments.errors import UserError
 
 # The types of values that a field of each type accepts.  A bool is an int to
@@ -37,24 +36,6 @@ _LARGEST_INT = 2**63 - 1
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)  # JAX computes in float32
 _MAY_BE_INFINITE = ("data.memory_budget_gib",)  # everything fits
 _LONGEST_SHOWN = 100  # characters of a value
-
-
-def change(config: ml_collections.ConfigDict, field: str, text: str) -> None:
-  """Gives a field the value that a text stands for.
-
-  Args:
-    config: one whose types are checked.
-    field: its name, such as "data.channels".
-    text: its value, as on a command line.
-
-  Raises:
-    UserError: if there is no such field, or the value is not of its type.
-  """
-  current = flatten(config.to_dict())
-  if field not in current:
-    raise unknown(field, text, config.name, current)
-  value = cast(field, read(text, type(current[field])), current[field])
-  config.update_from_flattened_dict({field: value})
 
 
 def wrong(field: str, value: Any, wanted: str) -> UserError:
@@ -134,19 +115,50 @@ def _cast_element(field: str, value: Any, default: tuple) -> Any:
 
 
 def unknown(
-  field: str, value: Any, dataset: str, known: Iterable[str]
+  field: str, value: Any, dataset: str, known: Mapping[str, Any]
 ) -> UserError:
-  """Returns the error of an unknown field, with the one that may be meant."""
+  """Returns the error of an unknown field, with the one that may be meant.
+
+  Args:
+    field: its name.
+    value: what it is given.
+    dataset: the data set of the config.
+    known: the fields that the config has, flat.
+  """
   of_group = [name for name in known if name.startswith(f"{field}.")]
   if of_group:
     return wrong(field, value, f"a group of fields, such as {of_group[0]}")
-  # A group is often left out, or another one named.
-  by_last_part = {name.rpartition(".")[2]: name for name in known}
-  last_part = field.rpartition(".")[2]
-  close = difflib.get_close_matches(last_part, by_last_part, 1, cutoff=0.7)
-  remedy = f"experiments/configs/base.py and {dataset}.py list all fields"
-  if close:
-    remedy = f"did you mean {by_last_part[close[0]]}?"
-  return UserError(
-    f"the config of {dataset} has no field {shown(field)}; {remedy}"
-  )
+  text = f"the config of {dataset} has no field {shown(field)}"
+  remedies = []
+  new = MOVED.get(field)
+  if new:
+    text = f"config.{field} is config.{new} now"
+    if any(f"{name}.".startswith(f"{new}.") for name in known):
+      return UserError(text)
+    field = new
+  else:
+    # A group is often left out, or another one named.
+    by_last_part = {name.rpartition(".")[2]: name for name in known}
+    last_part = field.rpartition(".")[2]
+    close = difflib.get_close_matches(last_part, by_last_part, 1, cutoff=0.7)
+    remedies += [f"did you mean {by_last_part[name]}?" for name in close]
+  remedies += _of_kind(field, known)
+  if not remedies:
+    remedies = [f"experiments/configs/base.py and {dataset}.py list all fields"]
+  return UserError(f"{text}; {' '.join(remedies)}")
+
+
+def _of_kind(field: str, known: Mapping[str, Any]) -> list[str]:
+  """What fields there are in the group of a field whose kind says that."""
+  group = field
+  while group:
+    group = group.rpartition(".")[0]
+    if f"{group}.kind" in known:
+      names = dict.fromkeys(
+        name.removeprefix(f"{group}.").partition(".")[0]
+        for name in known
+        if name.startswith(f"{group}.") and name != f"{group}.kind"
+      )
+      kind = shown(known[f"{group}.kind"])
+      return [f"config.{group} of kind {kind} has {', '.join(names)}"]
+  return []

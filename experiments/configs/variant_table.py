@@ -7,7 +7,6 @@ nowhere else read from its name.
 from collections.abc import Callable
 import dataclasses
 import functools
-import math
 from typing import Any
 
 from experiments.notation import structure_name
@@ -51,24 +50,25 @@ class Variant:
 REFERENCE = {
   "gradient_gap": "mean_absolute",
   "model.decoder_first_convolution": False,
-  "quantizer.draw_in_evaluation": True,
+  "sampling.draw_in_evaluation": True,
   "quantizer.output_kernel": 3,
-  "quantizer.selection_logits": "weights",
+  "quantizer.choice.logits": "weights",
   "quantizer.selection_unit": "channels",
-  "quantizer.update_rule": "smoothed_ema",
+  "quantizer.update": "smoothed_ema",
 }
 
 # What reaches a lower loss in as many updates; results/README.md has what each
 # change is worth.
-IMPROVED = {
+_IMPROVED_TRAINING = {
   "learning_rate": 3e-3,
   "schedule": "cosine",
   "warmup_steps": 50,
-  "temperature": "constant",  # matters to `improved_attention` alone
-  "quantizer.codebook_init": "data",
-  "quantizer.revive_below": 0.1,
-  "quantizer.selection": "distortion",
+  # Matters to `improved_attention` alone.
+  "sampling.temperature": "constant",
+  "quantizer.placement.init": "data",
+  "quantizer.placement.revive_below": 0.1,
 }
+IMPROVED = _IMPROVED_TRAINING | {"quantizer.choice": "distortion"}
 
 # A few minutes on two CPU cores: a smaller network, a higher learning rate,
 # codewords that start on the data and follow it faster, and a selector that
@@ -78,7 +78,7 @@ _QUICK_START = {
   "learning_rate": 8e-3,
   "schedule": "cosine",
   "warmup_steps": 50,
-  "temperature": "constant",
+  "sampling.temperature": "constant",
   "eval_every": 175,
   "checkpoint_every": 175,
   "gradient_gap_every": 0,
@@ -86,9 +86,9 @@ _QUICK_START = {
   "data.random_flip": True,
   "model.network": "cnn",
   "model.features": 64,
-  "quantizer.decay": 0.9,
-  "quantizer.codebook_init": "data",
-  "quantizer.revive_below": 0.1,
+  "quantizer.update.decay": 0.9,
+  "quantizer.placement.init": "data",
+  "quantizer.placement.revive_below": 0.1,
 }
 
 
@@ -114,9 +114,7 @@ VARIANTS: dict[str, Variant] = {
   "w_16384": _of_table_3("W = 16384", "quantizer.capacity", 16_384),
   "w_8192": _of_table_3("W = 8192", "quantizer.capacity", 8_192),
   "w_4096": _of_table_3("W = 4096", "quantizer.capacity", 4_096),
-  "without_ema": _of_table_3(
-    "Without EMA", "quantizer.update_rule", "gradient"
-  ),
+  "without_ema": _of_table_3("Without EMA", "quantizer.update", "gradient"),
   "alpha_0.5": _of_table_3("alpha = 0.5", "quantizer.commitment_cost", 0.5),
   "alpha_0.75": _of_table_3("alpha = 0.75", "quantizer.commitment_cost", 0.75),
   "alpha_1": _of_table_3("alpha = 1", "quantizer.commitment_cost", 1.0),
@@ -148,25 +146,25 @@ VARIANTS: dict[str, Variant] = {
     "Decoder without a 3x3 convolution", "model.decoder_first_convolution"
   ),
   "reference_draw_in_evaluation": _as_reference(
-    "Drawn in evaluation too", "quantizer.draw_in_evaluation"
+    "Drawn in evaluation too", "sampling.draw_in_evaluation"
   ),
   "reference_output_kernel": _as_reference(
     "3x3 projection", "quantizer.output_kernel"
   ),
   "reference_selection_logits": _as_reference(
-    "Weights as logits", "quantizer.selection_logits"
+    "Weights as logits", "quantizer.choice.logits"
   ),
   "reference_selection_unit": _as_reference(
     "Chosen by channels", "quantizer.selection_unit"
   ),
   "reference_update_rule": _as_reference(
-    "Smoothed counts stored back", "quantizer.update_rule"
+    "Smoothed counts stored back", "quantizer.update"
   ),
   # The selector's gradient is not divided by up to num_steps.
   "adaptive_constant_temperature": Variant(
     "Adaptive, temperature 1",
     "adaptive_changed",
-    {"temperature": "constant"},
+    {"sampling.temperature": "constant"},
     label="constant_temperature",
   ),
   "improved": Variant(
@@ -178,14 +176,17 @@ VARIANTS: dict[str, Variant] = {
   "improved_attention": Variant(
     "Improved, choice by attention",
     "improved_changed",
-    IMPROVED | {"quantizer.selection": "attention"},
+    IMPROVED | {"quantizer.choice": "attention"},
     label="attention",
   ),
   "improved_normal_init": Variant(
     "Improved, normal codewords, none revived",
     "improved_changed",
     IMPROVED
-    | {"quantizer.codebook_init": "normal", "quantizer.revive_below": 0.0},
+    | {
+      "quantizer.placement.init": "normal",
+      "quantizer.placement.revive_below": 0.0,
+    },
     label="normal_init",
   ),
   "improved_constant_lr": Variant(
@@ -204,9 +205,9 @@ def _fixed(size: str, dim: str) -> Variant:
     structure_name(structure),
     "fixed",
     {
-      "quantizer.kind": "fixed",
-      "quantizer.structures": (structure,),
-      "quantizer.capacity": math.prod(structure),
+      "quantizer.kind": "vector",
+      "quantizer.codebook_size": structure[0],
+      "quantizer.embedding_dim": structure[1],
     },
     label=f"{structure[0]},{structure[1]}",
   )
@@ -218,7 +219,7 @@ def _improved_fixed(size: str, dim: str) -> Variant:
     fixed,
     title=f"Improved, fixed {fixed.title}",
     group="improved_fixed",
-    changes=IMPROVED | fixed.changes,
+    changes=_IMPROVED_TRAINING | fixed.changes,
   )
 
 
@@ -226,7 +227,7 @@ def _improved_rate(price: str) -> Variant:
   return Variant(
     f"Improved, a bit costs {price}",
     "improved",
-    IMPROVED | {"quantizer.rate_weight": float(price)},
+    IMPROVED | {"quantizer.choice.rate_weight": float(price)},
     label=f"rate_{price}",
   )
 
@@ -244,7 +245,7 @@ def _with_entropy(base: str, group: str, label: str, price: str) -> Variant:
   return Variant(
     f"{VARIANTS[base].title}, a bit of entropy earns {price}",
     group,
-    VARIANTS[base].changes | {"quantizer.entropy_weight": float(price)},
+    VARIANTS[base].changes | {"quantizer.choice.entropy_weight": float(price)},
     label=f"{label}_{price}",
   )
 

@@ -9,6 +9,7 @@ import re
 
 import ml_collections
 
+from experiments.configs import changes
 from experiments.configs.variant_table import FAMILIES
 from experiments.configs.variant_table import GROUPS
 from experiments.configs.variant_table import Variant
@@ -33,7 +34,7 @@ def apply(
     UnknownVariantError: if the data set has no such variant.
   """
   config.variant = name
-  config.update_from_flattened_dict(find(config.name, name).changes)
+  changes.apply(config, find(config.name, name).changes)
   return config
 
 

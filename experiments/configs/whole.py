@@ -1,7 +1,7 @@
 """Whole configs: those that have every field of their data set.
 
-The default config of a data set says which fields these are; there is no second
-list.
+The default config of a data set says which fields these are, and its quantizer
+which ones are the quantizer's; there is no second list.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,8 @@ import ml_collections
 
 from experiments.configs import datasets
 from experiments.configs import fields
+from experiments.configs import quantizers
+from experiments.configs.upgrade import upgrade
 from experiments.errors import UserError
 
 
@@ -23,13 +25,14 @@ def check_types(config: ml_collections.ConfigDict) -> None:
   Raises:
     UserError: for the first field that is unknown, missing, or of another type.
   """
-  found = fields.flatten(config.to_dict())
+  given = config.to_dict()
+  found = fields.flatten(given)
   if "name" not in found:
     raise _missing("name")
   if not _is_dataset(found["name"]):
     wanted = f"one of {', '.join(datasets.GET_CONFIG)}"
     raise fields.wrong("name", found["name"], wanted)
-  default = fields.flatten(datasets.default_config(found["name"]).to_dict())
+  default = fields.flatten(_default(found["name"], given))
   for field, value in found.items():
     if field not in default:
       raise fields.unknown(field, value, found["name"], default)
@@ -45,19 +48,30 @@ def check_types(config: ml_collections.ConfigDict) -> None:
 def complete(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """Returns the config of nested fields, such as those of a config.json.
 
-  A field that is not among them has its default.
+  Fields may have the names that they had in an earlier version.  One that is
+  not among them has its default.
 
   Raises:
     UserError: as `check_types`.
   """
   if "name" not in values:
     raise _missing("name")
+  values = upgrade(values)
   default = {}
   if _is_dataset(values["name"]):
-    default = datasets.default_config(values["name"]).to_dict()
+    default = _default(values["name"], values)
+    for name in quantizers.required(default[quantizers.BLOCK]):
+      del default[quantizers.BLOCK][name]
   config = ml_collections.ConfigDict(_merged(default, values))
   check_types(config)
   return config
+
+
+def _default(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns all fields of a config, where its quantizer is that of `values`."""
+  default = datasets.default_config(name).to_dict()
+  block = quantizers.defaults(values.get(quantizers.BLOCK))
+  return default | {quantizers.BLOCK: block}
 
 
 def _is_dataset(name: Any) -> bool:

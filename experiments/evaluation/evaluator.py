@@ -94,7 +94,7 @@ class Evaluator:
       }
 
     self.model = model
-    self.draws_by_default = config.quantizer.draw_in_evaluation
+    self.draws_by_default = config.sampling.draw_in_evaluation
     self._step = jax.pmap(
       step,
       AXIS,

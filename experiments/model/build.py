@@ -1,42 +1,17 @@
 """Builds the model that a checked config describes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 import ml_collections
 
-from adq_jax import AdaptiveQuantizer
-from adq_jax import codebook_structures
-from adq_jax import VectorQuantizer
+from adq_jax import Quantizer
 from adq_jax import VQVAE
-from experiments.configs import fields
-from experiments.errors import UserError
+from experiments.configs import quantizers
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def structures(
-  config: ml_collections.ConfigDict,
-) -> tuple[tuple[int, int], ...]:
-  """Returns the structures (N, D) of a config's codebooks."""
-  chosen = config.quantizer.structures
-  if not chosen:
-    try:
-      chosen = codebook_structures(config.quantizer.capacity)
-    except ValueError as error:
-      raise UserError(f"config.quantizer.{error}") from error
-  try:
-    pairs = tuple((n, d) for n, d in chosen)
-  except (TypeError, ValueError):
-    pairs = ()
-  if not pairs or any(type(size) is not int for size in sum(pairs, ())):
-    raise fields.wrong(
-      "quantizer.structures",
-      config.quantizer.structures,
-      "pairs of integers, ((N, D), ...)",
-    )
-  return pairs
 
 
 def create_model(
@@ -49,9 +24,8 @@ def create_model(
     axis_name: the mapped axis over which training batches are spread, and a
       sharded codebook; without it that is whole.
   """
-  quantizer = QUANTIZERS[config.quantizer.kind](config, axis_name)
   return VQVAE(
-    quantizer=quantizer,
+    quantizer=create_quantizer(config, axis_name),
     channels=config.data.channels,
     network=config.model.network,
     features=config.model.features,
@@ -62,59 +36,38 @@ def create_model(
   )
 
 
-def _adaptive(
-  config: ml_collections.ConfigDict, axis_name: str | None
-) -> AdaptiveQuantizer:
-  is_learned = config.quantizer.selection != "distortion"
-  return AdaptiveQuantizer(
-    structures(config),
-    **_common(config, axis_name),
-    **_of_config(config, _OF_CHOICE),
-    **(_of_config(config, _OF_ATTENTION) if is_learned else {}),
-  )
+def create_quantizer(
+  config: ml_collections.ConfigDict, axis_name: str | None = None
+) -> Quantizer:
+  """Returns the quantizer of a checked config.
+
+  Args:
+    config: of an experiment.
+    axis_name: as of `create_model`.
+
+  Raises:
+    ValueError: if fields of the config's quantizer do not fit.
+  """
+  block = config.quantizer.to_dict()
+  kind = quantizers.kinds()[block.pop(quantizers.KIND)]
+  values = kind.resolve(block)
+  if axis_name is None and "shard_codebook" in values:
+    values["shard_codebook"] = False  # there is nothing to spread it over
+  names = {field.name for field in dataclasses.fields(kind.cls)}
+  of_model = {"features": config.model.features, "axis_name": axis_name}
+  given = {name: of_model[name] for name in quantizers.OF_MODEL}
+  given = {name: value for name, value in given.items() if name in names}
+  return kind.cls(**_with_objects(kind.cls, values), **given)
 
 
-def _fixed(
-  config: ml_collections.ConfigDict, axis_name: str | None
-) -> VectorQuantizer:
-  return VectorQuantizer(
-    *structures(config)[0],
-    **_common(config, axis_name),
-    shard_codebook=config.quantizer.shard_codebook and axis_name is not None,
-  )
-
-
-def _common(
-  config: ml_collections.ConfigDict, axis_name: str | None
-) -> dict[str, Any]:
-  """What all quantizers with codebooks take."""
-  return {
-    "features": config.model.features,
-    "update": config.quantizer.update_rule,
-    "axis_name": axis_name,
-    **_of_config(config, _OF_CODEBOOKS),
-  }
-
-
-def _of_config(
-  config: ml_collections.ConfigDict, names: Sequence[str]
-) -> dict[str, Any]:
-  return {name: config.quantizer[name] for name in names}
-
-
-_OF_CODEBOOKS = (
-  "commitment_cost",
-  "decay",
-  "codebook_init",
-  "revive_below",
-  "output_kernel",
-)
-_OF_CHOICE = (
-  "selection",
-  "rate_weight",
-  "entropy_weight",
-  "selection_unit",
-)
-# Whatever their values are, they mean nothing to another choice.
-_OF_ATTENTION = ("selection_logits", "num_heads")
-QUANTIZERS = {"adaptive": _adaptive, "fixed": _fixed}
+def _with_objects(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields of a class, with objects in place of the blocks."""
+  result = dict(values)
+  for field in quantizers.of_block(cls):
+    classes = quantizers.classes_of(field)
+    if classes and field.name in values:
+      block = dict(values[field.name])
+      (only, *_) = classes
+      of_slot = classes[block.pop(quantizers.KIND, only)]
+      result[field.name] = of_slot(**_with_objects(of_slot, block))
+  return result

@@ -7,15 +7,17 @@ import os
 import jax
 import ml_collections
 
+from adq_jax import VQVAE
 from adq_jax.metrics import GAP_KINDS
 from experiments.configs import fields
+from experiments.configs import quantizers
 from experiments.configs import whole
 from experiments.errors import UserError
 from experiments.model import build
 
 _CHOICES = {
   "schedule": ("constant", "cosine"),
-  "temperature": ("linear", "constant"),
+  "sampling.temperature": ("linear", "constant"),
   "dtype": tuple(build.DTYPES),
   "on_nonfinite": ("stop", "skip"),
   "gradient_gap": GAP_KINDS,
@@ -39,17 +41,6 @@ _MINIMA = {
   "data.channels": 1,
   "data.paper_batch_size": 1,
 }
-# Of the library's fields.
-_CONFIG_NAMES = {
-  "choice.entropy_weight": "entropy_weight",
-  "choice.logits": "selection_logits",
-  "choice.num_heads": "num_heads",
-  "choice.rate_weight": "rate_weight",
-  "placement.init": "codebook_init",
-  "placement.revive_below": "revive_below",
-  "update": "update_rule",
-  "update.decay": "decay",
-}
 _NOT_NEGATIVE = ("memory_budget_gib", "resize_to")  # data fields of some sets
 # JAX counts and indexes in int32.
 _LARGEST = 2**31 - 1
@@ -67,8 +58,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     UserError: for the first field that cannot work.
   """
   whole.check_types(config)
-  choices_of = _CHOICES | {"quantizer.kind": tuple(build.QUANTIZERS)}
-  for field, choices in choices_of.items():
+  for field, choices in _CHOICES.items():
     if _get(config, field) not in choices:
       raise _error(config, field, f"one of {', '.join(choices)}")
   _check_ranges(config)
@@ -84,21 +74,14 @@ def check(config: ml_collections.ConfigDict) -> None:
         field,
         f"a multiple of config.steps_per_call, {config.steps_per_call}",
       )
-  if config.quantizer.shard_codebook and config.quantizer.kind != "fixed":
-    raise _error(
-      config,
-      "quantizer.shard_codebook",
-      "False where config.quantizer.kind is not fixed",
-    )
-  _check_structures(config)
-  _check_model(config)
+  model = _checked_model(config)
   if config.data.image_size % config.model.downsampling:
     raise _error(
       config,
       "data.image_size",
       f"a multiple of config.model.downsampling, {config.model.downsampling}",
     )
-  _check_memory(config)
+  _check_memory(config, model)
 
 
 def check_batch(config: ml_collections.ConfigDict, num_images: int) -> None:
@@ -125,28 +108,27 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
       raise _error(config, field, f"at most {largest}")
 
 
-def _check_model(config: ml_collections.ConfigDict) -> None:
-  """Raises a UserError if the library refuses a field."""
-  with _named("quantizer"):
+def _checked_model(config: ml_collections.ConfigDict) -> VQVAE:
+  """Returns the model; raises a UserError if the library refuses a field."""
+  with _of_group("quantizer"):
     model = build.create_model(config, "devices")
-  with _named("model"):
+  with _of_group("model"):
     model.check()
-  with _named("quantizer"):
+  with _of_group("quantizer"):
     model.quantizer.check()
+  return model
 
 
 @contextlib.contextmanager
-def _named(part: str) -> Iterator[None]:
-  """Makes a UserError of the library's: of a field, the config's name."""
+def _of_group(group: str) -> Iterator[None]:
+  """Makes a UserError of what the library says of a group's field."""
   try:
     yield
   except ValueError as error:
-    field, _, rest = str(error).partition(" ")
-    field = _CONFIG_NAMES.get(field, field)
-    raise UserError(f"config.{part}.{field} {rest}") from error
+    raise UserError(f"config.{group}.{error}") from error
 
 
-def _check_memory(config: ml_collections.ConfigDict) -> None:
+def _check_memory(config: ml_collections.ConfigDict, model: VQVAE) -> None:
   """Raises a UserError for a model or a batch that exceeds this machine.
 
   It counts only a part of the memory that training takes, so that it refuses
@@ -159,18 +141,15 @@ def _check_memory(config: ml_collections.ConfigDict) -> None:
     processes = jax.process_count()
   size, features = config.data.image_size, config.model.features
   images = config.batch_size * size**2 * config.data.channels
-  codewords = sum(n * d for n, d in build.structures(config))
-  holders = processes if config.quantizer.shard_codebook else 1
-  is_given = bool(config.quantizer.structures)
+  codewords = sum(stream.alphabet * stream.width for stream in model.streams)
+  holders = processes if model.sharded_size else 1
+  sizes = quantizers.sized_by(config.quantizer.to_dict())
   for names, needed in (
     (("batch_size", "data.image_size"), images // processes),
     # A 3x3 convolution in float32, with the two moments of Adam.
     (("model.features",), 9 * features**2 * 4 * 3),
     # In float32, with the sums of their points.
-    (
-      ("quantizer.structures" if is_given else "quantizer.capacity",),
-      codewords * 4 * 2 // holders,
-    ),
+    ([f"quantizer.{name}" for name in sizes], codewords * 4 * 2 // holders),
   ):
     if needed > memory:
       values = " and ".join(
@@ -179,35 +158,6 @@ def _check_memory(config: ml_collections.ConfigDict) -> None:
       raise UserError(
         f"{values}, which needs at least {needed / _GIB:,.0f} GiB; this"
         f" machine has {memory / _GIB:,.0f} GiB: use less"
-      )
-
-
-def _check_structures(config: ml_collections.ConfigDict) -> None:
-  field, capacity = "quantizer.structures", config.quantizer.capacity
-  chosen = build.structures(config)
-  if config.quantizer.kind == "fixed" and len(chosen) != 1:
-    raise _error(config, field, "a single pair where the quantizer is fixed")
-  for codebook_size, embedding_dim in chosen:
-    name = f"structure [{codebook_size},{embedding_dim}]"
-    if max(codebook_size, embedding_dim) > _LARGEST:
-      source = field if config.quantizer.structures else "quantizer.capacity"
-      raise UserError(
-        f"config.{source} makes the {name}; both must be at most {_LARGEST}"
-      )
-    if capacity == 0:
-      if codebook_size < 1 or embedding_dim < 1:
-        raise UserError(f"config.{field} has the {name}; both must be positive")
-      continue
-    if embedding_dim < 1 or codebook_size <= embedding_dim:
-      raise UserError(
-        f"config.{field} has the {name}; it needs more codewords than they"
-        " are wide, N > D >= 1"
-      )
-    if codebook_size * embedding_dim != capacity:
-      raise UserError(
-        f"config.{field} has the {name}, of capacity"
-        f" {codebook_size * embedding_dim}; it must be that of"
-        f" config.quantizer.capacity, {capacity}, or this be 0"
       )
 
 

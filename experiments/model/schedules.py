@@ -21,6 +21,6 @@ def temperature(config: ml_collections.ConfigDict) -> optax.Schedule:
 
   In step s, counted from 1, it is num_steps - s + 1.
   """
-  if config.temperature == "constant":
+  if config.sampling.temperature == "constant":
     return optax.constant_schedule(1.0)
   return lambda steps_done: (config.num_steps - steps_done).astype(jnp.float32)

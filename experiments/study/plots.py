@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from adq_jax import optimal_codebook_size
-from experiments import notation
+from adq_jax import Stream
 from experiments import style
 from experiments.configs import variants
 from experiments.errors import one_line
@@ -142,10 +142,9 @@ def reconstructions(runs: Runs) -> plt.Figure:
 def loss_against_size(runs: Runs) -> plt.Figure:
   """Validation loss against N at constant N x D, and eqs. 11-15 through it."""
   ended = cells_lib.ended(fixed(runs))
-  structures = [
-    build.structures(cells[0].config)[0] for cells in ended.values()
-  ]
-  sizes = np.array([size for size, _ in structures])
+  sizes = np.array(
+    [_codebooks(cells[0])[0].alphabet for cells in ended.values()]
+  )
   losses = np.array([over_seeds.mean_loss(cells) for cells in ended.values()])
   fits = optimal_codebook_size(sizes, losses)
   figure, (ax,) = _row(1)
@@ -270,8 +269,14 @@ def _legend_beside(figure: plt.Figure, lines: Sequence[plt.Line2D]) -> None:
   )
 
 
+def _codebooks(cell: Cell) -> list[Stream]:
+  """Returns the streams of a run's model that name codewords."""
+  streams = build.create_model(cell.config).streams
+  return [stream for stream in streams if stream.width]
+
+
 def _pool(cell: Cell) -> list[str]:
-  return [notation.structure_name(s) for s in build.structures(cell.config)]
+  return [stream.title for stream in _codebooks(cell)]
 
 
 def _final_gap(cells: Sequence[Cell]) -> float:

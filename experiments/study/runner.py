@@ -12,14 +12,14 @@ from typing import TextIO
 import ml_collections
 
 from experiments import errors
+from experiments.configs import changes as changes_lib
 from experiments.configs import datasets
-from experiments.configs import fields
+from experiments.configs import variants
 from experiments.model import check
 from experiments.processes import compilation
 from experiments.processes import platforms
 from experiments.processes import signals
 from experiments.runs import claims
-from experiments.runs import config_changes
 from experiments.runs import workdir as workdirs
 from experiments.study import comparable
 from experiments.study.cells import Cell
@@ -45,9 +45,9 @@ def make_config(
       the cell.
   """
   config = datasets.default_config(cell.dataset, cell.variant).lock()
-  default = config_changes.fields_of(config)
-  base = config_changes.fields_of(datasets.default_config(cell.dataset))
+  of_variant = variants.find(cell.dataset, cell.variant).changes
   config.seed = cell.seed
+  assignments = []
   for change in changes:
     field, equals, text = change.partition("=")
     if not equals:
@@ -57,17 +57,24 @@ def make_config(
         f"--set is {change!r}, but tells {cell} from others; use --dataset,"
         " --variants and --seeds"
       )
-    if default.get(field) != base.get(field):
+    if any(_is_part(field, name) for name in of_variant):
       raise errors.UserError(
         f"--set is {change!r}, but the variant {cell.variant} has a {field} of"
         " its own; leave it as it is"
       )
-    try:
-      fields.change(config, field, text)
-    except errors.UserError as error:
-      raise errors.UserError(f"--set: {error}") from error
+    assignments.append((field, text))
+  try:
+    changes_lib.apply_texts(config, assignments)
+  except errors.UserError as error:
+    raise errors.UserError(f"--set: {error}") from error
   check.check(config)
   return config
+
+
+def _is_part(field: str, name: str) -> bool:
+  """Returns whether two fields are the same, or the first holds the second."""
+  field, name = (each.removesuffix(".kind") + "." for each in (field, name))
+  return name.startswith(field)
 
 
 def check_begun(configs: Mapping[Cell, ml_collections.ConfigDict]) -> None:

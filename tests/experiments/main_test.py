@@ -69,7 +69,10 @@ class MainTest(parameterized.TestCase):
     ("--config=README.md", "--config=README.md cannot be used: .* Python file"),
     ("--config=tests", "--config cannot be read: .*tests"),
     ("--config.num_stpes=5", "no field 'num_stpes'; did you mean num_steps?"),
-    ("--config.quantizer.num_heads=two", "num_heads is 'two'; .* an integer"),
+    (
+      "--config.quantizer.choice.num_heads=two",
+      "num_heads is 'two'; .* an integer",
+    ),
     ("--noconfig.seed", "config.seed is 'false'; .* an integer"),
     ("--config.data.image_size=30", "config.data.image_size is 30"),
     ("--config.quantizer.capacity=1000", "capacity is 1000"),

@@ -33,8 +33,7 @@ class Bfloat16Test(parameterized.TestCase):
     if variant in _NAMED:
       # A 1,024th of the variant's own, which for the paper's pool is 64.
       of_variant = variants.apply(base.get_config("photo_patches"), variant)
-      for field in ("codebook_init", "revive_below"):
-        config.quantizer[field] = of_variant.quantizer[field]
+      config.quantizer.placement = of_variant.quantizer.placement
       if not of_variant.quantizer.structures:
         config.quantizer.capacity = of_variant.quantizer.capacity // 1024
     check.check(config)

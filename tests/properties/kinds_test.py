@@ -9,8 +9,6 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _ASKS = re.compile(
   r"isinstance\([^)]*(?:Quantizer|Codes)\b|\bkind\s*[=!]=|is_adaptive|is_fixed"
 )
-# Where a config becomes a quantizer, or an older config a newer one.
-_BUILDS = {"experiments/model/build.py", "experiments/model/check.py"}
 
 
 class KindsTest(parameterized.TestCase):
@@ -19,7 +17,6 @@ class KindsTest(parameterized.TestCase):
     found = [
       f"{path.relative_to(_ROOT)}: {line.strip()}"
       for path in sorted((_ROOT / folder).rglob("*.py"))
-      if str(path.relative_to(_ROOT)) not in _BUILDS
       for line in path.read_text().splitlines()
       if _ASKS.search(line)
     ]

@@ -31,9 +31,9 @@ _FIELDS = {
   "checkpoint_every": 4,
   "gradient_gap_every": 12,
   "rate_examples": 40,
-  "quantizer.codebook_init": "data",
-  "quantizer.revive_below": 0.2,
-  "quantizer.decay": 0.5,  # so that codewords die soon
+  "quantizer.placement.init": "data",
+  "quantizer.placement.revive_below": 0.2,
+  "quantizer.update.decay": 0.5,  # so that codewords die soon
   "check_replicas": True,
 }
 

@@ -35,8 +35,8 @@ def make_config(**fields):
     **{
       "num_steps": 4,
       "quantizer.shard_codebook": True,
-      "quantizer.codebook_init": "data",
-      "quantizer.revive_below": 0.1,
+      "quantizer.placement.init": "data",
+      "quantizer.placement.revive_below": 0.1,
       **fields,
     },
   )
@@ -140,13 +140,17 @@ class ShardedRunTest(parameterized.TestCase):
     chex.assert_trees_all_equal(merge(back), merge(state))
 
   def test_what_cannot_be_sharded(self):
-    for fields in (
-      {"quantizer.kind": "adaptive"},
-      {"quantizer.update_rule": "gradient", "quantizer.revive_below": 0.0}
-      | {"quantizer.codebook_init": "normal"},
+    fields = {
+      "quantizer.update": "gradient",
+      "quantizer.placement.revive_below": 0.0,
+      "quantizer.placement.init": "normal",
+    }
+    with self.assertRaisesRegex(UserError, "shard_codebook is True; it must"):
+      check.check(make_config(**fields))
+    with self.assertRaisesRegex(
+      UserError, "no field 'quantizer.shard_codebook'.* kind 'adaptive' has "
     ):
-      with self.assertRaisesRegex(UserError, "shard_codebook is True; it must"):
-        check.check(make_config(**fields))
+      make_config(**{"quantizer.kind": "adaptive"})
     with mock.patch.object(jax, "process_count", return_value=2):
       with self.assertRaisesRegex(
         UserError, "codewords to shard is 20; .* multiple of the 8 devices"

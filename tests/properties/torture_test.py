@@ -28,9 +28,8 @@ _FIELDS = {
   "checkpoint_every": 5,  # so that many die while they save
   "gradient_gap_every": 10,
   "rate_examples": 40,
-  "quantizer.capacity": 64,
-  "quantizer.codebook_init": "data",
-  "quantizer.revive_below": 0.2,
+  "quantizer.placement.init": "data",
+  "quantizer.placement.revive_below": 0.2,
 }
 
 

@@ -135,7 +135,8 @@ class NoCodeTest(parameterized.TestCase):
   def test_a_config_larger_than_any_machine(self):
     root = pathlib.Path(self.create_tempdir()) / "run"
     config = untrained.make_run(root, untrained.ONE)
-    config.quantizer.structures = ((2**30, 256),)  # 1 TiB
+    config.quantizer.codebook_size = 2**30
+    config.quantizer.embedding_dim = 256  # 1 TiB
     with self.assertRaisesRegex(UserError, "no checkpoint of .* is intact"):
       checkpoints.load_state(config, root)
 

@@ -28,7 +28,11 @@ def make_misnamed(
     name: Variant(
       f"title {name}",
       group,
-      {"quantizer.structures": (structure,), "quantizer.kind": "fixed"},
+      {
+        "quantizer.kind": "vector",
+        "quantizer.codebook_size": structure[0],
+        "quantizer.embedding_dim": structure[1],
+      },
       label=f"label {name}",
     )
     for name, group, structure in (

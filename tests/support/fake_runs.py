@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from experiments import files
+from experiments.configs import changes
 from experiments.configs import datasets
 from experiments.model import build
 from experiments.runs import workdir as workdirs
@@ -31,11 +32,12 @@ def make(
   config = datasets.default_config(dataset, variant)
   config.num_steps = 200
   config.seed = seed
-  config.update_from_flattened_dict(fields)
+  changes.apply(config, fields)
   cell.workdir.mkdir(parents=True)
   files.write_json(cell.workdir / workdirs.CONFIG, config.to_dict())
-  structures = build.structures(config)
-  is_adaptive = config.quantizer.kind == "adaptive"
+  streams = build.create_model(config).streams
+  structures = [(s.alphabet, s.width) for s in streams if s.width]
+  is_adaptive = len(structures) > 1
   shares = np.arange(1, len(structures) + 1) / len(structures)
   last = config.num_steps if is_finished else config.num_steps // 2
   lines = []

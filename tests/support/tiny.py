@@ -7,6 +7,7 @@ from typing import Any
 
 import ml_collections
 
+from experiments.configs import changes
 from experiments.configs import photo_patches
 from experiments.configs import variants
 from experiments.runs import metric_log
@@ -28,9 +29,9 @@ def shrunk(
   tiny.checkpoint_every = 2
   tiny.rate_examples = 40
   tiny.model.features = 8
-  if tiny.quantizer.kind == "adaptive" and not tiny.quantizer.structures:
+  if tiny.quantizer.get("structures") == ():  # all that a capacity gives
     tiny.quantizer.capacity = 64
-  tiny.update_from_flattened_dict(fields)
+  changes.apply(tiny, fields)
   return tiny
 
 

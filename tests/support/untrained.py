@@ -12,9 +12,9 @@ from tests.support import tiny
 POOL = {"model.network": "cnn", "quantizer.structures": ((16, 4), (64, 1))}
 ONE = {
   "model.network": "cnn",
-  "quantizer.kind": "fixed",
-  "quantizer.capacity": 0,
-  "quantizer.structures": ((100, 3),),
+  "quantizer.kind": "vector",
+  "quantizer.codebook_size": 100,
+  "quantizer.embedding_dim": 3,
 }
 
 

@@ -6,9 +6,9 @@ import pathlib
 from absl.testing import flagsaver
 from absl.testing import parameterized
 
+from experiments.configs import changes
 from experiments.configs import config_file
 from experiments.configs import datasets
-from experiments.configs import fields
 from experiments.configs import variants
 from experiments.errors import UserError
 
@@ -74,6 +74,16 @@ class FlagsTest(parameterized.TestCase):
     self.assertEqual(config.to_dict(), expected.to_dict())
     self.assertTrue(config.is_locked)
 
+  def test_a_field_of_a_kind_may_come_before_the_kind(self):
+    config = self.from_flags(
+      str(_CONFIGS / "mnist.py"),
+      "quantizer.choice.rate_weight=0.1",
+      "quantizer.choice=distortion",
+    )
+    expected = datasets.default_config("mnist", "adaptive").quantizer
+    expected.choice = {"kind": "distortion", "rate_weight": 0.1}
+    self.assertEqual(config.quantizer.to_dict(), expected.to_dict())
+
   @parameterized.parameters("mnist", "photo_patches")
   def test_help_lists_the_variants(self, name):
     with contextlib.redirect_stdout(io.StringIO()) as output:
@@ -119,9 +129,25 @@ class FileTest(parameterized.TestCase):
     ("config.num_steps = True", "mine.py, config.num_steps is True; .* an int"),
     ("config.seed = None", "config.seed is None; it must be an integer"),
     ("config.seed = 10**5000", "config.seed is too long .* an integer"),
-    ("config.decay = 0.5", "no field 'decay'; did you mean quantizer.decay?"),
+    (
+      "config.decay = 0.5",
+      "no field 'decay'; did you mean quantizer.update.decay?",
+    ),
+    ("config.temperature = 'linear'", "temperature is config.sampling.temper"),
+    (
+      "config.quantizer.decay = 0.5",
+      "mine.py, config.quantizer.decay is config.quantizer.update.decay now$",
+    ),
+    (
+      "config.quantizer.codebook_size = 4",
+      "no field 'quantizer.codebook_size'.* of kind 'adaptive' has cap",
+    ),
+    (
+      "config.quantizer.kind = 'vq'",
+      "kind is 'vq'; .* one of adaptive, vector",
+    ),
     ("config.num_stpes = 5", "no field 'num_stpes'; did you mean num_steps?"),
-    ("del config.quantizer.decay", "config.quantizer.decay is missing"),
+    ("del config.quantizer.placement.init", "placement.init is missing"),
     ("del config.data", "config.data.channels is missing"),
     ("del config.name", "config.name is missing"),
     ("config.name = 'x'", "config.name is 'x'; it must be one of mnist, "),
@@ -182,6 +208,20 @@ class FileTest(parameterized.TestCase):
     place.write_text(_MNIST.format("config.num_steps = 7"))
     self.assertEqual(config_file._read(name).num_steps, 7)
 
+  def test_a_file_may_take_another_kind(self):
+    self.path.write_text(
+      "from experiments.configs import changes, mnist\n"
+      "def get_config():\n"
+      "  config = mnist.get_config()\n"
+      "  changes.apply(config, {'quantizer.update': 'gradient'})\n"
+      "  config.quantizer['update'].decay = 0.5\n"
+      "  return config\n"
+    )
+    config = config_file._read(str(self.path))
+    self.assertEqual(
+      config.quantizer["update"].to_dict(), {"kind": "gradient", "decay": 0.5}
+    )
+
   def test_a_variant_that_the_file_takes_none_of(self):
     self.path.write_text("def get_config(): pass")
     self.refused("TypeError, get_config.* 1 was given", variant=":x")
@@ -201,5 +241,5 @@ class FileTest(parameterized.TestCase):
     self.assertIs(type(config.num_steps), int)
     self.assertEqual(config.num_steps, num_steps)
     self.assertEqual(config.model.network, "cnn")
-    fields.change(config, "num_steps", "9")
+    changes.apply_texts(config, [("num_steps", "9")])
     self.assertEqual(config.num_steps, 9)

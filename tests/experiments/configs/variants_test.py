@@ -2,6 +2,7 @@ from unittest import mock
 
 from absl.testing import parameterized
 
+from experiments.configs import changes
 from experiments.configs import fashion_mnist
 from experiments.configs import photo_patches
 from experiments.configs import variant_table
@@ -50,14 +51,14 @@ FAMILIES = {
 class VariantsTest(parameterized.TestCase):
   @parameterized.parameters(
     ("w_4096", "quantizer.capacity", 4096),
-    ("without_ema", "quantizer.update_rule", "gradient"),
+    ("without_ema", "quantizer.update", "gradient"),
     ("alpha_0.75", "quantizer.commitment_cost", 0.75),
     ("beta_0.2", "model.quantization_weight", 0.2),
-    ("adaptive_constant_temperature", "temperature", "constant"),
+    ("adaptive_constant_temperature", "sampling.temperature", "constant"),
     ("cnn_inception", "model.network", "cnn_inception"),
     ("reference_selection_unit", "quantizer.selection_unit", "channels"),
-    ("reference_selection_logits", "quantizer.selection_logits", "weights"),
-    ("reference_update_rule", "quantizer.update_rule", "smoothed_ema"),
+    ("reference_selection_logits", "quantizer.choice.logits", "weights"),
+    ("reference_update_rule", "quantizer.update", "smoothed_ema"),
     ("reference_output_kernel", "quantizer.output_kernel", 3),
     ("reference_gradient_gap", "gradient_gap", "mean_absolute"),
     (
@@ -67,41 +68,45 @@ class VariantsTest(parameterized.TestCase):
     ),
     (
       "reference_draw_in_evaluation",
-      "quantizer.draw_in_evaluation",
+      "sampling.draw_in_evaluation",
       True,
     ),
   )
   def test_a_variant_changes_one_field(self, variant, field, value):
     base = photo_patches.get_config("adaptive")
     config = photo_patches.get_config(variant)
-    base.update_from_flattened_dict({"variant": variant, field: value})
+    changes.apply(base, {"variant": variant, field: value})
     self.assertEqual(config.to_dict(), base.to_dict())
 
   @parameterized.parameters(
     ("adaptive_lr_3e-3", "adaptive", {"learning_rate": 3e-3}),
     ("improved_lr_0.001", "improved", {"learning_rate": 1e-3}),
-    ("improved_rate_1e-4", "improved", {"quantizer.rate_weight": 1e-4}),
+    ("improved_rate_1e-4", "improved", {"quantizer.choice.rate_weight": 1e-4}),
     ("improved_rate_0", "improved", {}),
     ("improved_w_262144", "improved", {"quantizer.capacity": 262144}),
-    ("adaptive_entropy_0.1", "adaptive", {"quantizer.entropy_weight": 0.1}),
+    (
+      "adaptive_entropy_0.1",
+      "adaptive",
+      {"quantizer.choice.entropy_weight": 0.1},
+    ),
     (
       "improved_attention_entropy_1e-3",
       "improved_attention",
-      {"quantizer.entropy_weight": 1e-3},
+      {"quantizer.choice.entropy_weight": 1e-3},
     ),
     (
       "improved_fixed_16x2",
       "improved",
       {
-        "quantizer.kind": "fixed",
-        "quantizer.structures": ((16, 2),),
-        "quantizer.capacity": 32,
+        "quantizer.kind": "vector",
+        "quantizer.codebook_size": 16,
+        "quantizer.embedding_dim": 2,
       },
     ),
   )
-  def test_families_of_variants(self, variant, base, changes):
+  def test_families_of_variants(self, variant, base, changed):
     expected = fashion_mnist.get_config(base)
-    expected.update_from_flattened_dict({"variant": variant, **changes})
+    changes.apply(expected, {"variant": variant, **changed})
     config = fashion_mnist.get_config(variant)
     self.assertEqual(config.to_dict(), expected.to_dict())
 

@@ -70,7 +70,7 @@ class EvaluatorTest(parameterized.TestCase):
       ):
         np.testing.assert_array_equal(a, b)
     with self.subTest("a config may ask for the draw"):
-      config.quantizer.draw_in_evaluation = True
+      config.sampling.draw_in_evaluation = True
       tested = evaluator.Evaluator(config, model, devices)
       by_default = tested.evaluate(variables, split)
       np.testing.assert_array_equal(by_default.counts[0], drawn.counts[0])

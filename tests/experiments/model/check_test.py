@@ -2,6 +2,7 @@ from unittest import mock
 
 from absl.testing import parameterized
 
+from experiments.configs import changes
 from experiments.configs import fashion_mnist
 from experiments.configs import photo_patches
 from experiments.configs import variants
@@ -60,12 +61,17 @@ class CheckTest(parameterized.TestCase):
     ("learning_rate", -1.0, "at least 0"),
     ("learning_rate", float("nan"), "a finite number"),
     ("schedule", "step", "one of constant, cosine"),
-    ("temperature", "high", "one of linear, constant"),
+    ("sampling.temperature", "high", "one of linear, constant"),
     ("name", "imagenet", "one of mnist, fashion_mnist, cifar10"),
-    ("quantizer.decay", 1.0, r"in \[0, 1\)"),
-    ("quantizer.num_heads", 3, "it must divide the 64 features"),
-    ("quantizer.entropy_weight", -1, "at least 0"),
-    ("quantizer.rate_weight", 0.1, "0 unless that is 'distortion'"),
+    ("quantizer.update.decay", 1.0, r"in \[0, 1\)"),
+    ("quantizer.choice.num_heads", 3, "it must divide the 64 features"),
+    ("quantizer.choice.entropy_weight", -1, "at least 0"),
+    ("quantizer.choice.logits", "x", "one of 'log_weights', 'weights'"),
+    ("quantizer.placement.init", "x", "one of 'normal', 'data'"),
+    ("quantizer.placement.revive_below", -1, "at least 0"),
+    ("quantizer.commitment_cost", -1, "at least 0"),
+    ("quantizer.output_kernel", 2, "odd"),
+    ("quantizer.selection_unit", "x", "one of 'position', 'channels'"),
     ("quantizer.capacity", 1000, "a multiple of 16"),
     ("quantizer.structures", ((64, 128),), "N > D"),
     ("quantizer.structures", (512, 128), "pairs of integers"),
@@ -80,12 +86,13 @@ class CheckTest(parameterized.TestCase):
     ("seed", 2**32, "at most 4294967295"),  # JAX would take it for 0
     ("num_steps", 2**31, "at most 2147483647"),
     ("max_skipped", 2**31, "at most 2147483647"),
-    ("quantizer.kind", "vq", "one of adaptive, fixed"),
+    ("quantizer.kind", "vq", "one of adaptive, vector"),
+    ("quantizer.update", "sgd", "one of ema, smoothed_ema, gradient"),
   )
   def test_a_field_that_cannot_work_is_named(self, field, value, message):
     config = photo_patches.get_config()
-    config.update_from_flattened_dict({field: value})
     with self.assertRaisesRegex(UserError, f"config.{field}.*{message}") as e:
+      changes.apply(config, {field: value})
       check.check(config)
     self.assertNotIn("\n", str(e.exception))
 
@@ -117,21 +124,22 @@ class CheckTest(parameterized.TestCase):
 
   def test_the_gradient_rule_places_no_codewords(self):
     config = photo_patches.get_config()
-    config.quantizer.update_rule = "gradient"
-    config.quantizer.revive_below = 0.1
-    with self.assertRaisesRegex(UserError, "update_rule is GradientUpdate"):
+    changes.apply(config, {"quantizer.update": "gradient"})
+    config.quantizer.placement.revive_below = 0.1
+    with self.assertRaisesRegex(
+      UserError, "^config.quantizer.update is GradientUpdate"
+    ):
       check.check(config)
 
-  def test_the_choice_by_distortion_has_no_entropy(self):
-    config = photo_patches.get_config("improved")
-    config.quantizer.entropy_weight = 0.1
-    with self.assertRaisesRegex(UserError, "0 unless that is 'attention'"):
+  @parameterized.parameters("codebook_size", "embedding_dim")
+  def test_a_codebook_has_codewords_of_some_width(self, field):
+    config = photo_patches.get_config("fixed_64x64")
+    check.check(config)
+    config.quantizer[field] = 0
+    with self.assertRaisesRegex(UserError, f"config.quantizer.{field} is 0; "):
       check.check(config)
-
-  def test_a_fixed_quantizer_has_one_codebook(self):
-    config = photo_patches.get_config()
-    config.quantizer.kind = "fixed"
-    with self.assertRaisesRegex(UserError, "structures .* a single pair"):
+    config.quantizer[field] = 2**31
+    with self.assertRaisesRegex(UserError, f"{field} is .*at most 2147483647"):
       check.check(config)
 
   def test_a_pool_of_any_structures(self):
@@ -148,10 +156,6 @@ class CheckTest(parameterized.TestCase):
     with self.assertRaisesRegex(UserError, "capacity is 0"):
       check.check(config)
 
-  def test_a_fixed_codebook_as_wide_as_it_is_long(self):
-    with self.assertRaisesRegex(UserError, r"\[64,64\].*N > D"):
-      check.check(photo_patches.get_config("fixed_64x64"))
-
 
 class SizeTest(parameterized.TestCase):
   """Nothing is allocated before it is known to be too much."""
@@ -165,6 +169,14 @@ class SizeTest(parameterized.TestCase):
       r"config.quantizer.structures is \(\(2147483647, 65536\),\)",
     ),
     (
+      {
+        "quantizer.kind": "vector",
+        "quantizer.codebook_size": 2**31 - 1,
+        "quantizer.embedding_dim": 2**16,
+      },
+      "codebook_size is 2147483647 and config.quantizer.embedding_dim is 65536",
+    ),
+    (
       {"quantizer.structures": ((10, 10**12),), "quantizer.capacity": 0},
       r"structures makes the structure \[10,1000000000000\]; both must be",
     ),
@@ -173,9 +185,9 @@ class SizeTest(parameterized.TestCase):
       r"capacity makes the structure \[274877906944,128\]; both",
     ),
   )
-  def test_what_no_machine_holds_is_named(self, changes, message):
+  def test_what_no_machine_holds_is_named(self, changed, message):
     config = photo_patches.get_config("adaptive")
-    config.update_from_flattened_dict(changes)
+    changes.apply(config, changed)
     with self.assertRaisesRegex(UserError, message) as context:
       check.check(config)
     self.assertNotIn("\n", str(context.exception))
@@ -195,8 +207,8 @@ class SizeTest(parameterized.TestCase):
   def test_processes_share_a_batch_and_a_sharded_codebook(self):
     config = photo_patches.get_config("fixed_1024x64")
     config.batch_size = 2**20
-    config.quantizer.capacity = 2**29
-    config.quantizer.structures = ((2**23, 64),)  # 4 GiB with their sums
+    config.quantizer.codebook_size = 2**23  # 4 GiB with their sums
+    config.quantizer.embedding_dim = 64
     config.quantizer.shard_codebook = True
     memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 3 * 2**18}
     self.enter_context(mock.patch.object(check.os, "sysconf", memory.get))

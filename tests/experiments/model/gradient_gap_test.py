@@ -43,7 +43,7 @@ class GradientGapTest(parameterized.TestCase):
   def test_is_that_of_the_step_to_come(self, num_devices, variant):
     config = tiny.config(variant)
     config.data.random_flip = False
-    config.quantizer.codebook_init = "normal"
+    config.quantizer.placement.init = "normal"
     model = build.create_model(config, AXIS)
     devices = jax.local_devices()[:num_devices]
     state = create_state(config, model)

@@ -55,7 +55,7 @@ class ReplicaCheckTest(parameterized.TestCase):
       return place(key, *args, **kwargs)
 
     root = pathlib.Path(self.create_tempdir()) / "run"
-    fields = {"check_replicas": True, "quantizer.codebook_init": "data"}
+    fields = {"check_replicas": True, "quantizer.placement.init": "data"}
     config = tiny.config("fixed_16x4", **fields)
     with mock.patch.object(placement, "initialize_from_data", apart):
       with self.assertRaisesRegex(

@@ -10,13 +10,13 @@ from experiments.model import schedules
 class SchedulesTest(parameterized.TestCase):
   def test_temperature_goes_from_num_steps_to_one(self):
     config = photo_patches.get_config()
-    config.temperature = "linear"
+    config.sampling.temperature = "linear"
     config.num_steps = 100
     schedule = schedules.temperature(config)
     # Step s, counted from 1, has temperature num_steps - s + 1.
     self.assertEqual(schedule(jnp.int32(0)), 100)
     self.assertEqual(schedule(jnp.int32(99)), 1)
-    config.temperature = "constant"
+    config.sampling.temperature = "constant"
     self.assertEqual(schedules.temperature(config)(jnp.int32(50)), 1)
 
   def test_learning_rate(self):

@@ -27,9 +27,9 @@ from tests.support import tiny
 
 # Codewords die within three steps and are revived.
 _FIELDS = {
-  "quantizer.codebook_init": "data",
-  "quantizer.revive_below": 0.2,
-  "quantizer.decay": 0.5,
+  "quantizer.placement.init": "data",
+  "quantizer.placement.revive_below": 0.2,
+  "quantizer.update.decay": 0.5,
   "check_replicas": True,
 }
 # Sums over devices round in another order.  From step to step that little is

@@ -35,7 +35,7 @@ class ConfigChangesTest(claimed.ClaimedCase):
     self.claim()
     (self.root / "metrics.jsonl").touch()
     fields = json.loads((self.root / "config.json").read_text())
-    del fields["on_nonfinite"], fields["quantizer"]["entropy_weight"]
+    del fields["on_nonfinite"], fields["quantizer"]["choice"]["entropy_weight"]
     files.write_json(self.root / "config.json", fields)
     read = workdir.read_config(self.root)
     self.assertEqual(
@@ -44,7 +44,7 @@ class ConfigChangesTest(claimed.ClaimedCase):
     check.check(read)
     self.claim()
     with self.assertRaisesRegex(UserError, r"entropy_weight \(0.0 there, 0.5"):
-      self.claim(**{"quantizer.entropy_weight": 0.5})
+      self.claim(**{"quantizer.choice.entropy_weight": 0.5})
 
   def test_what_changes_rounding_is_said(self):
     config = tiny.config(steps_per_call=2, log_every=2)

@@ -15,7 +15,10 @@ from tests.support import fake_runs
 # What changes evaluation and what is measured, and no training.
 EVALUATING = {"reference_draw_in_evaluation", "reference_gradient_gap"}
 SWITCHES = {
-  f"reference_{field.rpartition('.')[2]}" for field in variant_table.REFERENCE
+  name
+  for name, variant in variant_table.VARIANTS.items()
+  if len(variant.changes) == 1
+  and variant.changes.items() <= variant_table.REFERENCE.items()
 }
 
 
@@ -148,6 +151,7 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
     fake_runs.make(self.root, "cifar10", "reference_selection_unit", loss=0.5)
     fake_runs.make(self.root, "cifar10", "reference", loss=0.6)
     rows = self.rows(5, "cifar10")
+    self.assertLen(SWITCHES, len(variant_table.REFERENCE))
     self.assertCountEqual(
       [row.variant for row in rows],
       {"adaptive", "reference"} | SWITCHES - EVALUATING,

@@ -128,7 +128,7 @@ class TrainTest(parameterized.TestCase):
   def test_a_run_from_before_there_was_a_field(self):
     cell = fake_runs.make(self.root, "mnist", "cnn", log_every=7)
     config = cell.config.to_dict()
-    del config["on_nonfinite"], config["quantizer"]["shard_codebook"]
+    del config["on_nonfinite"], config["quantizer"]["selection_unit"]
     files.write_json(cell.workdir / workdirs.CONFIG, config)
     runner.check_begun(self.cells("cnn"))
 
@@ -184,7 +184,7 @@ class TrainTest(parameterized.TestCase):
     with mock.patch.object(
       timing,
       "seconds_per_step",
-      side_effect=lambda c: 60.0 if c.quantizer.kind == "fixed" else 30.0,
+      side_effect=lambda c: 60.0 if c.quantizer.kind == "vector" else 30.0,
     ) as measured:
       plan = runner.describe_plan(configs)
     self.assertEqual(measured.call_count, 3)

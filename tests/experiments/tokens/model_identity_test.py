@@ -55,19 +55,19 @@ def default_identity():
 
 class FieldsTest(parameterized.TestCase):
   @parameterized.parameters(
-    {"quantizer.codebook_init": "normal"},
+    {"quantizer.placement.init": "normal"},
     {"quantizer.commitment_cost": 0.5},
-    {"quantizer.decay": 0.5},
-    {"quantizer.draw_in_evaluation": True},
-    {"quantizer.entropy_weight": 0.1},
-    {"quantizer.num_heads": 1},
-    {"quantizer.revive_below": 0.2},
-    {"quantizer.selection": "distortion", "quantizer.rate_weight": 0.1},
-    {"quantizer.selection_logits": "weights"},
+    {"quantizer.update.decay": 0.5},
+    {"sampling.draw_in_evaluation": True},
+    {"quantizer.choice.entropy_weight": 0.1},
+    {"quantizer.choice.num_heads": 1},
+    {"quantizer.placement.revive_below": 0.2},
+    {"quantizer.choice": "distortion", "quantizer.choice.rate_weight": 0.1},
+    {"quantizer.choice.logits": "weights"},
     {
-      "quantizer.codebook_init": "normal",
-      "quantizer.revive_below": 0.0,
-      "quantizer.update_rule": "smoothed_ema",
+      "quantizer.placement.init": "normal",
+      "quantizer.placement.revive_below": 0.0,
+      "quantizer.update": "smoothed_ema",
     },
     {"model.quantization_weight": 2.0},
     {"learning_rate": 1.0},
@@ -141,6 +141,26 @@ class ArraysTest(parameterized.TestCase):
     self.assertNotEqual(identity(change=name), default_identity())
 
 
+# The quantizer of `fixed_16x4` in the config.json of earlier versions.
+_FLAT = {
+  "kind": "fixed",
+  "capacity": 64,
+  "structures": [[16, 4]],
+  "selection": "attention",
+  "rate_weight": 0.0,
+  "selection_unit": "position",
+  "selection_logits": "log_weights",
+  "draw_in_evaluation": False,
+  "num_heads": 2,
+  "commitment_cost": 0.25,
+  "decay": 0.9,
+  "update_rule": "ema",
+  "output_kernel": 1,
+  "codebook_init": "data",
+  "revive_below": 0.1,
+}
+
+
 class EarlierVersionsTest(parameterized.TestCase):
   def test_the_fields_that_they_hashed(self):
     root = pathlib.Path(self.create_tempdir())
@@ -148,9 +168,7 @@ class EarlierVersionsTest(parameterized.TestCase):
     model = build.create_model(config)
     variables = zeros(config, model)
     now = json.loads(json.dumps(config.to_dict()))
-    stored = {**now, "quantizer": dict(now["quantizer"])}
-    for name in ("entropy_weight", "shard_codebook"):
-      del stored["quantizer"][name]
+    stored = {**now, "quantizer": _FLAT}
 
     def is_of_the_run(**quantizer):
       fields = {name: stored[name] for name in ("dtype", "model")}
@@ -167,6 +185,7 @@ class EarlierVersionsTest(parameterized.TestCase):
     self.assertFalse(is_of_the_run(decay=0.5))
     self.assertFalse(is_of_the_run(shard_codebook=True))
     with self.subTest("a run that has them all"):
-      files.write_json(root / workdirs.CONFIG, now)
-      self.assertTrue(is_of_the_run(**now["quantizer"]))
+      full = {**_FLAT, "shard_codebook": False, "entropy_weight": 0.0}
+      files.write_json(root / workdirs.CONFIG, {**stored, "quantizer": full})
+      self.assertTrue(is_of_the_run(**full))
       self.assertFalse(is_of_the_run())

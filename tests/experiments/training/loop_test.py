@@ -155,7 +155,10 @@ class TrainTest(parameterized.TestCase):
           self.assertGreater(min(image.size), 300)
 
   def test_a_resumed_run_is_bit_identical(self):
-    fields = {"quantizer.codebook_init": "data", "quantizer.revive_below": 0.2}
+    fields = {
+      "quantizer.placement.init": "data",
+      "quantizer.placement.revive_below": 0.2,
+    }
     run(self.root / "whole", **fields)
     write = metric_writer.MetricLog.write
 
@@ -271,7 +274,10 @@ class TrainTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_one_device_and_eight_learn_alike(self):
-    fields = {"quantizer.codebook_init": "data", "quantizer.revive_below": 0.2}
+    fields = {
+      "quantizer.placement.init": "data",
+      "quantizer.placement.revive_below": 0.2,
+    }
     run(self.root / "eight", **fields)
     with mock.patch.object(jax, "local_devices", lambda: jax.devices()[:1]):
       summary, _ = run(self.root / "one", **fields)
