@@ -79,7 +79,8 @@ def claim(
     config_changes.check_same_run(workdir, config)
     with _locked(workdir) as descriptor:
       known = {workdirs.RUN_ID: run_identity.read(workdir) or uuid.uuid4().hex}
-      files.write_json(workdir / workdirs.CONFIG, config.to_dict() | known)
+      fields = config_changes.to_store(workdir, config)
+      files.write_json(workdir / workdirs.CONFIG, fields | known)
       yield Claim(workdir, descriptor)
   except OSError as error:
     raise UserError(

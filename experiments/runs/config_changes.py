@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_collections
 
+from experiments import files
 from experiments.configs import fields as fields_lib
 from experiments.errors import UserError
 from experiments.runs import workdir as workdirs
@@ -66,6 +67,30 @@ def rounding_changes(
     return []
   stored, wanted = fields_of(workdirs.read_config(workdir)), fields_of(config)
   return differences(stored, wanted, _OF_ROUNDING)
+
+
+def to_store(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> dict[str, Any]:
+  """Returns the fields that the config.json of a run is to hold.
+
+  A token file of an earlier version names its model by a hash of fields as they
+  were called then.  So the config.json of a run that goes on keeps their names.
+
+  Args:
+    workdir: of the run.
+    config: of the same run; see `check_same_run`.
+  """
+  values = config.to_dict()
+  if not workdirs.is_begun(workdir):
+    return values
+  stored = files.read_json(workdir / workdirs.CONFIG)
+  for field in sorted(MAY_CHANGE):
+    group, _, name = field.rpartition(".")
+    given = values[group] if group else values
+    if name in given:
+      (stored.setdefault(group, {}) if group else stored)[name] = given[name]
+  return stored
 
 
 def differences(

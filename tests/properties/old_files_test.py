@@ -101,6 +101,9 @@ class OldRunsTest(parameterized.TestCase):
     config = workdirs.read_config(root / "before")
     config.num_steps = 6
     loop.train_and_evaluate(config, root / "before")
+    stored = json.loads(path.read_text())
+    self.assertEqual(stored["quantizer"], then["quantizer"])
+    self.assertEqual(stored["num_steps"], 6)
     self.assertEqual(
       tiny.logged(root / "before")[-1], tiny.logged(root / "now")[-1]
     )

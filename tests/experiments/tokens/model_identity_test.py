@@ -16,6 +16,7 @@ from experiments import files
 from experiments.model import build
 from experiments.runs import checkpoint_file
 from experiments.runs import checkpoints
+from experiments.runs import claims
 from experiments.runs import workdir as workdirs
 from experiments.tokens import model_identity
 from tests.support import tiny
@@ -189,3 +190,11 @@ class EarlierVersionsTest(parameterized.TestCase):
       files.write_json(root / workdirs.CONFIG, {**stored, "quantizer": full})
       self.assertTrue(is_of_the_run(**full))
       self.assertFalse(is_of_the_run())
+    with self.subTest("a run that goes on keeps the fields that they hashed"):
+      files.write_json(root / workdirs.CONFIG, stored)
+      (root / workdirs.METRICS).touch()
+      config.num_steps *= 2
+      with claims.claim(root, config):
+        pass
+      self.assertEqual(workdirs.read_config(root).num_steps, config.num_steps)
+      self.assertTrue(is_of_the_run())
