@@ -49,11 +49,13 @@ def check_alike(cells: Iterable[Cell]) -> None:
 def _setting(cell: Cell) -> dict[str, Any]:
   """Returns how a run differs from its variant, and its code's version."""
   stored = config_changes.fields_of(cell.config)
-  default = default_config(cell.dataset, cell.variant)
+  variant = default_config(cell.dataset, cell.variant)
+  default = config_changes.fields_of(variant)
   setting = {
     field: stored.get(field)
-    for field, value in config_changes.fields_of(default).items()
-    if field not in _MAY_DIFFER and stored.get(field) != value
+    # A quantizer of another kind, or with one in a slot, has other fields.
+    for field in stored.keys() | default.keys()
+    if field not in _MAY_DIFFER and stored.get(field) != default.get(field)
   }
   setting["num_steps"] = cell.summary["steps"]
   setting["version"] = cell.summary.get("version")

@@ -30,6 +30,22 @@ class CheckAlikeTest(parameterized.TestCase):
     with self.assertRaisesRegex(UserError, f"disagree on {message}"):
       comparable.check_alike(cells)
 
+  def test_runs_that_differ_in_a_field_that_their_variants_lack(self):
+    cells = [
+      fake_runs.make(
+        self.root,
+        "mnist",
+        variant,
+        **{
+          "quantizer.choice": "distortion",
+          "quantizer.choice.rate_weight": price,
+        },
+      )
+      for variant, price in (("w_4096", 0.0), ("w_8192", 0.1))
+    ]
+    with self.assertRaisesRegex(UserError, "on quantizer.choice.rate_weight: "):
+      comparable.check_alike(cells)
+
   def test_what_does_not_change_a_result_may_differ(self):
     fake_runs.make(self.root, "mnist", "fixed_512x128")
     fake_runs.make(self.root, "mnist", "fixed_1024x64", log_every=7)
