@@ -45,22 +45,22 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   # Imported late, so that a wrong flag is told at once.
   from experiments.processes import platforms
-  from experiments.study import cells as cells_lib
   from experiments.study import rendering
   from experiments.study import runner
+  from experiments.study import trials as trials_lib
 
   root, dataset = command.path_of(_WORKDIR), _DATASET.value
-  cells_lib.check_root(root)
+  trials_lib.check_root(root)
   tables = [int(table) for table in _TABLES.value]
   needed = [name for table in tables for name in contents.TABLES[table].rows]
   variants = dict.fromkeys([*needed, *_VARIANTS.value])
   seeds = range(_SEEDS.value)
-  cells = [
-    cells_lib.Cell(root, dataset, variant, seed)
+  trials = [
+    trials_lib.Trial(root, dataset, variant, seed)
     for seed in seeds
     for variant in variants
   ]
-  configs = {cell: runner.make_config(cell, _SET.value) for cell in cells}
+  configs = {trial: runner.make_config(trial, _SET.value) for trial in trials}
   runner.check_begun(configs)
   if _DRY_RUN.value:
     platforms.check_platform()
@@ -68,9 +68,9 @@ def main(argv: Sequence[str]) -> None:
     print(runner.describe_plan(configs))
     return
   missing = {
-    cell: config
-    for cell, config in configs.items()
-    if not runner.is_done(cell, config)
+    trial: config
+    for trial, config in configs.items()
+    if not runner.is_done(trial, config)
   }
   runner.train(missing, _SET.value)
   problems = []
@@ -82,10 +82,10 @@ def main(argv: Sequence[str]) -> None:
         print(path)
     except errors.UserError as error:
       problems.append(str(error))
-  left = [f"{cell} {cell.status()}" for cell in cells if not cell.summary]
+  left = [f"{trial} {trial.status()}" for trial in trials if not trial.summary]
   if left:
     problems.append(
-      f"{len(left)} of {len(cells)} runs have not ended: {'; '.join(left)}"
+      f"{len(left)} of {len(trials)} runs have not ended: {'; '.join(left)}"
     )
   if problems:
     raise errors.UserError("; ".join(problems))

@@ -22,7 +22,7 @@ def create_model(
   Args:
     config: of an experiment.
     axis_name: the mapped axis over which training batches are spread, and a
-      sharded codebook; without it that is whole.
+      sharded codebook; without it the codebook is unsharded.
   """
   return VQVAE(
     quantizer=create_quantizer(config, axis_name),

@@ -9,7 +9,7 @@ import ml_collections
 from experiments.configs.datasets import default_config
 from experiments.errors import UserError
 from experiments.runs import config_changes
-from experiments.study.cells import Cell
+from experiments.study.trials import Trial
 
 # Fields that may differ between runs of one table: those that a resumed run may
 # change, minus those that its figures depend on, plus the seed and the variant.
@@ -17,20 +17,20 @@ _OF_FIGURES = {"num_steps", "rate_examples", "data.paper_batch_size"}
 _MAY_DIFFER = config_changes.MAY_CHANGE - _OF_FIGURES | {"seed", "variant"}
 
 
-def differences(cell: Cell, config: ml_collections.ConfigDict) -> list[str]:
+def differences(trial: Trial, config: ml_collections.ConfigDict) -> list[str]:
   """Returns a text for each field of a begun run that differs from `config`."""
-  stored, wanted = map(config_changes.fields_of, (cell.config, config))
+  stored, wanted = map(config_changes.fields_of, (trial.config, config))
   fields = [field for field in wanted if field not in _MAY_DIFFER]
   return config_changes.differences(stored, wanted, fields)
 
 
-def check_alike(cells: Iterable[Cell]) -> None:
+def check_alike(trials: Iterable[Trial]) -> None:
   """Raises a UserError unless finished runs differ in their variants alone.
 
   They must agree on the data, the batches, the steps, the version of the code,
   and every other field that their variants do not change.
   """
-  settings = {str(cell): _setting(cell) for cell in cells if cell.summary}
+  settings = {str(trial): _setting(trial) for trial in trials if trial.summary}
   for field in sorted(set().union(*settings.values())):
     by_value = collections.defaultdict(list)
     for name, setting in settings.items():
@@ -46,10 +46,10 @@ def check_alike(cells: Iterable[Cell]) -> None:
       )
 
 
-def _setting(cell: Cell) -> dict[str, Any]:
+def _setting(trial: Trial) -> dict[str, Any]:
   """Returns how a run differs from its variant, and its code's version."""
-  stored = config_changes.fields_of(cell.config)
-  variant = default_config(cell.dataset, cell.variant)
+  stored = config_changes.fields_of(trial.config)
+  variant = default_config(trial.dataset, trial.variant)
   default = config_changes.fields_of(variant)
   setting = {
     field: stored.get(field)
@@ -57,6 +57,6 @@ def _setting(cell: Cell) -> dict[str, Any]:
     for field in stored.keys() | default.keys()
     if field not in _MAY_DIFFER and stored.get(field) != default.get(field)
   }
-  setting["num_steps"] = cell.summary["steps"]
-  setting["version"] = cell.summary.get("version")
+  setting["num_steps"] = trial.summary["steps"]
+  setting["version"] = trial.summary.get("version")
   return setting

@@ -11,13 +11,13 @@ from experiments import style
 from experiments.configs import datasets
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.study import cells as cells_lib
 from experiments.study import comparable
 from experiments.study import contents
 from experiments.study import page
 from experiments.study import plot_list
 from experiments.study import rendering
-from experiments.study.cells import Cell
+from experiments.study import trials as trials_lib
+from experiments.study.trials import Trial
 
 
 def draw(root: pathlib.Path) -> None:
@@ -28,18 +28,18 @@ def draw(root: pathlib.Path) -> None:
       together differ, whose tables and figures are then left out, or if files
       cannot be read or written.
   """
-  found = cells_lib.find_datasets(root)
+  found = trials_lib.find_datasets(root)
   work = _Drawing(root)
   datasets, tables = {}, {}
   for dataset in found:
-    cells = work.sift(cells_lib.find_cells(root, dataset))
+    trials = work.sift(trials_lib.find_trials(root, dataset))
     tables[dataset] = work.make_tables(dataset)
     try:
-      comparable.check_alike(cells)
+      comparable.check_alike(trials)
     except UserError as error:
       work.problems.append(f"no figures of {dataset}: {error}")
       continue
-    datasets[dataset] = _by_variant(cells)
+    datasets[dataset] = _by_variant(trials)
     for plot in plot_list.PLOTS:
       if not plot.is_of(_is_grey(dataset)):
         continue
@@ -84,16 +84,16 @@ class _Drawing:
     self.problems: list[str] = []
     self.notes: list[str] = []
 
-  def sift(self, cells: Sequence[Cell]) -> list[Cell]:
+  def sift(self, trials: Sequence[Trial]) -> list[Trial]:
     """Returns the usable runs, and notes what is wrong with others."""
     usable = []
-    for cell in cells:
-      problem = cell.problem()
+    for trial in trials:
+      problem = trial.problem()
       if problem:
-        self.problems.append(f"{cell}: {problem}")
-      if not cell.config_problem():
-        usable.append(cell)
-        for note in cell.log_problems():
+        self.problems.append(f"{trial}: {problem}")
+      if not trial.config_problem():
+        usable.append(trial)
+        for note in trial.log_problems():
           self.notes.append(note)
           print(note)
     return usable
@@ -107,7 +107,7 @@ class _Drawing:
       except UserError as error:
         self.problems.append(f"no table {table} of {dataset}: {error}")
         continue
-      measured = {row.variant for row in rows if row.cells or row.has_failed}
+      measured = {row.variant for row in rows if row.trials or row.has_failed}
       # A table that only repeats rows of earlier tables is left out.
       if measured - shown:
         tables.append(rendering.markdown(dataset, table, rows))
@@ -139,12 +139,14 @@ class _Drawing:
     print(place / f"{name}.svg")
 
 
-def _by_variant(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def _by_variant(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
   """Returns the begun runs of each variant, finished ones first."""
   runs = {}
-  for cell in sorted(cells, key=lambda cell: (not cell.summary, cell.seed)):
-    if cell.steps:
-      runs.setdefault(cell.variant, []).append(cell)
+  for trial in sorted(
+    trials, key=lambda trial: (not trial.summary, trial.seed)
+  ):
+    if trial.steps:
+      runs.setdefault(trial.variant, []).append(trial)
   return runs
 
 

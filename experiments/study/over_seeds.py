@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from experiments.study.cells import Cell
+from experiments.study.trials import Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,22 +35,22 @@ class Statistic:
     return f"{self.mean:.{digits}f} ± {self.std:.{digits}f}"
 
 
-def mean(cells: Sequence[Cell], name: str) -> float:
+def mean(trials: Sequence[Trial], name: str) -> float:
   """Returns the mean of a figure over runs; NaN if no run has it."""
-  found = statistic(cells, name)
+  found = statistic(trials, name)
   return found.mean if found else float("nan")
 
 
-def mean_loss(cells: Sequence[Cell]) -> float:
+def mean_loss(trials: Sequence[Trial]) -> float:
   """Returns the mean loss over runs, the paper's `recon_loss_sum`."""
-  return mean(cells, "recon_loss_sum")
+  return mean(trials, "recon_loss_sum")
 
 
-def statistic(cells: Sequence[Cell], *path: str) -> Statistic | None:
+def statistic(trials: Sequence[Trial], *path: str) -> Statistic | None:
   """Returns a figure over runs, found by its keys; None if no run has it."""
   values = []
-  for cell in cells:
-    value = cell.summary
+  for trial in trials:
+    value = trial.summary
     for key in path:
       value = value.get(key) if value else None
     if value is not None:

@@ -5,10 +5,10 @@ import dataclasses
 
 import matplotlib.pyplot as plt
 
-from experiments.study import cells as cells_lib
 from experiments.study import plots
 from experiments.study import rate_distortion
-from experiments.study.cells import Runs
+from experiments.study import trials as trials_lib
+from experiments.study.trials import Runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Plot:
 
 def _lacks_fixed(count: int, ended: bool) -> Callable[[Runs], str]:
   def lacks(runs: Runs) -> str:
-    found = plots.fixed(cells_lib.ended(runs) if ended else runs)
+    found = plots.fixed(trials_lib.ended(runs) if ended else runs)
     if len(found) >= count:
       return ""
     state = "finished" if ended else "begun"
@@ -50,7 +50,7 @@ def _lacks_adaptive(runs: Runs) -> str:
 
 
 def _lacks_reconstructions(runs: Runs) -> str:
-  ended = "adaptive" in cells_lib.ended(runs)
+  ended = "adaptive" in trials_lib.ended(runs)
   return "" if ended else "needs the adaptive run finished"
 
 

@@ -14,17 +14,17 @@ from experiments.configs import variants
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.model import build
-from experiments.study import cells as cells_lib
 from experiments.study import over_seeds
 from experiments.study import paper
-from experiments.study.cells import Cell
-from experiments.study.cells import Runs
+from experiments.study import trials as trials_lib
+from experiments.study.trials import Runs
+from experiments.study.trials import Trial
 
 _FINAL = 0.1  # share of training whose mean is a final gradient gap
 _SKIPPED = 1000  # updates that figure 8 leaves out, as the paper does
 
 
-def fixed(runs: Runs) -> dict[str, Sequence[Cell]]:
+def fixed(runs: Runs) -> dict[str, Sequence[Trial]]:
   """Returns the runs with one codebook of the paper's pool, by falling D."""
   return {name: runs[name] for name in paper.TABLE_1 if name in runs}
 
@@ -63,9 +63,9 @@ def gaps_without_start(datasets: Mapping[str, Runs]) -> plt.Figure:
 def selection(runs: Runs) -> plt.Figure:
   """Figures 3 and 6: how often each codebook is chosen over training."""
   figure, (ax,) = _row(1)
-  cell = runs["adaptive"][0]
-  steps, shares = cell.series("train", "selection")
-  for i, name in enumerate(_pool(cell)):
+  trial = runs["adaptive"][0]
+  steps, shares = trial.series("train", "selection")
+  for i, name in enumerate(_pool(trial)):
     ax.plot(steps, shares[:, i], label=name, **style.line(i, len(steps)))
   ax.set_ylabel("share of positions, drawn")
   _legend_beside(figure, ax.get_lines())
@@ -87,23 +87,23 @@ def comparison(datasets: Mapping[str, Runs]) -> plt.Figure:
     layout="constrained",
   )
   for row, (name, runs) in zip(axes, datasets.items(), strict=True):
-    shown, candidates = {}, fixed(cells_lib.ended(runs)) or fixed(runs)
+    shown, candidates = {}, fixed(trials_lib.ended(runs)) or fixed(runs)
     for role, find in (
       ("smallest gap", _final_gap),
       ("best fixed", over_seeds.mean_loss),
     ):
-      known = {v: find(cells) for v, cells in candidates.items()}
+      known = {v: find(trials) for v, trials in candidates.items()}
       known = {v: value for v, value in known.items() if np.isfinite(value)}
       if known:
         variant = min(known, key=known.get)
         shown[f"{role}: {_title(runs[variant])}"] = runs[variant][0]
     if "adaptive" in runs:
       shown["adaptive"] = runs["adaptive"][0]
-    for i, (label, cell) in enumerate(shown.items()):
-      steps, gaps = cell.series("train", "gradient_gap")
+    for i, (label, trial) in enumerate(shown.items()):
+      steps, gaps = trial.series("train", "gradient_gap")
       look = style.line(_COMPARED[i], len(steps))
       row[0].plot(steps, gaps, label=label, **look)
-      steps, losses = cell.series("train", "quantization_error")
+      steps, losses = trial.series("train", "quantization_error")
       losses = losses.reshape(len(steps), -1)
       look = style.line(_COMPARED[i], len(steps))
       row[1].plot(steps, losses.mean(axis=1), label=label, **look)
@@ -125,8 +125,8 @@ _COMPARED = (0, 1, 5)  # blue, yellow and red, as in the paper
 
 def reconstructions(runs: Runs) -> plt.Figure:
   """Figure 5: originals and reconstructions, as the run has drawn them."""
-  cell = cells_lib.ended(runs)["adaptive"][0]
-  path = cell.workdir / "reconstructions.png"
+  trial = trials_lib.ended(runs)["adaptive"][0]
+  path = trial.workdir / "reconstructions.png"
   try:
     picture = matplotlib.image.imread(path)
   except (OSError, SyntaxError, ValueError) as error:
@@ -141,11 +141,11 @@ def reconstructions(runs: Runs) -> plt.Figure:
 
 def loss_against_size(runs: Runs) -> plt.Figure:
   """Validation loss against N at constant N x D, and eqs. 11-15 through it."""
-  ended = cells_lib.ended(fixed(runs))
+  ended = trials_lib.ended(fixed(runs))
   sizes = np.array(
-    [_codebooks(cells[0])[0].alphabet for cells in ended.values()]
+    [_codebooks(trials[0])[0].alphabet for trials in ended.values()]
   )
-  losses = np.array([over_seeds.mean_loss(cells) for cells in ended.values()])
+  losses = np.array([over_seeds.mean_loss(trials) for trials in ended.values()])
   fits = optimal_codebook_size(sizes, losses)
   figure, (ax,) = _row(1)
   ax.plot(sizes, losses, "o", color=style.color(7), label="measured")
@@ -177,20 +177,20 @@ def loss_against_size(runs: Runs) -> plt.Figure:
 def usage(runs: Runs) -> plt.Figure:
   """Share of codewords used on the validation split, of each codebook."""
   figure, (ax,) = _row(1)
-  ended = cells_lib.ended(runs)
+  ended = trials_lib.ended(runs)
   bars = {
     "fixed": {
-      _title(cells): over_seeds.mean(cells, "usage")
-      for cells in fixed(ended).values()
+      _title(trials): over_seeds.mean(trials, "usage")
+      for trials in fixed(ended).values()
     }
   }
   if "adaptive" in ended:
-    cells = ended["adaptive"]
+    trials = ended["adaptive"]
     shares = [
-      [book["usage"] for book in cell.summary["codebooks"]] for cell in cells
+      [book["usage"] for book in trial.summary["codebooks"]] for trial in trials
     ]
     bars["adaptive, by the points that chose it"] = dict(
-      zip(_pool(cells[0]), np.mean(shares, axis=0), strict=True)
+      zip(_pool(trials[0]), np.mean(shares, axis=0), strict=True)
     )
   names = list(
     dict.fromkeys(name for shares in bars.values() for name in shares)
@@ -241,14 +241,14 @@ def _plot_fixed(
     The lines by their places among the structures of the paper's pool.
   """
   lines = {}
-  for variant, cells in fixed(runs).items():
-    steps, values = cells[0].series("train", name)
+  for variant, trials in fixed(runs).items():
+    steps, values = trials[0].series("train", name)
     shown = steps > first_step
     place = list(paper.TABLE_1).index(variant)
     (lines[place],) = ax.plot(
       steps[shown],
       values[shown],
-      label=_title(cells),
+      label=_title(trials),
       **style.line(place, int(shown.sum())),
     )
   return lines
@@ -258,9 +258,9 @@ def _in_order(lines: Mapping[int, plt.Line2D]) -> list[plt.Line2D]:
   return [lines[place] for place in sorted(lines)]
 
 
-def _title(cells: Sequence[Cell]) -> str:
+def _title(trials: Sequence[Trial]) -> str:
   """Returns the title of the variant of some runs."""
-  return variants.find(cells[0].dataset, cells[0].variant).title
+  return variants.find(trials[0].dataset, trials[0].variant).title
 
 
 def _legend_beside(figure: plt.Figure, lines: Sequence[plt.Line2D]) -> None:
@@ -269,18 +269,18 @@ def _legend_beside(figure: plt.Figure, lines: Sequence[plt.Line2D]) -> None:
   )
 
 
-def _codebooks(cell: Cell) -> list[Stream]:
+def _codebooks(trial: Trial) -> list[Stream]:
   """Returns the streams of a run's model that name codewords."""
-  streams = build.create_model(cell.config).streams
+  streams = build.create_model(trial.config).streams
   return [stream for stream in streams if stream.width]
 
 
-def _pool(cell: Cell) -> list[str]:
-  return [stream.title for stream in _codebooks(cell)]
+def _pool(trial: Trial) -> list[str]:
+  return [stream.title for stream in _codebooks(trial)]
 
 
-def _final_gap(cells: Sequence[Cell]) -> float:
-  steps, gaps = cells[0].series("train", "gradient_gap")
+def _final_gap(trials: Sequence[Trial]) -> float:
+  steps, gaps = trials[0].series("train", "gradient_gap")
   if not len(steps):
     return float("nan")
   return float(gaps[steps >= (1 - _FINAL) * steps[-1]].mean())

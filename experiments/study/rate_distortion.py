@@ -9,10 +9,10 @@ import matplotlib.pyplot as plt
 from experiments import style
 from experiments.configs import variants
 from experiments.configs.variant_table import Variant
-from experiments.study import cells as cells_lib
 from experiments.study import over_seeds
-from experiments.study.cells import Cell
-from experiments.study.cells import Runs
+from experiments.study import trials as trials_lib
+from experiments.study.trials import Runs
+from experiments.study.trials import Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +57,16 @@ def draw(runs: Runs) -> plt.Figure:
 
   All runs, and beside them the improved ones alone, if there are any.
   """
-  ended = cells_lib.ended(runs)
-  known = {name: _variant(cells) for name, cells in ended.items()}
+  ended = trials_lib.ended(runs)
+  known = {name: _variant(trials) for name, trials in ended.items()}
   panels = [_SERIES]
   if any(_series(variant) in _IMPROVED for variant in known.values()):
     panels.append(_IMPROVED)
   rates = {
     title: {
-      variant: (rate.mean, over_seeds.mean_loss(cells))
-      for variant, cells in ended.items()
-      if (rate := over_seeds.statistic(cells, name))
+      variant: (rate.mean, over_seeds.mean_loss(trials))
+      for variant, trials in ended.items()
+      if (rate := over_seeds.statistic(trials, name))
     }
     for name, title in _RATES.items()
   }
@@ -144,8 +144,8 @@ _WIDE = 4  # times its smallest value: a linear axis would crowd the small ones
 _RATES = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
 
 
-def _variant(cells: Sequence[Cell]) -> Variant:
-  return variants.find(cells[0].dataset, cells[0].variant)
+def _variant(trials: Sequence[Trial]) -> Variant:
+  return variants.find(trials[0].dataset, trials[0].variant)
 
 
 def _series(variant: Variant) -> _Series:

@@ -11,13 +11,13 @@ import numpy as np
 
 from experiments import files
 from experiments.configs import variants
-from experiments.study import cells as cells_lib
 from experiments.study import comparable
 from experiments.study import contents
 from experiments.study import paper
-from experiments.study.cells import Cell
+from experiments.study import trials as trials_lib
 from experiments.study.over_seeds import Statistic
 from experiments.study.over_seeds import statistic
+from experiments.study.trials import Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Row:
     name: the name that the table gives to the row.
     variant: the name of the variant in configs.
     paper: the paper's number; None where it has none.
-    cells: the finished runs, one for each seed.
+    trials: the finished runs, one for each seed.
     status: what the other runs are doing; "" where there are none.
     has_failed: whether some of the other runs failed, or cannot be used.
   """
@@ -36,12 +36,12 @@ class Row:
   name: str
   variant: str
   paper: float | None
-  cells: tuple[Cell, ...]
+  trials: tuple[Trial, ...]
   status: str = ""
   has_failed: bool = False
 
   def figure(self, *path: str) -> Statistic | None:
-    return statistic(self.cells, *path)
+    return statistic(self.trials, *path)
 
   @property
   def loss(self) -> Statistic | None:
@@ -84,27 +84,27 @@ def make_rows(
   """
   titles = contents.TABLES[table].rows
   runs = {
-    variant: {seed: Cell(root, dataset, variant, seed) for seed in seeds}
+    variant: {seed: Trial(root, dataset, variant, seed) for seed in seeds}
     for variant in titles
   }
-  for cell in cells_lib.find_cells(root, dataset):
-    if cell.variant in runs:
-      runs[cell.variant][cell.seed] = cell
+  for trial in trials_lib.find_trials(root, dataset):
+    if trial.variant in runs:
+      runs[trial.variant][trial.seed] = trial
   comparable.check_alike(
-    cell for by_seed in runs.values() for cell in by_seed.values()
+    trial for by_seed in runs.values() for trial in by_seed.values()
   )
   rows = []
   for variant, title in titles.items():
-    cells = [runs[variant][seed] for seed in sorted(runs[variant])]
-    others = [cell for cell in cells if not cell.summary]
+    trials = [runs[variant][seed] for seed in sorted(runs[variant])]
+    others = [trial for trial in trials if not trial.summary]
     rows.append(
       Row(
         name=title or variants.find(dataset, variant).title,
         variant=variant,
         paper=paper.number(table, dataset, variant),
-        cells=tuple(cell for cell in cells if cell.summary),
+        trials=tuple(trial for trial in trials if trial.summary),
         status="; ".join(f"seed {c.seed} {c.status()}" for c in others),
-        has_failed=any(cell.failed() or cell.problem() for cell in others),
+        has_failed=any(trial.failed() or trial.problem() for trial in others),
       )
     )
   return _best_and_adaptive(rows) if table == 2 else rows
@@ -114,7 +114,7 @@ def _best_and_adaptive(rows: Sequence[Row]) -> list[Row]:
   """Table 2: the fixed codebook with the smallest loss, and the pool."""
   *fixed, adaptive = rows
   numbers = [row.paper for row in fixed if row.paper is not None]
-  measured = [row for row in fixed if row.cells]
+  measured = [row for row in fixed if row.trials]
   missing = [row.name for row in fixed if row.status]
   status = f"of {', '.join(missing)}: not all runs" if missing else ""
   name, best = "Fixed codebook", fixed[0]
@@ -126,7 +126,7 @@ def _best_and_adaptive(rows: Sequence[Row]) -> list[Row]:
     name=name,
     paper=min(numbers) if numbers else None,
     status=status,
-    cells=best.cells if measured else (),
+    trials=best.trials if measured else (),
   )
   return [best, adaptive]
 
@@ -228,7 +228,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
     for value in (row.most_probable, row.drawn, *others):
       numbers.append(value and value.mean)
     writer.writerow(
-      [row.variant, len(row.cells)]
+      [row.variant, len(row.trials)]
       + ["" if number is None else f"{number:.6g}" for number in numbers]
       + [row.status]
     )
@@ -243,9 +243,9 @@ def _caption(dataset: str, table: int, rows: Sequence[Row]) -> str:
 def _of_runs(rows: Sequence[Row]) -> str:
   """Returns how the runs of a table were trained; all were trained alike."""
   for row in rows:
-    for cell in row.cells:
+    for trial in row.trials:
       return (
-        f"; {cell.summary['steps']} updates of batch {cell.config.batch_size}"
+        f"; {trial.summary['steps']} updates of batch {trial.config.batch_size}"
       )
   return ""
 
@@ -265,7 +265,7 @@ def _digits(rows: Sequence[Row]) -> int:
 
 def _texts(row: Row, digits: int) -> list[str]:
   paper_text = "" if row.paper is None else f"{row.paper:.3f}"
-  if not row.cells:
+  if not row.trials:
     empty = [""] * (len(_COLUMNS) - 4)
     return [row.name, row.status, paper_text, "", *empty]
   texts = [row.name, row.loss.text(digits), paper_text]
@@ -279,7 +279,7 @@ def _texts(row: Row, digits: int) -> list[str]:
   ):
     texts.append(figure.text(decimals) if figure else "")
   texts.append(f"{100 * row.figure('usage').mean:.3g}%")
-  count = str(len(row.cells))
+  count = str(len(row.trials))
   return [*texts, f"{count} ({row.status})" if row.status else count]
 
 

@@ -1,4 +1,4 @@
-"""Trains cells, each in a process of its own, once among all that share DIR."""
+"""Runs trials, each in a process of its own, once among all that share DIR."""
 
 import collections
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from experiments.processes import signals
 from experiments.runs import claims
 from experiments.runs import workdir as workdirs
 from experiments.study import comparable
-from experiments.study.cells import Cell
+from experiments.study.trials import Trial
 from experiments.training import timing
 
 _PATIENCE = 5.0  # seconds between two looks at what others train
@@ -32,21 +32,21 @@ _OF_CELL = ("name", "variant", "seed")  # they identify a run in DIR
 
 
 def make_config(
-  cell: Cell, changes: Sequence[str]
+  trial: Trial, changes: Sequence[str]
 ) -> ml_collections.ConfigDict:
-  """Returns the config of a cell.
+  """Returns the config of a trial.
 
   Args:
-    cell: the run.
+    trial: the run.
     changes: FIELD=VALUE for some fields.
 
   Raises:
     UserError: if a change cannot be made, makes no sense, or is of what makes
-      the cell.
+      the trial.
   """
-  config = datasets.default_config(cell.dataset, cell.variant).lock()
-  of_variant = variants.find(cell.dataset, cell.variant).changes
-  config.seed = cell.seed
+  config = datasets.default_config(trial.dataset, trial.variant).lock()
+  of_variant = variants.find(trial.dataset, trial.variant).changes
+  config.seed = trial.seed
   assignments = []
   for change in changes:
     field, equals, text = change.partition("=")
@@ -54,12 +54,12 @@ def make_config(
       raise errors.UserError(f"--set is {change!r}; it needs FIELD=VALUE")
     if field in _OF_CELL:
       raise errors.UserError(
-        f"--set is {change!r}, but tells {cell} from others; use --dataset,"
+        f"--set is {change!r}, but tells {trial} from others; use --dataset,"
         " --variants and --seeds"
       )
     if any(_is_part(field, name) for name in of_variant):
       raise errors.UserError(
-        f"--set is {change!r}, but the variant {cell.variant} has a {field} of"
+        f"--set is {change!r}, but the variant {trial.variant} has a {field} of"
         " its own; leave it as it is"
       )
     assignments.append((field, text))
@@ -77,74 +77,76 @@ def _is_part(field: str, name: str) -> bool:
   return name.startswith(field)
 
 
-def check_begun(configs: Mapping[Cell, ml_collections.ConfigDict]) -> None:
-  """Raises a UserError where DIR has begun a cell with another config.
+def check_begun(configs: Mapping[Trial, ml_collections.ConfigDict]) -> None:
+  """Raises a UserError where DIR has begun a trial with another config.
 
   Nor is a run extended, whose schedules would then be those of neither length.
   """
-  for cell, config in configs.items():
-    if not workdirs.is_begun(cell.workdir) or cell.config_problem():
+  for trial, config in configs.items():
+    if not workdirs.is_begun(trial.workdir) or trial.config_problem():
       continue  # the run itself tells what is wrong with its config
-    differing = comparable.differences(cell, config)
+    differing = comparable.differences(trial, config)
     if differing:
       raise errors.UserError(
-        f"{cell} has been begun with another config, differing in"
+        f"{trial} has been begun with another config, differing in"
         f" {', '.join(differing)}; use the same --set, or another directory"
         " with --workdir=DIR"
       )
 
 
-def is_done(cell: Cell, config: ml_collections.ConfigDict) -> bool:
+def is_done(trial: Trial, config: ml_collections.ConfigDict) -> bool:
   """Returns whether a run has made its last step."""
-  summary = cell.summary
+  summary = trial.summary
   return bool(summary) and summary["steps"] >= config.num_steps
 
 
 def train(
-  configs: Mapping[Cell, ml_collections.ConfigDict], changes: Sequence[str]
+  configs: Mapping[Trial, ml_collections.ConfigDict], changes: Sequence[str]
 ) -> None:
-  """Trains cells one after another, and waits for those that others train.
+  """Trains trials one after another, and waits for those that others train.
 
   Args:
-    configs: the configs of the cells, in the order in which to train them.
+    configs: the configs of the trials, in the order in which to train them.
     changes: the changes that made these configs of those of their variants.
   """
-  cells, ended = list(configs), 0
-  while cells:
+  trials, ended = list(configs), 0
+  while trials:
     with_others = []
-    for cell in cells:
-      is_free = not claims.is_claimed(cell.workdir)
-      if is_free and not is_done(cell, configs[cell]):
-        print(f"run {ended + 1} of {len(configs)}: {cell}, {cell.status()}")
+    for trial in trials:
+      is_free = not claims.is_claimed(trial.workdir)
+      if is_free and not is_done(trial, configs[trial]):
+        print(f"run {ended + 1} of {len(configs)}: {trial}, {trial.status()}")
         try:
-          is_free = _train(cell, changes)
+          is_free = _train(trial, changes)
         except OSError as error:
-          print(f"{cell} cannot be run ({errors.one_line(error)})")
+          print(f"{trial} cannot be run ({errors.one_line(error)})")
       if is_free:
         ended += 1
       else:
-        with_others.append(cell)
-    if len(with_others) == len(cells):
+        with_others.append(trial)
+    if len(with_others) == len(trials):
       time.sleep(_PATIENCE)
-    cells = with_others
+    trials = with_others
 
 
-def _train(cell: Cell, changes: Sequence[str]) -> bool:
-  """Trains a cell; returns False if another process holds it.
+def _train(trial: Trial, changes: Sequence[str]) -> bool:
+  """Trains a trial; returns False if another process holds it.
 
-  If the run fails, the reason is written to a file, and other cells go on.
+  If the run fails, the reason is written to a file, and other trials go on.
   """
   command = [sys.executable, "-m", "experiments.main"]
-  command += [f"--config=experiments/configs/{cell.dataset}.py:{cell.variant}"]
-  command += [f"--workdir={cell.workdir}", f"--config.seed={cell.seed}"]
+  command += [
+    f"--config=experiments/configs/{trial.dataset}.py:{trial.variant}"
+  ]
+  command += [f"--workdir={trial.workdir}", f"--config.seed={trial.seed}"]
   command += [f"--config.{change}" for change in changes]
   command += compilation.arguments()
-  cell.output.parent.mkdir(parents=True, exist_ok=True)
-  cell.failure.unlink(missing_ok=True)
+  trial.output.parent.mkdir(parents=True, exist_ok=True)
+  trial.failure.unlink(missing_ok=True)
   # To a file, and not to this process: it goes on if this one is killed.
   with (
-    open(cell.output, "a") as output,
-    open(cell.output, encoding="utf-8", errors="replace") as written,
+    open(trial.output, "a") as output,
+    open(trial.output, encoding="utf-8", errors="replace") as written,
     subprocess.Popen(
       command, stdout=output, stderr=subprocess.STDOUT
     ) as process,
@@ -158,7 +160,7 @@ def _train(cell: Cell, changes: Sequence[str]) -> bool:
     return False
   # One that was asked to stop, and not this process, has not failed.
   if code not in (0, errors.StoppedError.exit_code):
-    cell.failure.write_text(f"{_reason(lines, code)} (exit code {code})\n")
+    trial.failure.write_text(f"{_reason(lines, code)} (exit code {code})\n")
   return True
 
 
@@ -186,24 +188,24 @@ def _reason(lines: Sequence[str], code: int) -> str:
   return (errors_printed or printed)[-1].removeprefix("error: ")
 
 
-def describe_plan(configs: Mapping[Cell, ml_collections.ConfigDict]) -> str:
+def describe_plan(configs: Mapping[Trial, ml_collections.ConfigDict]) -> str:
   """Returns what `train` would do, and for how long by steps measured here."""
   platforms.check_platform()
   lines, seconds_per_step, total, missing = [], {}, 0.0, 0
-  for cell, config in configs.items():
-    if is_done(cell, config):
-      lines.append(f"{cell}: finished")
+  for trial, config in configs.items():
+    if is_done(trial, config):
+      lines.append(f"{trial}: finished")
       continue
     # Steps of two configs take about the same time if these fields agree.
     kind = (config.quantizer.kind, config.model.network)
     if kind not in seconds_per_step:
       seconds_per_step[kind] = timing.seconds_per_step(config)
-    steps = config.num_steps - cell.steps
+    steps = config.num_steps - trial.steps
     seconds = steps * seconds_per_step[kind]
     total += seconds
     missing += 1
     lines.append(
-      f"{cell}: {cell.status()}; {steps} steps of"
+      f"{trial}: {trial.status()}; {steps} steps of"
       f" {seconds_per_step[kind]:.2f} s, {_duration(seconds)}"
     )
   lines.append(f"{missing} of {len(configs)} runs, {_duration(total)} in all")

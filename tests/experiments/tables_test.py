@@ -8,7 +8,7 @@ import time
 from absl.testing import parameterized
 import pytest
 
-from experiments.study.cells import Cell
+from experiments.study.trials import Trial
 
 # The table of two small codebooks.
 _PROGRAM = """
@@ -56,13 +56,13 @@ class TablesTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir())
-    self.cells = [
-      Cell(self.root, "photo_patches", variant, 0)
+    self.trials = [
+      Trial(self.root, "photo_patches", variant, 0)
       for variant in ("fixed_32x2", "fixed_16x4")
     ]
 
   def wait_for_a_checkpoint_of_the_second(self, process):
-    checkpoints = self.cells[1].workdir / "checkpoints"
+    checkpoints = self.trials[1].workdir / "checkpoints"
     deadline = time.monotonic() + 300
     while not any(path.name.isdecimal() for path in checkpoints.glob("*")):
       self.assertLess(time.monotonic(), deadline)
@@ -77,14 +77,14 @@ class TablesTest(parameterized.TestCase):
       self.assertEqual(process.returncode, 0, output)
       self.assertIn("| [16,4] |", output)
       outputs.append(output)
-    for cell in self.cells:
-      self.assertEqual(cell.status(), "finished")
-      steps, _ = cell.series("train", "loss")
+    for trial in self.trials:
+      self.assertEqual(trial.status(), "finished")
+      steps, _ = trial.series("train", "loss")
       self.assertEqual(steps.tolist(), list(range(1, 13)))
     return "".join(outputs)
 
   def test_killed_in_the_middle_and_run_again(self):
-    first, second = self.cells
+    first, second = self.trials
     process = start(self.root)
     self.wait_for_a_checkpoint_of_the_second(process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -111,11 +111,11 @@ class TablesTest(parameterized.TestCase):
     process.wait()
     self.finish(start(self.root))
     # Another waited for the run; nothing was done again.
-    self.assertNotIn("Resuming", self.cells[1].output.read_text())
+    self.assertNotIn("Resuming", self.trials[1].output.read_text())
 
   def test_two_processes_share_the_runs(self):
     self.finish(start(self.root), start(self.root))
-    for cell in self.cells:
-      said = cell.output.read_text()
+    for trial in self.trials:
+      said = trial.output.read_text()
       self.assertNotIn("Resuming", said)
       self.assertEqual(said.count("step 12/12"), 1)

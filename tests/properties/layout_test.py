@@ -115,7 +115,7 @@ class LayoutTest(parameterized.TestCase):
 
   def test_an_arrow_back_is_found(self):
     back = [
-      ("experiments/data/walk.py", "experiments/study/cells.py"),
+      ("experiments/data/walk.py", "experiments/study/trials.py"),
       ("experiments/tokens/packing.py", "experiments/training/loop.py"),
       ("experiments/files.py", "experiments/model/state.py"),
       ("experiments/study/page.py", "experiments/main.py"),

@@ -35,7 +35,7 @@ class PrivateNamesTest(parameterized.TestCase):
   def test_all_ways_of_using_one_are_found(self):
     text = (
       "from experiments import files\n"
-      "from experiments.study import cells as c\n"
+      "from experiments.study import trials as c\n"
       "from experiments.runs.workdir import _a\n"
       "files._b()\n"
       'mock.patch.object(c, "_c", 1)\n'
@@ -47,6 +47,6 @@ class PrivateNamesTest(parameterized.TestCase):
       [
         "_a of experiments/runs/workdir.py",
         "_b of experiments/files.py",
-        "_c of experiments/study/cells.py",
+        "_c of experiments/study/trials.py",
       ],
     )

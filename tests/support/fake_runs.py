@@ -12,8 +12,8 @@ from experiments.configs import datasets
 from experiments.model import build
 from experiments.runs import workdir as workdirs
 from experiments.study import paper
-from experiments.study.cells import Cell
-from experiments.study.cells import find_cells
+from experiments.study.trials import find_trials
+from experiments.study.trials import Trial
 
 
 def make(
@@ -26,15 +26,15 @@ def make(
   is_finished: bool = True,
   version: str = "1.0",
   **fields,
-) -> Cell:
-  """Makes the run of a cell, 200 updates long unless `fields` say otherwise."""
-  cell = Cell(root, dataset, variant, seed)
+) -> Trial:
+  """Makes the run of a trial, of 200 updates unless `fields` say otherwise."""
+  trial = Trial(root, dataset, variant, seed)
   config = datasets.default_config(dataset, variant)
   config.num_steps = 200
   config.seed = seed
   changes.apply(config, fields)
-  cell.workdir.mkdir(parents=True)
-  files.write_json(cell.workdir / workdirs.CONFIG, config.to_dict())
+  trial.workdir.mkdir(parents=True)
+  files.write_json(trial.workdir / workdirs.CONFIG, config.to_dict())
   streams = build.create_model(config).streams
   structures = [(s.alphabet, s.width) for s in streams if s.width]
   is_adaptive = len(structures) > 1
@@ -51,7 +51,7 @@ def make(
     gap = {"gradient_gap": loss / step}
     lines.append({"step": step + 1, "split": "train", "values": gap})
   text = "".join(json.dumps(line) + "\n" for line in lines)
-  (cell.workdir / workdirs.METRICS).write_text(text)
+  (trial.workdir / workdirs.METRICS).write_text(text)
   if is_finished:
     summary = {
       "steps": config.num_steps,
@@ -68,10 +68,10 @@ def make(
     }
     if is_adaptive:
       summary["drawn"] = {"recon_loss_sum": 2 * loss}
-    files.write_json(cell.workdir / workdirs.SUMMARY, summary)
+    files.write_json(trial.workdir / workdirs.SUMMARY, summary)
     picture = Image.new("RGB", (160, 40), "grey")
-    picture.save(cell.workdir / "reconstructions.png")
-  return cell
+    picture.save(trial.workdir / "reconstructions.png")
+  return trial
 
 
 def make_table_1(root: pathlib.Path, dataset: str, **fields) -> None:
@@ -80,9 +80,9 @@ def make_table_1(root: pathlib.Path, dataset: str, **fields) -> None:
     make(root, dataset, variant, loss=0.2 + (i - 4.5) ** 2 / 100, **fields)
 
 
-def by_variant(root: pathlib.Path, dataset: str) -> dict[str, list[Cell]]:
+def by_variant(root: pathlib.Path, dataset: str) -> dict[str, list[Trial]]:
   """Returns the runs of a data set by their variants."""
   runs = {}
-  for cell in find_cells(root, dataset):
-    runs.setdefault(cell.variant, []).append(cell)
+  for trial in find_trials(root, dataset):
+    runs.setdefault(trial.variant, []).append(trial)
   return runs

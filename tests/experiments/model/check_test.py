@@ -8,8 +8,8 @@ from experiments.configs import photo_patches
 from experiments.configs import variants
 from experiments.errors import UserError
 from experiments.model import check
-from experiments.study import cells
 from experiments.study import contents
+from experiments.study import trials
 from tests.support import sources
 
 CONFIGS = (photo_patches, fashion_mnist)
@@ -32,7 +32,7 @@ class CheckTest(parameterized.TestCase):
   @parameterized.parameters(*contents.TABLES)
   def test_there_is_a_config_for_every_row_of_a_table(self, table):
     for variant in contents.TABLES[table].rows:
-      check.check(cells.default_config("fashion_mnist", variant))
+      check.check(trials.default_config("fashion_mnist", variant))
 
   def test_the_quick_start(self):
     config = photo_patches.get_config()

@@ -87,13 +87,13 @@ class DrawingTest(Case):
 
   def test_a_run_that_has_just_begun_or_failed_at_once(self):
     fake_runs.make(self.root, "mnist", "fixed_512x128")
-    cell = fake_runs.make(self.root, "mnist", "adaptive", is_finished=False)
+    trial = fake_runs.make(self.root, "mnist", "adaptive", is_finished=False)
     gap = {"step": 1, "split": "train", "values": {"gradient_gap": 0.0}}
-    (cell.workdir / workdirs.METRICS).write_text(json.dumps(gap) + "\n")
+    (trial.workdir / workdirs.METRICS).write_text(json.dumps(gap) + "\n")
     output = self.draw()
     self.assertIn("figure6 of mnist: left out, needs the adaptive run", output)
     self.assertNotIn("Table 2", (self.root / "report.html").read_text())
-    cell.failure.write_text("the loss is not finite\n")
+    trial.failure.write_text("the loss is not finite\n")
     self.draw()
     self.assertIn("failed: the loss", (self.root / "report.html").read_text())
 
@@ -133,8 +133,8 @@ class DrawingTest(Case):
   )
   def test_a_file_of_a_run_that_cannot_be_used(self, name, how):
     fake_runs.make_table_1(self.root, "mnist")
-    cell = fake_runs.make(self.root, "mnist", "adaptive")
-    path = cell.workdir / name
+    trial = fake_runs.make(self.root, "mnist", "adaptive")
+    path = trial.workdir / name
     path.unlink()
     if how == "directory":
       path.mkdir()
@@ -152,8 +152,8 @@ class DrawingTest(Case):
     self.assertIn("Table 1", (self.root / "report.html").read_text())
 
   def test_a_damaged_line_of_a_log_is_named_and_the_rest_drawn(self):
-    cell = fake_runs.make(self.root, "mnist", "fixed_512x128")
-    path = cell.workdir / "metrics.jsonl"
+    trial = fake_runs.make(self.root, "mnist", "fixed_512x128")
+    path = trial.workdir / "metrics.jsonl"
     first, *others = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + b"\xff\n" + b"".join(others))
     said = self.draw()
@@ -163,16 +163,16 @@ class DrawingTest(Case):
 
   def test_strange_directories_and_files_among_runs(self):
     fake_runs.make_table_1(self.root, "mnist")
-    cell = fake_runs.make(self.root, "mnist", "adaptive")
-    (cell.workdir / "seed_0").mkdir()
-    cell.workdir.with_suffix(".log").mkdir()
+    trial = fake_runs.make(self.root, "mnist", "adaptive")
+    (trial.workdir / "seed_0").mkdir()
+    trial.workdir.with_suffix(".log").mkdir()
     (self.root / "cifar10").touch()
     (self.root / "mnist" / "notes").mkdir()
     (self.root / "mnist" / "empty" / "seed_0").mkdir(parents=True)
     (self.root / "mnist" / "cnn").mkdir()
     (self.root / "mnist" / "cnn" / "seed_0").touch()
     self.draw()
-    shutil.copytree(cell.workdir, self.root / "mnist" / "backup" / "seed_0")
+    shutil.copytree(trial.workdir, self.root / "mnist" / "backup" / "seed_0")
     said, error = self.refused()
     self.assertIn("mnist/backup/seed_0: unknown variant 'backup'", error)
     for name in ("figure2_mnist", "figure6_mnist", "usage_mnist"):
@@ -181,11 +181,11 @@ class DrawingTest(Case):
   @parameterized.parameters(b"\xff\xfe no", b"", "directory")
   def test_whatever_says_why_a_run_failed(self, content):
     fake_runs.make_table_1(self.root, "mnist")
-    cell = fake_runs.make(self.root, "mnist", "adaptive", is_finished=False)
+    trial = fake_runs.make(self.root, "mnist", "adaptive", is_finished=False)
     if content == "directory":
-      cell.failure.mkdir()
+      trial.failure.mkdir()
     else:
-      cell.failure.write_bytes(content)
+      trial.failure.write_bytes(content)
     self.draw()
     page = (self.root / "report.html").read_text()
     self.assertRegex(page, "failed: (.* no|without a reason|.*cannot be read)")
@@ -216,16 +216,16 @@ class DrawingTest(Case):
 
   def test_lines_that_do_not_fit_together(self):
     fake_runs.make_table_1(self.root, "mnist")
-    cell = fake_runs.make(self.root, "mnist", "adaptive")
-    path = cell.workdir / "metrics.jsonl"
+    trial = fake_runs.make(self.root, "mnist", "adaptive")
+    path = trial.workdir / "metrics.jsonl"
     path.write_text(path.read_text().replace('"selection"', '"choice"'))
     said, error = self.refused()
     self.assertIn("no figure6_mnist: ", error)
     self.assertIn("usage_mnist.svg", said)
 
   def test_without_coded_rates(self):
-    cell = fake_runs.make(self.root, "mnist", "fixed_512x128")
-    summary = cell.summary
+    trial = fake_runs.make(self.root, "mnist", "fixed_512x128")
+    summary = trial.summary
     del summary["rate_coded"]
-    files.write_json(cell.workdir / workdirs.SUMMARY, summary)
+    files.write_json(trial.workdir / workdirs.SUMMARY, summary)
     self.draw()

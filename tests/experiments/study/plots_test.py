@@ -60,7 +60,7 @@ class PlotsTest(parameterized.TestCase):
     ):
       drawing.draw(self.root)
     (runs,) = drawn[0].values()
-    self.assertEqual([cell.seed for cell in runs["adaptive"]], [1, 0])
+    self.assertEqual([trial.seed for trial in runs["adaptive"]], [1, 0])
     gap, _ = plots.comparison({"mnist": runs}).axes
     self.assertEqual(
       charts.labels(gap),
@@ -103,10 +103,10 @@ class PlotsTest(parameterized.TestCase):
         ax.get_lines()[7].get_xdata(), [51, 101, 151, 201]
       )
     with self.subTest("figure 8"):
-      cell = fake_runs.make(
+      trial = fake_runs.make(
         self.root, "cifar10", "fixed_512x128", num_steps=1100
       )
-      (ax,) = plots.gaps_without_start({"": {cell.variant: [cell]}}).axes
+      (ax,) = plots.gaps_without_start({"": {trial.variant: [trial]}}).axes
       np.testing.assert_array_equal(
         ax.get_lines()[0].get_xdata(), [1001, 1051, 1101]
       )

@@ -13,15 +13,15 @@ from experiments.processes import compilation
 from experiments.runs import claims
 from experiments.runs import workdir as workdirs
 from experiments.study import runner
-from experiments.study.cells import Cell
+from experiments.study.trials import Trial
 from experiments.training import timing
 from tests.support import fake_runs
 
 
 class ConfigTest(parameterized.TestCase):
   def make(self, *changes, dataset="mnist", variant="w_4096"):
-    cell = Cell(pathlib.Path(), dataset, variant, 3)
-    return runner.make_config(cell, changes)
+    trial = Trial(pathlib.Path(), dataset, variant, 3)
+    return runner.make_config(trial, changes)
 
   def test_changes(self):
     config = self.make(
@@ -68,32 +68,32 @@ class TrainTest(parameterized.TestCase):
     self.root = pathlib.Path(self.create_tempdir())
     self.enter_context(contextlib.redirect_stdout(io.StringIO()))
 
-  def cells(self, *variants):
-    cells = [Cell(self.root, "mnist", variant, 0) for variant in variants]
+  def trials(self, *variants):
+    trials = [Trial(self.root, "mnist", variant, 0) for variant in variants]
     changes = ("num_steps=200",)
-    return {cell: runner.make_config(cell, changes) for cell in cells}
+    return {trial: runner.make_config(trial, changes) for trial in trials}
 
   def test_others_are_waited_for_and_nothing_is_done_twice(self):
     mine, theirs, done = "fixed_512x128", "fixed_1024x64", "fixed_2048x32"
     fake_runs.make(self.root, "mnist", done)
-    configs = self.cells(theirs, done, mine)
+    configs = self.trials(theirs, done, mine)
     trained, naps = [], []
     other = contextlib.ExitStack()
-    cell = next(iter(configs))
-    other.enter_context(claims.claim(cell.workdir, configs[cell]))
+    trial = next(iter(configs))
+    other.enter_context(claims.claim(trial.workdir, configs[trial]))
 
-    def train(cell, changes):
-      trained.append(cell.variant)
-      fake_runs.make(self.root, "mnist", cell.variant)
+    def train(trial, changes):
+      trained.append(trial.variant)
+      fake_runs.make(self.root, "mnist", trial.variant)
       return True
 
     def nap(seconds):
       naps.append(seconds)
       if len(naps) == 2:
         other.close()  # the other process has died
-        for path in cell.workdir.iterdir():
+        for path in trial.workdir.iterdir():
           path.unlink()
-        cell.workdir.rmdir()
+        trial.workdir.rmdir()
 
     with (
       mock.patch.object(runner, "_train", train),
@@ -111,26 +111,26 @@ class TrainTest(parameterized.TestCase):
   )
   def test_what_was_begun_with_another_config_is_named(self, **fields):
     fake_runs.make(self.root, "mnist", "fixed_512x128")
-    cell = fake_runs.make(self.root, "mnist", "cnn", **fields)
+    trial = fake_runs.make(self.root, "mnist", "cnn", **fields)
     ((name, there),) = fields.items()
     with self.assertRaisesRegex(
       UserError,
       rf"mnist/cnn/seed_0 has been begun .* in {name} \({there} there, .*--set",
     ):
-      runner.check_begun(self.cells("fixed_512x128", "cnn", "adaptive"))
+      runner.check_begun(self.trials("fixed_512x128", "cnn", "adaptive"))
     # Its summary tells too; nothing stays in the way of a run without a step.
-    (cell.workdir / workdirs.METRICS).unlink()
+    (trial.workdir / workdirs.METRICS).unlink()
     with self.assertRaisesRegex(UserError, "has been begun"):
-      runner.check_begun(self.cells("fixed_512x128", "cnn"))
-    (cell.workdir / workdirs.SUMMARY).unlink()
-    runner.check_begun(self.cells("fixed_512x128", "cnn"))
+      runner.check_begun(self.trials("fixed_512x128", "cnn"))
+    (trial.workdir / workdirs.SUMMARY).unlink()
+    runner.check_begun(self.trials("fixed_512x128", "cnn"))
 
   def test_a_run_from_before_there_was_a_field(self):
-    cell = fake_runs.make(self.root, "mnist", "cnn", log_every=7)
-    config = cell.config.to_dict()
+    trial = fake_runs.make(self.root, "mnist", "cnn", log_every=7)
+    config = trial.config.to_dict()
     del config["on_nonfinite"], config["quantizer"]["selection_unit"]
-    files.write_json(cell.workdir / workdirs.CONFIG, config)
-    runner.check_begun(self.cells("cnn"))
+    files.write_json(trial.workdir / workdirs.CONFIG, config)
+    runner.check_begun(self.trials("cnn"))
 
   def test_why_it_failed_may_be_a_signal(self):
     said = ["error: no data", "step 450/5000  loss 0.01", ""]
@@ -139,7 +139,7 @@ class TrainTest(parameterized.TestCase):
     self.assertEqual(runner._reason(said[1:], 1), said[1])
 
   def test_why_a_run_failed_is_kept(self):
-    (cell,) = configs = self.cells("fixed_512x128")
+    (trial,) = configs = self.trials("fixed_512x128")
     runner.train(
       configs,
       (
@@ -148,12 +148,12 @@ class TrainTest(parameterized.TestCase):
         f"data.manual_dir={self.root}/nothing",
       ),
     )
-    self.assertRegex(cell.status(), r"failed: .*nothing.*\(exit code 2\)")
-    self.assertIn("error: ", cell.output.read_text())
+    self.assertRegex(trial.status(), r"failed: .*nothing.*\(exit code 2\)")
+    self.assertIn("error: ", trial.output.read_text())
 
   @parameterized.parameters("failure", "output")
   def test_a_cell_that_cannot_be_run_stops_no_other(self, name):
-    stuck, fine = configs = self.cells("fixed_512x128", "fixed_1024x64")
+    stuck, fine = configs = self.trials("fixed_512x128", "fixed_1024x64")
     path = getattr(stuck, name)
     (path / "mine").mkdir(parents=True)
     with contextlib.redirect_stdout(io.StringIO()) as output:
@@ -164,23 +164,23 @@ class TrainTest(parameterized.TestCase):
 
   @parameterized.parameters("config.json", "summary.json")
   def test_a_damaged_run_is_left_to_say_so_itself(self, name):
-    cell = fake_runs.make(self.root, "mnist", "fixed_512x128")
-    (cell.workdir / name).write_text("{")
-    configs = self.cells("fixed_512x128", "fixed_1024x64")
+    trial = fake_runs.make(self.root, "mnist", "fixed_512x128")
+    (trial.workdir / name).write_text("{")
+    configs = self.trials("fixed_512x128", "fixed_1024x64")
     runner.check_begun(configs)
-    self.assertFalse(runner.is_done(cell, configs[cell]) and cell.summary)
-    self.assertRegex(cell.status(), f"cannot be used: .*{name} is damaged")
+    self.assertFalse(runner.is_done(trial, configs[trial]) and trial.summary)
+    self.assertRegex(trial.status(), f"cannot be used: .*{name} is damaged")
 
   def test_a_plan_needs_the_platform_that_is_asked_for(self):
     failure = RuntimeError("Unable to initialize backend 'cuda'")
     with mock.patch.object(jax, "devices", side_effect=failure):
       with self.assertRaisesRegex(UserError, "JAX_PLATFORMS is"):
-        runner.describe_plan(self.cells("cnn"))
+        runner.describe_plan(self.trials("cnn"))
 
   def test_plan(self):
     fake_runs.make(self.root, "mnist", "fixed_512x128")
     fake_runs.make(self.root, "mnist", "fixed_1024x64", is_finished=False)
-    configs = self.cells("fixed_512x128", "fixed_1024x64", "adaptive", "cnn")
+    configs = self.trials("fixed_512x128", "fixed_1024x64", "adaptive", "cnn")
     with mock.patch.object(
       timing,
       "seconds_per_step",
@@ -204,7 +204,7 @@ mnist/cnn/seed_0: not run; 200 steps of 30.00 s, 1 h 40 min
       self.assertEqual(compilation.arguments(), ["--compilation_cache=off"])
       with mock.patch.object(runner.subprocess, "Popen") as started:
         started.side_effect = OSError
-        cell = Cell(self.root, "mnist", "cnn", 0)
+        trial = Trial(self.root, "mnist", "cnn", 0)
         with self.assertRaises(OSError):
-          runner._train(cell, ())
+          runner._train(trial, ())
     self.assertIn("--compilation_cache=off", started.call_args.args[0])

@@ -1,6 +1,6 @@
-"""Cells: the runs that tables and figures are made of.
+"""Trials: the runs that tables and figures are made of.
 
-A cell is one variant of one data set, trained with one seed.  Its directory is
+A trial is one variant of one data set, trained with one seed.  Its directory is
 DIR/DATASET/VARIANT/seed_SEED.
 """
 
@@ -24,7 +24,7 @@ from experiments.runs import workdir as workdirs
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Trial:
   """One run.
 
   Attributes:
@@ -131,22 +131,22 @@ class Cell:
 
 # The runs of each variant, one for each seed, finished ones first.  Curves over
 # training show the first; final figures are means over the finished ones.
-Runs = Mapping[str, Sequence[Cell]]
+Runs = Mapping[str, Sequence[Trial]]
 
 
-def ended(runs: Runs) -> dict[str, list[Cell]]:
+def ended(runs: Runs) -> dict[str, list[Trial]]:
   """Returns the finished runs of each variant that has any."""
-  found = {v: [cell for cell in runs[v] if cell.summary] for v in runs}
-  return {variant: cells for variant, cells in found.items() if cells}
+  found = {v: [trial for trial in runs[v] if trial.summary] for v in runs}
+  return {variant: trials for variant, trials in found.items() if trials}
 
 
-def find_cells(root: pathlib.Path, dataset: str) -> list[Cell]:
-  """Returns the cells of a data set that DIR has begun."""
+def find_trials(root: pathlib.Path, dataset: str) -> list[Trial]:
+  """Returns the trials of a data set that DIR has begun."""
   found = []
   for path in sorted((root / dataset).glob("*/seed_*")):
     seed = path.name.removeprefix("seed_")
     if path.is_dir() and seed.isdecimal():
-      found.append(Cell(root, dataset, path.parent.name, int(seed)))
+      found.append(Trial(root, dataset, path.parent.name, int(seed)))
   return found
 
 
@@ -157,13 +157,13 @@ def check_root(root: pathlib.Path) -> None:
 
 
 def find_datasets(root: pathlib.Path) -> list[str]:
-  """Returns the data sets of which DIR has cells.
+  """Returns the data sets of which DIR has trials.
 
   Raises:
     UserError: if there are none.
   """
   check_root(root)
-  found = [name for name in datasets.GET_CONFIG if find_cells(root, name)]
+  found = [name for name in datasets.GET_CONFIG if find_trials(root, name)]
   if not found:
     raise UserError(
       f"{root} holds no runs of experiments.tables; it needs"
