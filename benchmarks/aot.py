@@ -36,7 +36,6 @@ from experiments.model import step
 from experiments.model.state import create_state
 from experiments.processes.devices import AXIS
 
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _CHIPS = flags.DEFINE_multi_enum(
   "chip", ["v5e", "H100"], topologies.CHIPS, "Chips."
 )
@@ -58,7 +57,7 @@ _CLOSE = 1.1  # the search ends when the batch that does not fit is so near
 def main(argv: list[str]) -> None:
   del argv
   if _SHARDED.value:
-    aot_sharded.show(_JSON.value)
+    aot_sharded.show()
     return
   rows = []
   for chip in _CHIPS.value:
@@ -71,7 +70,6 @@ def main(argv: list[str]) -> None:
     report.show(
       "Training step of Tiny-ImageNet, compiled ahead of time",
       rows,
-      _JSON.value,
     )
 
 

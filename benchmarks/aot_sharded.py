@@ -34,7 +34,7 @@ _KINDS = (
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2}  # others: 4
 
 
-def show(json_file: str | None) -> None:
+def show() -> None:
   """Prints the figures of the compiler, or the package that is missing."""
   package = topologies.missing_package(topologies.POD)
   if package:
@@ -60,7 +60,7 @@ def show(json_file: str | None) -> None:
     f"{title}, compiled in {seconds:.0f} s": rows,
     "Its collectives": collectives(compiled.as_text()),
   }
-  report.show_all(tables, json_file)
+  report.show_all(tables)
 
 
 def compile_step(

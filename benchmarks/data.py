@@ -55,7 +55,6 @@ from experiments.data.split import Split
 from experiments.runs import metric_log
 from experiments.training import loop
 
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _FASHION_MNIST = flags.DEFINE_string(
   "fashion_mnist", None, "Directory of Fashion-MNIST's archives."
 )
@@ -88,7 +87,7 @@ def main(argv: list[str]) -> None:
   for name in _SHAPES:
     with tempfile.TemporaryDirectory() as root:
       rows.append(_measure(_config(name, root)))
-  report.show("Data pipeline", rows, _JSON.value)
+  report.show("Data pipeline", rows)
 
 
 def _measure(config: ml_collections.ConfigDict) -> dict[str, Any]:

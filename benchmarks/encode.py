@@ -27,7 +27,6 @@ from experiments.configs import fashion_mnist
 from experiments.model import build
 from experiments.model.state import create_state
 
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images of 28 x 28.")
 
@@ -98,9 +97,7 @@ def main(argv: list[str]) -> None:
         "decode s": round(decode_seconds, 1),
       }
     )
-  report.show(
-    f"Encoding and decoding {_BATCH_SIZE.value} images", rows, _JSON.value
-  )
+  report.show(f"Encoding and decoding {_BATCH_SIZE.value} images", rows)
 
 
 def _choose(

@@ -29,7 +29,6 @@ from experiments.model import step
 from experiments.model.state import create_state
 from experiments.processes import devices
 
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _POINTS = flags.DEFINE_integer("points", 8192, "Points that are searched for.")
 
 _STRUCTURES = (  # (N, D) of the paper, and three of sixteen times the size
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> None:
   rows = [_search(*structure) for structure in _STRUCTURES]
   rows += [_update(*structure) for structure in ((512, 128), (65_536, 1))]
   rows += [_train_step(variant) for variant in ("fixed_512x128", "adaptive")]
-  report.show("Temporary memory in MiB", rows, _JSON.value)
+  report.show("Temporary memory in MiB", rows)
 
 
 def _search(codebook_size: int, embedding_dim: int) -> dict[str, Any]:

@@ -8,37 +8,34 @@ import pathlib
 import platform
 from typing import Any
 
+from absl import flags
 import jax
 
+_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
-def show(
-  title: str, rows: Sequence[Mapping[str, Any]], json_file: str | None
-) -> None:
-  """Prints rows as a Markdown table, and writes them to a JSON file.
+
+def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Prints rows as a Markdown table, and writes them to the file of --json.
 
   Args:
     title: of the table.
     rows: values by column, with the same columns in every row.
-    json_file: the file to write; None: no file.
   """
   _print(title, rows)
-  _write({"title": title, "rows": rows}, json_file)
+  _write({"title": title, "rows": rows})
 
 
-def show_all(
-  tables: Mapping[str, Sequence[Mapping[str, Any]]], json_file: str | None
-) -> None:
-  """Prints several tables as Markdown, and writes them to one JSON file.
+def show_all(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+  """Prints several tables as Markdown, and writes them to the file of --json.
 
   Args:
     tables: the rows of each table, by its title.
-    json_file: the file to write; None: no file.
   """
   for title, rows in tables.items():
     _print(title, rows)
     print()
   records = [{"title": title, "rows": rows} for title, rows in tables.items()]
-  _write({"tables": records}, json_file)
+  _write({"tables": records})
 
 
 def _print(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -49,8 +46,8 @@ def _print(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     print(f"| {' | '.join(row)} |")
 
 
-def _write(figures: Mapping[str, Any], json_file: str | None) -> None:
-  if json_file is None:
+def _write(figures: Mapping[str, Any]) -> None:
+  if _JSON.value is None:
     return
   record = {
     "machine": f"{os.cpu_count()} x {platform.machine()}",
@@ -58,4 +55,4 @@ def _write(figures: Mapping[str, Any], json_file: str | None) -> None:
     "backend": jax.default_backend(),
     **figures,
   }
-  pathlib.Path(json_file).write_text(json.dumps(record, indent=2) + "\n")
+  pathlib.Path(_JSON.value).write_text(json.dumps(record, indent=2) + "\n")

@@ -31,7 +31,6 @@ from adq_jax.search import nearest
 from benchmarks import report
 from benchmarks import timing
 
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _POINTS = flags.DEFINE_integer("points", 3136, "Points that are searched for.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
 
@@ -66,7 +65,6 @@ def main(argv: list[str]) -> None:
       ],
       f"Large codebooks, {_POINTS.value} points, milliseconds": large,
     },
-    _JSON.value,
   )
 
 

@@ -27,7 +27,6 @@ from benchmarks import timing
 # All processes import this file, and their memory is measured.  So a program's
 # own imports stand where it starts.
 
-_JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a step.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 28, "Sides of the images.")
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> None:
     for name in programs
   ]
   batch = " x ".join(map(str, shape))
-  report.show(f"Training step, batch {batch}", rows, _JSON.value)
+  report.show(f"Training step, batch {batch}", rows)
 
 
 class _Process:

@@ -26,7 +26,8 @@ class CollectivesTest(parameterized.TestCase):
     x = jnp.arange(8 * 2 * 16).reshape(8, 2, 16)  # [device, kind, point]
 
     def both(x):
-      return collectives.to_owners(x, AXIS), collectives.own_part(x.T, AXIS)
+      own = collectives.part_of_device(x.T, AXIS)
+      return collectives.to_owners(x, AXIS), own
 
     owned, own = jax.pmap(both, AXIS)(x)
     chex.assert_shape(owned, (8, 8, 2, 2))  # [owner, sender, kind, point]

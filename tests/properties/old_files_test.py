@@ -12,6 +12,7 @@ from absl.testing import parameterized
 import chex
 import numpy as np
 from PIL import Image
+import pytest
 
 from experiments import files
 from experiments.configs import datasets
@@ -80,6 +81,7 @@ class OldFilesTest(parameterized.TestCase):
 
 class OldRunsTest(parameterized.TestCase):
   @parameterized.parameters("fixed_16x4", "improved")
+  @pytest.mark.slow
   def test_a_run_of_before_goes_on_to_the_bit(self, variant):
     root = pathlib.Path(self.create_tempdir())
     self.enter_context(contextlib.redirect_stdout(io.StringIO()))

@@ -2,6 +2,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from adq_jax import AdaptiveQuantizer
 
@@ -35,6 +36,7 @@ class DistortionTest(parameterized.TestCase):
       np.square(z - result.values).mean(axis=-1), chosen[..., 0], rtol=1e-5
     )
 
+  @pytest.mark.slow
   def test_expensive_bits_leave_the_smallest_codebook(self):
     quantizer, variables, z = make(rate_weight=1e3)
     metrics = quantizer.apply(variables, z).metrics

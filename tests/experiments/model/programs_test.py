@@ -1,6 +1,7 @@
 from absl.testing import parameterized
 import jax
 import numpy as np
+import pytest
 
 from experiments.model import build
 from experiments.model.programs import make_programs
@@ -12,6 +13,7 @@ from tests.support import tiny
 
 
 class ProgramsTest(parameterized.TestCase):
+  @pytest.mark.slow
   def test_all_of_them_take_the_state_of_one_run(self):
     config = tiny.config("fixed_16x4")
     model = build.create_model(config, AXIS)

@@ -218,6 +218,7 @@ class TrainTest(parameterized.TestCase):
       config = json.loads((root / "config.json").read_text())
       self.assertRegex(config["run_id"], "^[0-9a-f]{32}$")
 
+  @pytest.mark.slow
   def test_steps_started_together_from_here_on_are_announced(self):
     _, output = run(self.root / "run", num_steps=2)
     self.assertNotIn("rounding", output)
@@ -309,6 +310,7 @@ class TrainTest(parameterized.TestCase):
           a["values"]["mse"], b["values"]["mse"], rtol=1e-3
         )
 
+  @pytest.mark.slow
   def test_images_in_memory_and_in_records_train_alike(self):
     sources.write("mnist", self.root)
     for name, budget in (("memory", 4.0), ("records", 0.0)):
