@@ -33,6 +33,12 @@ _FIELDS = {
 }
 
 
+def step_of(workdir):
+  """Returns the last step that a run's log has."""
+  lines = metric_log.read_metrics(workdir)
+  return lines[-1]["step"] if lines else 0
+
+
 @pytest.mark.slow
 class TortureTest(parameterized.TestCase):
   def setUp(self):
@@ -56,17 +62,15 @@ class TortureTest(parameterized.TestCase):
     self.assertEqual(process.returncode, 0, output)
     return output
 
-  def wait(self, workdir, seconds, last_step):
-    """Waits that long, or until the run has come to `last_step`.
+  def wait(self, process, workdir, last_step, seconds=600.0):
+    """Waits until the run has come to a step, or for so many seconds.
 
-    Without the second a machine that is fast now and was slow when its startup
-    was measured would end the run before the kills do.
+    Machines are faster or slower from one minute to the next.  Without
+    `last_step` a run might end before the kills do.
     """
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-      lines = metric_log.read_metrics(workdir)
-      if lines and lines[-1]["step"] >= last_step:
-        return
+    while step_of(workdir) < last_step and time.monotonic() < end:
+      self.assertIsNone(process.poll())
       time.sleep(0.02)
 
   def test_killed_at_random_moments(self):
@@ -75,16 +79,20 @@ class TortureTest(parameterized.TestCase):
     workdir = self.root / "killed"
     # How long it takes to the first step, compiled programs being cached.
     process, started = self.start(workdir), time.monotonic()
-    while not metric_log.read_metrics(workdir):
-      self.assertIsNone(process.poll())
-      time.sleep(0.01)
+    self.wait(process, workdir, 1)
     startup = time.monotonic() - started
     steps = []
     share = _FIELDS["num_steps"] // (_KILLS + 1)
     for kill in range(_KILLS):
       if kill:
         process = self.start(workdir)
-        self.wait(workdir, rng.uniform(0, 1.3) * startup, (kill + 1) * share)
+        last_step = (kill + 1) * share
+        if kill % 3:
+          seconds = rng.uniform(0, 1.3) * startup
+          self.wait(process, workdir, last_step, seconds)
+        else:  # it gets further, however slow the machine is by now
+          further = step_of(workdir) + rng.integers(1, share)
+          self.wait(process, workdir, min(further, last_step))
       # One of them asks; the others do not.
       process.send_signal(signal.SIGTERM if kill == 7 else signal.SIGKILL)
       output, _ = process.communicate(timeout=300)
@@ -94,8 +102,7 @@ class TortureTest(parameterized.TestCase):
           output, r"(^|\n)stopped: .*SIGTERM.* go on with the same command\n$"
         )
       self.assertNotIn("damaged", output)
-      lines = metric_log.read_metrics(workdir)
-      steps.append(lines[-1]["step"] if lines else 0)
+      steps.append(step_of(workdir))
     self.assertGreater(len(set(steps)), 3, steps)
     output = self.finish(workdir)
     self.assertNotIn("damaged", output)
