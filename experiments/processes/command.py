@@ -6,6 +6,7 @@ may list what there is instead of what was asked for.  docs/robustness.md
 lists the exit codes.
 """
 
+import asyncio.log
 from collections.abc import Callable
 from collections.abc import Sequence
 import os
@@ -41,6 +42,9 @@ def run(
   """
   outputs.make_safe()
   logging.get_absl_handler().python_handler.setStream(sys.stderr)
+  # Orbax saves arrays in many tasks.  When a disk is full, one of those that
+  # fail says why, and asyncio would tell of the others when they are forgotten.
+  asyncio.log.logger.setLevel("CRITICAL")
   sys.unraisablehook = _drop_of_threads
   try:
     with signals.interrupting():
