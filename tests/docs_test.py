@@ -199,5 +199,15 @@ class LinksTest(parameterized.TestCase):
     )
 
   def test_the_readme_links_every_page(self):
-    links = re.findall(r"\]\(([\w/]+\.md)", pages.PAGES["README.md"])
+    links = set()
+    # The pages of results are linked by the first of them.
+    for page in ("README.md", "results/README.md"):
+      folder = pathlib.PurePath(page).parent
+      for link in re.findall(r"\]\(([\w/]+\.md)", pages.PAGES[page]):
+        links.add(str(folder / link))
     self.assertContainsSubset(set(pages.PAGES) - {"README.md"}, links)
+
+  def test_the_findings_are_one_screen(self):
+    _, _, rest = pages.PAGES["results/README.md"].partition("## Findings\n")
+    findings, _, _ = rest.partition("\n## ")
+    self.assertBetween(len(findings.splitlines()), 20, 60)

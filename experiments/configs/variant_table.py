@@ -57,8 +57,8 @@ REFERENCE = {
   "quantizer.update": "smoothed_ema",
 }
 
-# What reaches a lower loss in as many updates; results/README.md has what each
-# change is worth.
+# What reaches a lower loss in as many updates; results/1000_updates.md has what
+# each change is worth.
 _IMPROVED_TRAINING = {
   "learning_rate": 3e-3,
   "schedule": "cosine",

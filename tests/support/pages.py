@@ -9,8 +9,8 @@ PAGES = {
   str(path.relative_to(ROOT)): path.read_text()
   for path in (
     ROOT / "README.md",
-    ROOT / "results" / "README.md",
     *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("results/*.md")),
   )
 }
 
