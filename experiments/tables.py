@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
   # Imported late, so that a wrong flag is told at once.
   from experiments.processes import platforms
   from experiments.study import rendering
+  from experiments.study import rows as rows_lib
   from experiments.study import runner
   from experiments.study import trials as trials_lib
 
@@ -75,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
   runner.train(missing, _SET.value)
   problems = []
   for table in tables:
-    rows = rendering.make_rows(root, dataset, table, seeds)
+    rows = rows_lib.make(root, dataset, table, seeds)
     print(rendering.markdown(dataset, table, rows))
     try:
       for path in rendering.write(root, dataset, table, rows):

@@ -42,7 +42,13 @@ class Split:
   def subsample(self, count: int) -> "Split":
     """Returns up to `count` images, evenly spread; none is copied."""
     count = min(count, len(self))
-    chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
+    return self.select(np.linspace(0, len(self) - 1, count).round().astype(int))
+
+  def select(self, chosen: np.ndarray) -> "Split":
+    """Returns the images at int `[k]` indices, in this order; none is copied.
+
+    An index may occur more than once.
+    """
     return Split(
       _Selection(self.images, chosen), self.source[chosen], self.source_names
     )

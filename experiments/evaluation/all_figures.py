@@ -11,6 +11,7 @@ from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.figures_of_merit import describe
 from experiments.evaluation.figures_of_merit import describe_coded_rate
+from experiments.evaluation.first_batch import first_batch_loss
 
 
 def all_figures(
@@ -22,7 +23,8 @@ def all_figures(
 ) -> dict[str, Any]:
   """Returns every figure of a trained model.
 
-  These are the figures of `describe`, the coded rate, and the baselines.  A
+  These are the figures of `describe`, the coded rate, the loss as the authors
+  evaluate (`first_batch_loss`), and the baselines.  A
   model that can sample its codes is evaluated in both ways; the figures of the
   way that the config does not ask for are under `drawn` (sampled codes) or
   `not_drawn` (the most probable ones).
@@ -47,5 +49,8 @@ def all_figures(
     other = evaluator.evaluate(variables, validation, draw=draw)
     name = "drawn" if draw else "not_drawn"
     figures[name] = describe(config, other, validation)
+  figures["recon_loss_first_batch"] = first_batch_loss(
+    config, evaluator, variables, validation, result
+  )
   figures["baselines"] = baselines(config, validation)
   return figures

@@ -35,6 +35,7 @@ def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
     f" down and up, {mean:.2f} for the mean colour)",
     f"  recon_loss_sum {summary['recon_loss_sum']:.4f}"
     f"  mse {summary['mse']:.6f}",
+    *_first_batch(summary),
     *_rates(summary),
   ]
   names = [path.name for path in sorted(workdir.glob("*.png"))]
@@ -45,6 +46,16 @@ def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
     f"  model: experiments.runs.checkpoints.load_model({str(workdir)!r})",
   ]
   return "\n".join(lines)
+
+
+def _first_batch(summary: Mapping[str, Any]) -> list[str]:
+  """Returns a line about the first batch; summaries of old runs have none."""
+  loss = summary.get("recon_loss_first_batch")
+  if loss is None:
+    return []
+  return [
+    f"  recon_loss_first_batch {loss:.4f} (as the authors' code evaluates)"
+  ]
 
 
 def _rates(summary: Mapping[str, Any]) -> list[str]:

@@ -87,6 +87,7 @@ def _lacks(summary: Any) -> str:
       and isinstance(other.get("recon_loss_sum"), numbers.Real)
     ):
       return f"{name} has no loss"
-  if not isinstance(summary.get("rate_coded"), numbers.Real | None):
-    return "rate_coded is no number"
+  for name in ("rate_coded", "recon_loss_first_batch"):  # old runs lack it
+    if not isinstance(summary.get(name), numbers.Real | None):
+      return f"{name} is no number"
   return ""

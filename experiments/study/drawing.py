@@ -16,6 +16,7 @@ from experiments.study import contents
 from experiments.study import page
 from experiments.study import plot_list
 from experiments.study import rendering
+from experiments.study import rows as rows_lib
 from experiments.study import trials as trials_lib
 from experiments.study.trials import Trial
 
@@ -103,7 +104,7 @@ class _Drawing:
     tables, shown = [], set()
     for table in contents.TABLES:
       try:
-        rows = rendering.make_rows(self._root, dataset, table, seeds=(0,))
+        rows = rows_lib.make(self._root, dataset, table, seeds=(0,))
       except UserError as error:
         self.problems.append(f"no table {table} of {dataset}: {error}")
         continue

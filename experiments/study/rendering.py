@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import csv
-import dataclasses
 import io
 import math
 import pathlib
@@ -10,132 +9,18 @@ import pathlib
 import numpy as np
 
 from experiments import files
-from experiments.configs import variants
-from experiments.study import comparable
 from experiments.study import contents
-from experiments.study import paper
-from experiments.study import trials as trials_lib
+from experiments.study import ranks
 from experiments.study.over_seeds import Statistic
-from experiments.study.over_seeds import statistic
-from experiments.study.trials import Trial
+from experiments.study.rows import Row
 
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """A row of a table.
-
-  Attributes:
-    name: the name that the table gives to the row.
-    variant: the name of the variant in configs.
-    paper: the paper's number; None where it has none.
-    trials: the finished runs, one for each seed.
-    status: what the other runs are doing; "" where there are none.
-    has_failed: whether some of the other runs failed, or cannot be used.
-  """
-
-  name: str
-  variant: str
-  paper: float | None
-  trials: tuple[Trial, ...]
-  status: str = ""
-  has_failed: bool = False
-
-  def figure(self, *path: str) -> Statistic | None:
-    return statistic(self.trials, *path)
-
-  @property
-  def loss(self) -> Statistic | None:
-    return self.figure("recon_loss_sum")
-
-  @property
-  def most_probable(self) -> Statistic | None:
-    """The loss with the most probable codebook at each position."""
-    return self._evaluated("not_drawn", "drawn")
-
-  @property
-  def drawn(self) -> Statistic | None:
-    """The loss with sampled codebooks, as in training."""
-    return self._evaluated("drawn", "not_drawn")
-
-  def _evaluated(self, way: str, other: str) -> Statistic | None:
-    """Returns the loss of one way of evaluation; None if there is only one way.
-
-    A summary has the loss of the config's way, and under a key of its own that
-    of the other way.
-    """
-    if self.figure(other, "recon_loss_sum"):
-      return self.loss
-    return self.figure(way, "recon_loss_sum")
-
-
-def make_rows(
-  root: pathlib.Path, dataset: str, table: int, seeds: Sequence[int]
-) -> list[Row]:
-  """Returns the rows of a table.
-
-  Args:
-    root: DIR.
-    dataset: the data set of the runs.
-    table: a key of `contents.TABLES`.
-    seeds: the expected ones; runs of other seeds count too.
-
-  Raises:
-    UserError: if the runs are not of one kind.
-  """
-  titles = contents.TABLES[table].rows
-  runs = {
-    variant: {seed: Trial(root, dataset, variant, seed) for seed in seeds}
-    for variant in titles
-  }
-  for trial in trials_lib.find_trials(root, dataset):
-    if trial.variant in runs:
-      runs[trial.variant][trial.seed] = trial
-  comparable.check_alike(
-    trial for by_seed in runs.values() for trial in by_seed.values()
-  )
-  rows = []
-  for variant, title in titles.items():
-    trials = [runs[variant][seed] for seed in sorted(runs[variant])]
-    others = [trial for trial in trials if not trial.summary]
-    rows.append(
-      Row(
-        name=title or variants.find(dataset, variant).title,
-        variant=variant,
-        paper=paper.number(table, dataset, variant),
-        trials=tuple(trial for trial in trials if trial.summary),
-        status="; ".join(f"seed {c.seed} {c.status()}" for c in others),
-        has_failed=any(trial.failed() or trial.problem() for trial in others),
-      )
-    )
-  return _best_and_adaptive(rows) if table == 2 else rows
-
-
-def _best_and_adaptive(rows: Sequence[Row]) -> list[Row]:
-  """Table 2: the fixed codebook with the smallest loss, and the pool."""
-  *fixed, adaptive = rows
-  numbers = [row.paper for row in fixed if row.paper is not None]
-  measured = [row for row in fixed if row.trials]
-  missing = [row.name for row in fixed if row.status]
-  status = f"of {', '.join(missing)}: not all runs" if missing else ""
-  name, best = "Fixed codebook", fixed[0]
-  if measured:
-    best = min(measured, key=lambda row: row.loss.mean)
-    name += f", the best: {best.name}"
-  best = dataclasses.replace(
-    best,
-    name=name,
-    paper=min(numbers) if numbers else None,
-    status=status,
-    trials=best.trials if measured else (),
-  )
-  return [best, adaptive]
-
-
+_FIRST_BATCH = ("recon_loss_first_batch", "its ratio")
 _COLUMNS = (
   "",
   "recon_loss_sum",
   "paper",
   "ratio",
+  *_FIRST_BATCH,
   "most probable",
   "drawn",
   "bits/position",
@@ -172,15 +57,17 @@ def write(
 
 def markdown(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in Markdown, the smallest loss in bold."""
+  columns = _columns(rows)
   lines = [
     _caption(dataset, table, rows),
     "",
-    "| " + " | ".join(_COLUMNS) + " |",
-    "|" + "---|" * len(_COLUMNS),
+    "| " + " | ".join(columns) + " |",
+    "|" + "---|" * len(columns),
   ]
   best, digits = _best(rows), _digits(rows)
   for row in rows:
-    texts = [text.replace("|", r"\|") for text in _texts(row, digits)]
+    cells = _cells(row, digits)
+    texts = [cells.get(column, "").replace("|", r"\|") for column in columns]
     if row is best:
       texts[1] = f"**{texts[1]}**"
     lines.append("| " + " | ".join(texts) + " |")
@@ -189,16 +76,18 @@ def markdown(dataset: str, table: int, rows: Sequence[Row]) -> str:
 
 def latex(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in LaTeX, to be read with the package booktabs."""
+  columns = _columns(rows)
   best, digits = _best(rows), _digits(rows)
   lines = [
     f"% {_caption(dataset, table, rows)}",
-    r"\begin{tabular}{l" + "r" * (len(_COLUMNS) - 1) + "}",
+    r"\begin{tabular}{l" + "r" * (len(columns) - 1) + "}",
     r"\toprule",
-    " & ".join(_escaped(column) for column in _COLUMNS) + r" \\",
+    " & ".join(_escaped(column) for column in columns) + r" \\",
     r"\midrule",
   ]
   for row in rows:
-    texts = [_escaped(text) for text in _texts(row, digits)]
+    cells = _cells(row, digits)
+    texts = [_escaped(cells.get(column, "")) for column in columns]
     if row is best:
       texts[1] = rf"\textbf{{{texts[1]}}}"
     lines.append(" & ".join(texts) + r" \\")
@@ -216,14 +105,19 @@ def comma_separated(rows: Sequence[Row]) -> str:
     "psnr": ("psnr",),
     "usage": ("usage",),
   }
+  first_batch = ["recon_loss_first_batch", "first_batch_ratio"]
   writer.writerow(
     ["variant", "seeds", "recon_loss_sum", "std", "paper", "ratio"]
+    + first_batch * _has_first_batch(rows)
     + ["most_probable", "drawn", *figures, "status"]
   )
   for row in rows:
     loss = row.loss
-    ratio = loss and row.paper and loss.mean / row.paper
-    numbers = [loss and loss.mean, loss and loss.std, row.paper, ratio]
+    numbers = [loss and loss.mean, loss and loss.std, row.paper]
+    numbers.append(_ratio(loss, row))
+    if _has_first_batch(rows):
+      first = row.first_batch
+      numbers += [first and first.mean, _ratio(first, row)]
     others = [row.figure(*path) for path in figures.values()]
     for value in (row.most_probable, row.drawn, *others):
       numbers.append(value and value.mean)
@@ -235,9 +129,43 @@ def comma_separated(rows: Sequence[Row]) -> str:
   return text.getvalue()
 
 
+def _has_first_batch(rows: Sequence[Row]) -> bool:
+  """Whether any row has the loss of the first batch; older runs lack it."""
+  return any(row.first_batch for row in rows)
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+  left_out = () if _has_first_batch(rows) else _FIRST_BATCH
+  return [column for column in _COLUMNS if column not in left_out]
+
+
+def _ratio(loss: Statistic | None, row: Row) -> float | None:
+  """Returns a loss as a multiple of the paper's number, None without one."""
+  return loss.mean / row.paper if loss and row.paper else None
+
+
 def _caption(dataset: str, table: int, rows: Sequence[Row]) -> str:
   title = contents.TABLES[table].title
-  return f"Table {table}: {title}, {dataset}{_of_runs(rows)}"
+  return f"Table {table}: {title}, {dataset}{_of_runs(rows)}{_of_ranks(rows)}"
+
+
+def _of_ranks(rows: Sequence[Row]) -> str:
+  """Returns how far the rows have the order that they have in the paper."""
+  found = []
+  for name, losses in (
+    ("", [row.loss for row in rows]),
+    ("first batch ", [row.first_batch for row in rows]),
+  ):
+    pairs = [
+      (loss.mean, row.paper)
+      for loss, row in zip(losses, rows, strict=True)
+      if loss and row.paper is not None and not np.isnan(loss.mean)
+    ]
+    if len(pairs) >= 3:  # two have one of two orders
+      found.append(f"{name}{ranks.correlation(*zip(*pairs, strict=True)):.2f}")
+  if not found:
+    return ""
+  return f"; rank correlation with the paper {', '.join(found)}"
 
 
 def _of_runs(rows: Sequence[Row]) -> str:
@@ -263,24 +191,34 @@ def _digits(rows: Sequence[Row]) -> int:
   return max(3, 2 - math.floor(math.log10(best.loss.mean)))
 
 
-def _texts(row: Row, digits: int) -> list[str]:
-  paper_text = "" if row.paper is None else f"{row.paper:.3f}"
+def _cells(row: Row, digits: int) -> dict[str, str]:
+  """Returns the texts of a row by column, less those that are empty."""
+  cells = {"": row.name, "recon_loss_sum": row.status}
+  if row.paper is not None:
+    cells["paper"] = f"{row.paper:.3f}"
   if not row.trials:
-    empty = [""] * (len(_COLUMNS) - 4)
-    return [row.name, row.status, paper_text, "", *empty]
-  texts = [row.name, row.loss.text(digits), paper_text]
-  texts.append(f"{row.loss.mean / row.paper:.2f}" if row.paper else "")
-  for decimals, figure in (
-    (digits, row.most_probable),
-    (digits, row.drawn),
-    (2, row.figure("rate_nominal")),
-    (2, row.figure("rate_coded")),
-    (2, row.figure("psnr")),
+    return cells
+  for column, ratio in (
+    ("ratio", _ratio(row.loss, row)),
+    ("its ratio", _ratio(row.first_batch, row)),
   ):
-    texts.append(figure.text(decimals) if figure else "")
-  texts.append(f"{100 * row.figure('usage').mean:.3g}%")
+    if ratio is not None:
+      cells[column] = f"{ratio:.2f}"
+  for column, decimals, figure in (
+    ("recon_loss_sum", digits, row.loss),
+    ("recon_loss_first_batch", digits, row.first_batch),
+    ("most probable", digits, row.most_probable),
+    ("drawn", digits, row.drawn),
+    ("bits/position", 2, row.figure("rate_nominal")),
+    ("entropy-coded", 2, row.figure("rate_coded")),
+    ("PSNR (dB)", 2, row.figure("psnr")),
+  ):
+    if figure:
+      cells[column] = figure.text(decimals)
+  cells["codewords used"] = f"{100 * row.figure('usage').mean:.3g}%"
   count = str(len(row.trials))
-  return [*texts, f"{count} ({row.status})" if row.status else count]
+  cells["seeds"] = f"{count} ({row.status})" if row.status else count
+  return cells
 
 
 _LATEX = str.maketrans(

@@ -16,3 +16,10 @@ class SplitTest(parameterized.TestCase):
       part.images[np.array([3, 1])].reshape(-1), [9, 3]
     )
     self.assertLen(split.subsample(99), 10)
+    with self.subTest("any images may be selected, and more than once"):
+      part = split.select(np.array([7, 2, 7]))
+      np.testing.assert_array_equal(part.source, [7, 2, 7])
+      self.assertLen(part, 3)
+      np.testing.assert_array_equal(
+        part.images[np.array([2, 1])].reshape(-1), [7, 2]
+      )

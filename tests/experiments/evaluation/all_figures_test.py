@@ -37,8 +37,9 @@ class AllFiguresTest(parameterized.TestCase):
 
   def test_a_model_that_samples_is_evaluated_in_both_ways(self):
     figures, asked = self.figures("adaptive", rate_examples=2)
-    self.assertEqual(asked, [(4, None), (2, None), (4, True)])
+    self.assertEqual(asked, [(4, None), (2, None), (4, True), (4, True)])
     self.assertEqual((figures["mse"], figures["drawn"]["mse"]), (0.25, 0.5))
+    self.assertEqual(figures["recon_loss_first_batch"], 0.5 * 4 / 64)
     self.assertNotIn("not_drawn", figures)
     self.assertIn("rate_coded", figures)
     self.assertCountEqual(figures["baselines"], ["resize", "mean_color"])
@@ -49,4 +50,5 @@ class AllFiguresTest(parameterized.TestCase):
     figures, asked = self.figures("fixed_16x4", known, rate_examples=0)
     self.assertEqual(asked, [])
     self.assertEqual(figures["mse"], 0.125)
+    self.assertEqual(figures["recon_loss_first_batch"], 0.125 * 4 / 64)
     self.assertNoCommonElements(figures, ["drawn", "not_drawn", "rate_coded"])

@@ -46,6 +46,15 @@ class OutcomeTest(parameterized.TestCase):
     self.assertIn("rate 6.12 bits/position, 5.50 entropy-coded (0.383", text)
     self.assertRegex(text, r"\[16,4\] +75\.0% +50\.0%\n")
 
+  def test_the_first_batch_where_it_is_known(self):
+    known = _SUMMARY | {"recon_loss_first_batch": 1.25}
+    self.assertIn(
+      "\n  recon_loss_first_batch 1.2500 (as the authors' code evaluates)\n",
+      wording.outcome(pathlib.Path("run"), known),
+    )
+    text = wording.outcome(pathlib.Path("run"), _SUMMARY)
+    self.assertNotIn("first_batch", text)
+
   def test_other_streams_are_named_by_their_title(self):
     stream = {"title": "levels", "sent": 1.0, "usage": 0.5}
     text = wording.outcome(

@@ -56,6 +56,7 @@ class SummaryTest(parameterized.TestCase):
   @parameterized.parameters(
     {"psnr": None},
     {"recon_loss_sum": "small"},
+    {"recon_loss_first_batch": "small"},
     {"rate_coded": []},
     {"codebooks": {}},
     {"codebooks": [1]},

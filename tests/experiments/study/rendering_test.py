@@ -1,3 +1,4 @@
+import csv
 import pathlib
 from unittest import mock
 
@@ -10,6 +11,7 @@ from experiments.runs import workdir as workdirs
 from experiments.study import contents
 from experiments.study import page
 from experiments.study import rendering
+from experiments.study import rows as rows_lib
 from tests.support import fake_runs
 
 # What changes evaluation and what is measured, and no training.
@@ -28,7 +30,7 @@ class RenderingTest(parameterized.TestCase):
     self.root = pathlib.Path(self.create_tempdir())
 
   def rows(self, table, dataset="mnist", seeds=(0,)):
-    return rendering.make_rows(self.root, dataset, table, seeds)
+    return rows_lib.make(self.root, dataset, table, seeds)
 
   def test_table_1(self):
     for i, variant in enumerate(("fixed_512x128", "fixed_1024x64")):
@@ -45,7 +47,8 @@ class RenderingTest(parameterized.TestCase):
     self.assertEqual(
       rendering.markdown("mnist", 1, rows),
       """\
-Table 1: Fixed codebooks, mnist; 200 updates of batch 64
+Table 1: Fixed codebooks, mnist; 200 updates of batch 64; rank correlation \
+with the paper -1.00
 
 |  | recon_loss_sum | paper | ratio | most probable | drawn | bits/position | \
 entropy-coded | PSNR (dB) | codewords used | seeds |
@@ -98,11 +101,6 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
     self.assertIn(
       "| Adaptive codebook | **0.100** | 0.394 | 0.25 | 0.100 | 0.200", text
     )
-
-  def test_table_2_says_what_the_best_is_chosen_from(self):
-    fake_runs.make(self.root, "cifar10", "fixed_512x128")
-    fixed, _ = self.rows(2, "cifar10")
-    self.assertIn("of [1024,64], [2048,32],", fixed.status)
 
   def test_table_3_on_a_data_set_that_is_not_in_the_paper(self):
     fake_runs.make(self.root, "photo_patches", "alpha_0.5", loss=0.4)
@@ -183,13 +181,52 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
       "| As the authors' code | **0.600** |  |  | 0.900 | 0.600 |", text
     )
 
-  def test_seeds_that_nobody_asked_for_count_too(self):
-    for seed, loss in ((0, 0.3), (1, 0.5)):
-      fake_runs.make(self.root, "mnist", "fixed_512x128", seed, loss)
-    fake_runs.make(self.root, "mnist", "fixed_1024x64")
+  def test_the_loss_of_the_first_batch_where_a_run_has_it(self):
+    for variant, loss, first in (
+      ("fixed_512x128", 0.3, 0.57),
+      ("fixed_1024x64", 0.4, 0.441),
+      ("fixed_2048x32", 0.5, None),  # an older run
+      ("fixed_65536x1", 0.6, 0.754),
+    ):
+      trial = fake_runs.make(self.root, "mnist", variant, loss=loss)
+      known = {} if first is None else {"recon_loss_first_batch": first}
+      files.write_json(trial.workdir / workdirs.SUMMARY, trial.summary | known)
     rows = self.rows(1)
-    self.assertEqual(rows[0].loss.text(3), "0.400 ± 0.141")
-    self.assertEqual([row.status for row in rows[:2]], ["", ""])
+    lines = rendering.markdown("mnist", 1, rows).splitlines()
+    # Of 0.285, 0.294, 0.291 and 0.377, and of these without the third.
+    self.assertEndsWith(
+      lines[0], "; rank correlation with the paper 0.80, first batch 0.50"
+    )
+    self.assertStartsWith(
+      lines[2],
+      "|  | recon_loss_sum | paper | ratio | recon_loss_first_batch | its rat",
+    )
+    self.assertStartsWith(
+      lines[4], "| [512,128] | **0.300** | 0.285 | 1.05 | 0.570 | 2.00 |  |  |"
+    )
+    self.assertStartsWith(
+      lines[6], "| [2048,32] | 0.500 | 0.291 | 1.72 |  |  |  |  | 12.00 |"
+    )
+    for line in lines[3:]:
+      self.assertEqual(line.count("|"), lines[2].count("|"))
+    latex = rendering.latex("mnist", 1, rows)
+    self.assertIn(r" & ratio & recon\_loss\_first\_batch & its ratio & ", latex)
+    self.assertIn("0.285 & 1.05 & 0.570 & 2.00 &  &  & ", latex)
+    widest, second, *_ = csv.DictReader(
+      rendering.comma_separated(rows).splitlines()
+    )
+    self.assertEqual(
+      (widest["recon_loss_first_batch"], widest["first_batch_ratio"]),
+      ("0.57", "2"),
+    )
+    self.assertEqual(second["variant"], "fixed_1024x64")
+    self.assertEqual(second["first_batch_ratio"], "1.5")
+
+  def test_two_rows_have_no_rank_correlation(self):
+    for variant in ("fixed_512x128", "fixed_1024x64"):
+      fake_runs.make(self.root, "mnist", variant)
+    fake_runs.make(self.root, "mnist", "fixed_2048x32", loss=float("nan"))
+    self.assertNotIn("rank", rendering.markdown("mnist", 1, self.rows(1)))
 
   def test_a_loss_that_is_no_number(self):
     fake_runs.make(self.root, "mnist", "fixed_512x128", loss=float("nan"))

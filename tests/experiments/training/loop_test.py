@@ -100,6 +100,8 @@ class TrainTest(parameterized.TestCase):
       summary["recon_loss_sum"], summary["mse"] * 240 / 64, rtol=1e-9
     )
     self.assertIn("drawn", summary)
+    ratio = summary["recon_loss_first_batch"] / summary["recon_loss_sum"]
+    self.assertBetween(ratio, 0.2, 5)
     self.assertIn("commit", summary)
 
     lines = metric_log.read_metrics(root)
