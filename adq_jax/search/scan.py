@@ -180,23 +180,47 @@ def _search_few(points: jax.Array, codewords: jax.Array) -> jax.Array:
   filled = jnp.pad(codewords, ((0, filler), (0, 0)), constant_values=jnp.inf)
   points_t = points.T
 
-  def step(best, numbered):
-    distance, index = best
+  def search(numbered):
     start, block = numbered
     squares = _squared_distances(points_t, block)
     smallest = squares.min(axis=0)
-    nearest = start + _first(squares == smallest[None])
+    return smallest, start + _first(squares == smallest[None])
+
+  starts = in_block * jnp.arange(num_blocks, dtype=jnp.int32)
+  blocks = filled.reshape(num_blocks, in_block, dim)
+  return _nearest_of_parts(search, (starts, blocks), len(points))
+
+
+def _nearest_of_parts(
+  search: Callable[[Any], tuple[jax.Array, jax.Array]],
+  parts: Any,
+  num_points: int,
+) -> jax.Array:
+  """Searches one part of the codewords after another.
+
+  Args:
+    search: returns the distance float32 `[T]` of the nearest codeword of a
+      part, and its index int32 `[T]`.
+    parts: a tree of arrays, whose first axis is that of the parts.
+    num_points: T.
+
+  Returns:
+    int32 `[T]`, the index in the first part that has the smallest distance; 0
+    where all distances are infinite.
+  """
+
+  def step(best, part):
+    distance, index = best
+    smallest, nearest = search(part)
     is_better = smallest < distance
     index = jnp.where(is_better, nearest, index)
     return (jnp.where(is_better, smallest, distance), index), None
 
   best = (
-    jnp.full(len(points), jnp.inf, jnp.float32),
-    jnp.zeros(len(points), jnp.int32),
+    jnp.full(num_points, jnp.inf, jnp.float32),
+    jnp.zeros(num_points, jnp.int32),
   )
-  starts = in_block * jnp.arange(num_blocks, dtype=jnp.int32)
-  blocks = filled.reshape(num_blocks, in_block, dim)
-  (_, index), _ = jax.lax.scan(step, best, (starts, blocks))
+  (_, index), _ = jax.lax.scan(step, best, parts)
   return index
 
 
@@ -302,23 +326,15 @@ def _search_lane(
   ).reshape(num_lanes * num_chunks, in_chunk, dim)
   rows = rows.transpose(0, 2, 1).reshape(len(rows), -1)
 
-  def search(best, chunk):
-    distance, index = best
+  def search(chunk):
     codewords = rows[lane * num_chunks + chunk]
     codewords = codewords.reshape(len(points), dim, in_chunk)
     squares = sum_of_squares(
       dim, lambda d: codewords[:, d] - points[:, d, None]
     )
     nearest = jnp.argmin(squares, axis=1).astype(jnp.int32)
-    smallest = squares.min(axis=1)
-    is_better = smallest < distance
-    index = jnp.where(is_better, chunk * in_chunk + nearest, index)
-    return (jnp.where(is_better, smallest, distance), index), None
+    return squares.min(axis=1), chunk * in_chunk + nearest
 
-  start = (
-    jnp.full(len(points), jnp.inf, jnp.float32),
-    jnp.zeros(len(points), jnp.int32),
-  )
   chunks = jnp.arange(num_chunks, dtype=jnp.int32)
-  (_, index), _ = jax.lax.scan(search, start, chunks)
+  index = _nearest_of_parts(search, chunks, len(points))
   return jnp.minimum(lane * in_lane + index, num_codewords - 1)
