@@ -158,9 +158,26 @@ def sent_streams(
   values = sender.to_streams(codes)
   masks = []
   for k, value in enumerate(values):
-    is_sent = sender.sent(k, values[:k])
-    masks.append(jnp.ones(value.shape, bool) if is_sent is None else is_sent)
+    masks.append(sent_mask(sender, k, values[:k], value.shape))
   return values, tuple(masks)
+
+
+def sent_mask(
+  sender: Any, k: int, earlier: Sequence[jax.Array], shape: tuple[int, ...]
+) -> jax.Array:
+  """Returns where stream k has a code, as the streams before it tell.
+
+  Args:
+    sender: a quantizer or a model, which has `sent`.
+    k: the place of the stream among all streams.
+    earlier: the codes of the streams before it, int32 `[B, h, w]` each.
+    shape: the shape of its own codes.
+
+  Returns:
+    bool of that shape, True where a code is sent.
+  """
+  is_sent = sender.sent(k, earlier)
+  return jnp.ones(shape, bool) if is_sent is None else is_sent
 
 
 def choice_of(streams: Sequence[Stream]) -> int | None:

@@ -11,6 +11,7 @@ from PIL import Image
 import tqdm
 
 from adq_jax import VQVAE
+from adq_jax.streams import sent_mask
 from experiments.data import augment
 from experiments.data import images as image_files
 from experiments.data import walk
@@ -115,11 +116,10 @@ def _to_codes(
   ):
     grid = (chunk.height // stream.stride, chunk.width // stream.stride)
     value = np.zeros((len(chunk.names), *grid), np.int32)
-    is_sent = model.sent(k, [jnp.asarray(earlier) for earlier in values])
-    if is_sent is None:
-      is_sent = np.ones(value.shape, bool)
+    earlier = [jnp.asarray(codes) for codes in values]
+    is_sent = np.asarray(sent_mask(model, k, earlier, value.shape))
     if np.count_nonzero(is_sent) != len(codes):
       raise reader.damaged(f"{stream.name} has another number of codes")
-    value[np.asarray(is_sent)] = codes
+    value[is_sent] = codes
     values.append(value)
   return jax.tree.map(np.asarray, model.from_streams(values))

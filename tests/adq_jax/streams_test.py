@@ -61,6 +61,13 @@ class SentStreamsTest(parameterized.TestCase):
       np.testing.assert_array_equal(mask, book == k)
       np.testing.assert_array_equal(value[mask], index[mask])
 
+  def test_a_stream_that_no_other_rules_is_sent_everywhere(self):
+    book = jnp.array([[[0, 2], [1, 0]]])
+    mask = streams.sent_mask(POOL, 0, (), (1, 2, 2))
+    np.testing.assert_array_equal(mask, np.ones((1, 2, 2), bool))
+    mask = streams.sent_mask(POOL, 3, (book, book, book), book.shape)
+    np.testing.assert_array_equal(mask, book == 2)
+
   def test_a_choice_has_labels(self):
     self.assertEqual(streams.choice_of(POOL.streams), 0)
     of = (Stream("x", 4), Stream("kind", 2, labels=("a", "b")))
