@@ -42,11 +42,7 @@ class Codebook:
 
 
 def init_codebook(
-  key: jax.Array,
-  codebook_size: int,
-  embedding_dim: int,
-  *,
-  initialized: bool = True,
+  key: jax.Array, codebook_size: int, embedding_dim: int
 ) -> Codebook:
   """Returns standard normal codewords, each counted once.
 
@@ -54,12 +50,10 @@ def init_codebook(
     key: a PRNG key.
     codebook_size: N.
     embedding_dim: D.
-    initialized: False where `initialize_from_data` is to replace them.
   """
-  embedding = jax.random.normal(
-    key, (codebook_size, embedding_dim), jnp.float32
+  return codebook_from(
+    jax.random.normal(key, (codebook_size, embedding_dim), jnp.float32)
   )
-  return codebook_from(embedding).replace(initialized=jnp.array(initialized))
 
 
 def codebook_from(

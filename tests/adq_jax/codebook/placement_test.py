@@ -14,8 +14,8 @@ from adq_jax.codebook import updates
 
 def make_codebook(codebook_size=6, embedding_dim=3, initialized=True):
   return codebooks.init_codebook(
-    jax.random.key(0), codebook_size, embedding_dim, initialized=initialized
-  )
+    jax.random.key(0), codebook_size, embedding_dim
+  ).replace(initialized=jnp.array(initialized))
 
 
 class PlacementTest(parameterized.TestCase):

@@ -8,9 +8,9 @@ from adq_jax import VectorQuantizer
 from adq_jax.codebook import state as codebooks
 
 
-def make_codebook(codebook_size=6, embedding_dim=3, initialized=True):
+def make_codebook(codebook_size=6, embedding_dim=3):
   return codebooks.init_codebook(
-    jax.random.key(0), codebook_size, embedding_dim, initialized=initialized
+    jax.random.key(0), codebook_size, embedding_dim
   )
 
 
