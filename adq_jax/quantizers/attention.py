@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from adq_jax import checks
 from adq_jax import masks
 from adq_jax.quantizers import estimators
+from adq_jax.quantizers import examples
 
 
 def check_heads(num_heads: int, features: int) -> None:
@@ -74,7 +75,7 @@ def gumbel_noise(
   Returns:
     float32 noise of that shape; a row depends on key and index alone.
   """
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, example_index)
+  keys = examples.keys_of(key, example_index)
   return jax.vmap(lambda key: jax.random.gumbel(key, shape[1:], jnp.float32))(
     keys
   )
@@ -99,14 +100,7 @@ def noise_of_examples(
     ValueError: if there is not an index for each example.
   """
   rows = shape if len(shape) > 1 else (1, *shape)
-  if example_index is None:
-    example_index = jnp.arange(rows[0], dtype=jnp.int32)
-    if axis_name is not None:
-      example_index += rows[0] * jax.lax.axis_index(axis_name)
-  checks.check_integer("example_index", example_index)
-  checks.check_shape(
-    "example_index", example_index, rows[:1], "one for each example"
-  )
+  example_index = examples.index_of(rows[0], example_index, axis_name)
   return gumbel_noise(key, rows, example_index).reshape(shape)
 
 
