@@ -30,6 +30,7 @@ from adq_jax.quantizers import estimators
 from adq_jax.quantizers import keywords
 from adq_jax.quantizers import units
 from adq_jax.quantizers.adaptive_codes import AdaptiveCodes
+from adq_jax.quantizers.collection import update_each
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.streams import Stream
 
@@ -313,15 +314,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       ValueError: if there are not so many, or one is of another codebook, or
         the collection is not mutable or not in float32.
     """
-    if not isinstance(statistics, tuple) or (
-      len(statistics) != len(self.codebooks)
-    ):
-      raise ValueError(
-        f"statistics is a {type(statistics).__name__}; it must be a tuple of"
-        f" {len(self.codebooks)} Statistics, one of each codebook"
-      )
-    for codebook, own in zip(self.codebooks, statistics, strict=True):
-      codebook.update_codebook(own)
+    update_each(self.codebooks, statistics)
 
   def encode(self, z: jax.Array) -> AdaptiveCodes:
     """Returns the codes that evaluation chooses for z `[..., C]`."""

@@ -4,8 +4,10 @@ Shapes: N codewords, D their width.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -132,3 +134,25 @@ class CodebookCollection:
         f' rngs={{"{COLLECTION}": key}}, the same key on all devices'
       )
     return self._scope.make_rng(COLLECTION)
+
+
+def update_each(
+  codebooks: Sequence[Any], statistics: tuple[Statistics, ...]
+) -> None:
+  """Moves the codewords of several codebooks.
+
+  Args:
+    codebooks: applied modules, which have `update_codebook`.
+    statistics: of each of them.
+
+  Raises:
+    ValueError: if there are not so many, or one is of another codebook, or
+      the collection is not mutable or not in float32.
+  """
+  if not isinstance(statistics, tuple) or len(statistics) != len(codebooks):
+    raise ValueError(
+      f"statistics is a {type(statistics).__name__}; it must be a tuple of"
+      f" {len(codebooks)} Statistics, one of each codebook"
+    )
+  for codebook, own in zip(codebooks, statistics, strict=True):
+    codebook.update_codebook(own)

@@ -284,7 +284,15 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     """
     self._check_z(z, None)
     points, is_finite = projections.to_points(z, None, self.project_in)
-    return masks.with_nan(points, is_finite), self._codewords()
+    return masks.with_nan(points, is_finite), self.all_codewords()
+
+  def all_codewords(self) -> jax.Array:
+    """Returns the codewords float32 `[N, D]`, of a shard those of a device."""
+    if self.update.has_parameter:
+      vectors = self.embedding
+    else:
+      vectors = self.state.values()["embedding"]
+    return self.to_codewords(vectors.astype(jnp.float32))
 
   def decode(self, codes: jax.Array) -> jax.Array:
     """Returns the values float32 `[..., C]` of codes `[...]`, any integers.
@@ -293,7 +301,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     """
     checks.check_integer("codes", codes)
     quantized = lookup.take(
-      codes, self._codewords(), self.codebook_size, self._shard_axis
+      codes, self.all_codewords(), self.codebook_size, self._shard_axis
     )
     return projections.from_points(quantized, codes.shape, self.project_out)
 
@@ -303,13 +311,6 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     is_sharded = self.shard_codebook and not self.is_initializing()
     return self.axis_name if is_sharded else None
 
-  def _codewords(self) -> jax.Array:
-    if self.update.has_parameter:
-      vectors = self.embedding
-    else:
-      vectors = self.state.values()["embedding"]
-    return self.to_codewords(vectors.astype(jnp.float32))
-
   def _search(
     self, points: jax.Array, is_real: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
@@ -317,7 +318,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
 
     The code is 0 where a point is not real, bool `[T]`.
     """
-    codewords = self._codewords()
+    codewords = self.all_codewords()
     if self.shard_codebook and self.is_initializing():
       # While it is made, it may be too large for a search.
       codes = jnp.zeros(len(points), jnp.int32)
