@@ -21,13 +21,13 @@ from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import check_statistics
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import statistics_of
-from adq_jax.options import check_option
 from adq_jax.quantizers import base
 from adq_jax.quantizers import codewords as of_codewords
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import keywords
 from adq_jax.quantizers import projections
 from adq_jax.quantizers.collection import CodebookCollection
+from adq_jax.quantizers.slots import check_slots
 from adq_jax.streams import Stream
 
 
@@ -340,7 +340,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     if self.features is not None:
       checks.check_count("features", self.features)
     checks.check_at_least("commitment_cost", self.commitment_cost, 0)
-    self._check_slots()
+    check_slots(self.update, self.placement, self.estimator, self.codewords)
     projections.check_kernel(self.output_kernel, self.features)
     checks.check_axis_name("axis_name", self.axis_name)
     shards.check_field(self.shard_codebook, self.axis_name)
@@ -349,19 +349,4 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
         "shard_codebook is True; it must be False where update is"
         f" {self.update!r}, which makes the codewords a parameter; use"
         " EmaUpdate()"
-      )
-
-  @nn.nowrap
-  def _check_slots(self) -> None:
-    for slot, kind, like in (
-      ("update", updates.AbstractUpdate, "EmaUpdate()"),
-      ("placement", placements.AbstractPlacement, "Placement()"),
-      ("estimator", estimators.AbstractEstimator, "StraightThrough()"),
-      ("codewords", of_codewords.AbstractCodewords, "FreeCodewords()"),
-    ):
-      check_option(slot, getattr(self, slot), kind, like)
-    if self.placement.is_active and not self.update.can_be_placed:
-      raise ValueError(
-        f"update is {self.update!r}; it must be an EmaUpdate where placement is"
-        f" {self.placement!r}, which places codewords"
       )
