@@ -34,6 +34,7 @@ from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.choice import DistortionChoice
 from adq_jax.quantizers.codewords import FreeCodewords
 from adq_jax.quantizers.estimators import StraightThrough
+from adq_jax.quantizers.residual import ResidualQuantizer
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import index_codebook
 from adq_jax.search.nearest import nearest_codes
@@ -54,6 +55,7 @@ __all__ = [
   "Quantized",
   "Quantizer",
   "Reconstruction",
+  "ResidualQuantizer",
   "SmoothedEmaUpdate",
   "Statistics",
   "StraightThrough",

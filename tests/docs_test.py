@@ -48,6 +48,8 @@ class ExamplesTest(parameterized.TestCase):
     self.assertEqual(names["codes"].book.shape, (8, 16, 16))
     self.assertEqual(names["values"].shape, names["z"].shape)
     self.assertTrue(jnp.isfinite(names["loss"]))
+    self.assertEqual(names["tokens"].shape, (8, 16, 16, 4))
+    self.assertTrue((np.diff(names["errors"]) < 0).all())
 
   def test_training(self):
     """The model of a small run, in place of that of the quick start."""

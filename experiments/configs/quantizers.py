@@ -60,6 +60,7 @@ def kinds() -> dict[str, Kind]:
       _with_structures,
     ),
     "vector": Kind(adq_jax.VectorQuantizer),
+    "residual": Kind(adq_jax.ResidualQuantizer),
   }
 
 

@@ -28,9 +28,8 @@ def make_preparation(
   def prepare(step: jax.Array, images: jax.Array):
     # Keys are the same on all devices; randomness of an example comes from its
     # place in the global batch.
-    augment_key, gumbel_key, codebook_key = jax.random.split(
-      jax.random.fold_in(root_key, step), 3
-    )
+    step_key = jax.random.fold_in(root_key, step)
+    augment_key, gumbel_key, codebook_key = jax.random.split(step_key, 3)
     batch_size = len(images)
     example_index = jnp.arange(batch_size)
     example_index += batch_size * jax.lax.axis_index(AXIS)
@@ -44,6 +43,12 @@ def make_preparation(
       )
     )
     choice = {"temperature": temperature(step)} if model.draws else {}
-    return images, {"gumbel": gumbel_key, "codebook": codebook_key}, choice
+    rngs = {
+      "gumbel": gumbel_key,
+      "codebook": codebook_key,
+      # Not of the same split: the three above stay what they were.
+      "dropout": jax.random.fold_in(step_key, 3),
+    }
+    return images, rngs, choice
 
   return prepare

@@ -29,7 +29,11 @@ QUANTIZERS = {
   "channels": AdaptiveQuantizer(_POOL, features=4, selection_unit="channels"),
 }
 MASK = jnp.ones((3, 4, 4)).at[1].set(0)  # of whole images
-RNGS = {"gumbel": jax.random.key(2), "codebook": jax.random.key(3)}
+RNGS = {
+  "gumbel": jax.random.key(2),
+  "codebook": jax.random.key(3),
+  "dropout": jax.random.key(4),
+}
 
 
 def bits(tree):

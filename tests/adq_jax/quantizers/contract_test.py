@@ -21,6 +21,7 @@ from adq_jax import AttentionChoice
 from adq_jax import DistortionChoice
 from adq_jax import GradientUpdate
 from adq_jax import Placement
+from adq_jax import ResidualQuantizer
 from adq_jax import SmoothedEmaUpdate
 from adq_jax import VectorQuantizer
 from tests.support.small import bits
@@ -53,6 +54,14 @@ CASES = {
     AdaptiveQuantizer(_POOL, 4, choice=DistortionChoice(rate_weight=0.1))
   ),
   "channels": Case(AdaptiveQuantizer(_POOL, 4, selection_unit="channels")),
+  "residual": Case(
+    ResidualQuantizer(
+      2, 12, 3, features=4, stage_dropout=0.5, placement=Placement("data", 0.5)
+    )
+  ),
+  "residual_shared": Case(
+    ResidualQuantizer(2, 12, 4, shared_codebook=True, beam_size=3)
+  ),
 }
 GARBAGE = (np.nan, np.inf, -np.inf, 3e38, 1e6)
 

@@ -1,0 +1,83 @@
+"""A search for codes of several stages that looks further than one of them.
+
+Shapes: T points, D their width, H hypotheses for each point, s stages so far.
+"""
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from adq_jax.codebook import lookup
+from adq_jax.search.few import nearest_few
+
+
+@flax.struct.dataclass
+class Beam:
+  """The best sums of codewords that were found so far, the best first.
+
+  Attributes:
+    codes: of each hypothesis, int32 `[T, H, s]`.
+    sums: of their codewords, float32 `[T, H, D]`.
+  """
+
+  codes: jax.Array
+  sums: jax.Array
+
+
+def start(points: jax.Array) -> Beam:
+  """Returns one hypothesis, of no codeword, for points `[T, D]`."""
+  return Beam(
+    codes=jnp.zeros((len(points), 1, 0), jnp.int32),
+    sums=jnp.zeros_like(points)[:, None],
+  )
+
+
+def extend(
+  beam: Beam,
+  points: jax.Array,
+  is_real: jax.Array,
+  codewords: jax.Array,
+  size: int,
+) -> Beam:
+  """Returns hypotheses of one stage more.
+
+  Every hypothesis is joined with the codewords that are nearest to what is left
+  of its point, and of all these the nearest to the point are kept.  With a size
+  of 1 this is the greedy search.  It holds T x size x size numbers, and never
+  T x N.
+
+  Args:
+    beam: of the stages before.
+    points: finite float32 `[T, D]`.
+    is_real: which of them count, bool `[T]`; the codes of others are of no
+      meaning.
+    codewords: of the next stage, float32 `[N, D]`.
+    size: the most hypotheses to keep, 1 or more.
+  """
+  left = points[:, None] - beam.sums
+  if size == 1:
+    codes, taken = lookup.nearest(left[:, 0], is_real, codewords, None)
+    return Beam(
+      codes=jnp.concatenate([beam.codes, codes[:, None, None]], axis=2),
+      sums=beam.sums + taken[:, None],
+    )
+  num_points, hypotheses, dim = left.shape
+  few = min(size, len(codewords))
+  candidates, squares = (
+    x.reshape(num_points, hypotheses * few)
+    for x in nearest_few(left.reshape(-1, dim), codewords, few)
+  )
+  _, kept = jax.lax.top_k(-squares, min(size, hypotheses * few))
+  codes = jnp.take_along_axis(candidates, kept, axis=1)
+  parents = (kept // few)[..., None]
+  return Beam(
+    codes=jnp.concatenate(
+      [
+        jnp.take_along_axis(beam.codes, parents, axis=1),
+        codes[..., None],
+      ],
+      axis=2,
+    ),
+    sums=jnp.take_along_axis(beam.sums, parents, axis=1)
+    + jnp.take(codewords, codes, axis=0),
+  )

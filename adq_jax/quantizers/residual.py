@@ -1,0 +1,428 @@
+"""Residual quantization (Lee et al., 2022; Zeghidour et al., 2021).
+
+Shapes: C features of z, S stages, N codewords of width D in each, T points.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import itertools
+from typing import Any
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from adq_jax import checks
+from adq_jax import masks
+from adq_jax.codebook import lookup
+from adq_jax.codebook import placement as placements
+from adq_jax.codebook import updates
+from adq_jax.codebook.statistics import Batch
+from adq_jax.codebook.statistics import Statistics
+from adq_jax.codebook.statistics import statistics_of
+from adq_jax.quantizers import base
+from adq_jax.quantizers import beam as beams
+from adq_jax.quantizers import codewords as of_codewords
+from adq_jax.quantizers import estimators
+from adq_jax.quantizers import projections
+from adq_jax.quantizers import stages as of_stages
+from adq_jax.quantizers.collection import update_each
+from adq_jax.quantizers.examples import index_of
+from adq_jax.quantizers.slots import check_slots
+from adq_jax.quantizers.stages import Stage
+from adq_jax.quantizers.vector import VectorQuantizer
+from adq_jax.streams import Stream
+
+_MOST_STAGES = 256  # each is traced; SoundStream has up to 80
+# What the codebooks of stages have in common.
+_OF_EACH_CODEBOOK = (
+  "codebook_size",
+  "embedding_dim",
+  "commitment_cost",
+  "update",
+  "placement",
+  "estimator",
+  "codewords",
+  "axis_name",
+)
+
+
+class ResidualQuantizer(base.Quantizer):
+  """Replaces every vector of z by a sum of codewords, one of each stage.
+
+  Each stage quantizes what the stages before it left.  So the first codes of a
+  point are a coarser code of it: `decode(codes, num_stages=2)` adds the
+  codewords of two stages.
+
+  The codebook of a stage is a `VectorQuantizer`, whose state training changes:
+  apply with `mutable=["codebook"]`.  Training quantizes with all codewords as
+  they are, and then updates them once.  A codebook starts on data, or comes
+  to life again, where its own stage has points: on residuals.
+
+  Attributes:
+    num_stages: S.
+    codebook_size: N.
+    embedding_dim: D.
+    features: C, with 1x1 projections C -> D and D -> C around all stages; None
+      where z has width D itself.
+    shared_codebook: whether all stages use one codebook, as in Lee et al.; it
+      learns from the points of all stages, and starts on those of the first.
+    beam_size: how many sums of codewords are looked at for each point.  With 1
+      each stage takes the nearest codeword.  More take as many times the work
+      and find a nearer sum; that of its first stages alone may be farther.
+    stage_dropout: the share of examples that use a sampled number of stages in
+      training, from 1 to S, so that all prefixes become good; 1 in Zeghidour et
+      al.  It needs the rng stream `"dropout"`.
+    committed: the commitment is of `"all"` sums of the first codewords, as in
+      Lee et al., or of the `"last"` one, that of all stages.
+    commitment_cost: alpha of eq. 3.
+    update: how the codewords learn; see `VectorQuantizer`.
+    placement: where codewords are placed at first, and again.  Normal codewords
+      are too long for the residuals of late stages: start them on data.
+    estimator: what gives values a gradient, once for the sum.
+    codewords: what codewords are made of.
+    axis_name: the mapped axis over which a training batch is spread.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from adq_jax import Placement, ResidualQuantizer
+    >>> quantizer = ResidualQuantizer(3, 16, 4, placement=Placement("data"))
+    >>> z = jax.random.normal(jax.random.key(0), (64, 4))
+    >>> variables = quantizer.init(jax.random.key(1), z)
+    >>> rngs = {"codebook": jax.random.key(2)}
+    >>> _, state = quantizer.apply(
+    ...   variables, z, train=True, mutable=["codebook"], rngs=rngs
+    ... )
+    >>> variables = {**variables, **state}
+    >>> codes = quantizer.apply(variables, z, method="encode")
+    >>> codes.shape
+    (64, 3)
+    >>> coarse = quantizer.apply(
+    ...   variables, codes, num_stages=1, method="decode"
+    ... )
+    >>> fine = quantizer.apply(variables, codes, method="decode")
+    >>> bool(jnp.square(z - fine).mean() < jnp.square(z - coarse).mean())
+    True
+  """
+
+  num_stages: int
+  codebook_size: int
+  embedding_dim: int
+  features: int | None = None
+  shared_codebook: bool = False
+  beam_size: int = 1
+  stage_dropout: float = 0.0
+  committed: str = "all"
+  commitment_cost: float = 0.25
+  update: updates.AbstractUpdate = updates.EmaUpdate()
+  placement: placements.AbstractPlacement = placements.Placement()
+  estimator: estimators.AbstractEstimator = estimators.StraightThrough()
+  codewords: of_codewords.AbstractCodewords = of_codewords.FreeCodewords()
+  axis_name: str | None = None
+
+  decoding_fields: ClassVar[tuple[str, ...]] = (
+    "num_stages",
+    "codebook_size",
+    "embedding_dim",
+    "features",
+    "shared_codebook",
+    "codewords",
+  )
+
+  @property
+  def streams(self) -> tuple[Stream, ...]:
+    """The codes of each stage."""
+    return tuple(
+      Stream(f"stage_{s}", self.codebook_size, width=self.embedding_dim)
+      for s in range(self.num_stages)
+    )
+
+  @nn.nowrap
+  def to_streams(self, codes: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns the codes of each stage; of evaluation, where none is dropped."""
+    self._check_codes(codes)
+    codes = jnp.asarray(codes, jnp.int32)
+    return tuple(codes[..., s] for s in range(self.num_stages))
+
+  @nn.nowrap
+  def from_streams(self, values: Sequence[jax.Array]) -> jax.Array:
+    """Returns the codes, int32 `[..., S]`."""
+    return jnp.stack([jnp.asarray(value) for value in values], axis=-1)
+
+  def setup(self):
+    self.check()
+    self.project_in = self.project_out = None
+    if self.features is not None:
+      self.project_in = projections.make(self.embedding_dim)
+      self.project_out = projections.make(self.features)
+    self.codebooks = self._make_codebooks()
+
+  @nn.nowrap
+  def _make_codebooks(self, **of_flax: Any) -> list[VectorQuantizer]:
+    common = {name: getattr(self, name) for name in _OF_EACH_CODEBOOK}
+    count = 1 if self.shared_codebook else self.num_stages
+    return [VectorQuantizer(**common, **of_flax) for _ in range(count)]
+
+  def __call__(
+    self,
+    z: jax.Array,
+    *,
+    train: bool = False,
+    mask: jax.Array | None = None,
+    temperature: jax.Array | float = 1.0,
+    draw: bool | jax.Array | None = None,
+    example_index: jax.Array | None = None,
+  ) -> base.Quantized:
+    """Quantizes z with the codewords as they are, then updates these.
+
+    Args:
+      z: floating `[..., C]`, or `[..., D]` without projections.
+      train: whether to update the collection `"codebook"`.  Where `placement`
+        places codewords, this needs the rng stream `"codebook"`, the same on
+        all devices; with `stage_dropout`, the stream `"dropout"`.
+      mask: 1 for a real point and 0 for padding, `[...]`; see
+        `VectorQuantizer`.
+      temperature: ignored, as is `draw`: no code is sampled.
+      draw: ignored.
+      example_index: int `[B]`, for the B entries of z's first axis: how many
+        stages they use depends on it and the stream `"dropout"` alone.  By
+        default the place in the batch of all devices.
+
+    Returns:
+      Quantized, with int32 `codes` `[..., S]`; -1, in training, where an
+      example does not use a stage.  Its `loss` is `commitment_cost` times the
+      commitment, and the mean of the stages' codebook terms, where there are
+      any.  Of its metrics, `quantization_error`, after each stage,
+      `perplexity` and `usage` are vectors `[S]`, of the points that use a
+      stage, and `nonfinite_points` is one number.  `statistics` are those of
+      each codebook.
+
+    Raises:
+      ValueError: if a shape, dtype or field does not fit, a mask has other
+        values, the collection is not mutable in training or not in float32, a
+        needed rng stream is missing, or `axis_name` is no mapped axis.
+    """
+    del temperature, draw
+    self._check_z(z, mask)
+    checks.check_bool("train", train)
+    is_update = train and not self.is_initializing()
+    axis_name = self.axis_name if is_update else None
+    checks.check_axis("axis_name", axis_name)
+    shape = z.shape[:-1]
+    is_unmasked = masks.as_bool(mask, shape).reshape(-1)
+    points, is_finite = projections.to_points(z, mask, self.project_in)
+    batch = Batch(points, is_unmasked & is_finite, axis_name)
+    codes = self._search(batch, is_update=is_update)
+    if is_update and self.stage_dropout:
+      depths = self._depths(shape, example_index, axis_name)
+      codes = of_stages.cut(codes, depths)
+    taken = self._take(codes, self.num_stages)
+    *_, total = itertools.accumulate(taken)
+    stages = of_stages.follow(batch, codes, taken)
+    statistics = [
+      statistics_of(
+        stage.batch,
+        stage.codes,
+        self.codebook_size,
+        has_sums=is_update and self.update.has_sums,
+      )
+      for stage in stages
+    ]
+    loss = self._loss(stages, batch, total)
+    of_codebooks = self._learn(stages, statistics) if is_update else None
+    values = projections.from_points(
+      self.estimator.estimate(total, points), shape, self.project_out
+    )
+    values = masks.keep_gradient(values, batch.is_real.reshape(shape))
+    return base.Quantized(
+      values=values.astype(jnp.asarray(z).dtype),
+      codes=codes.reshape(*shape, self.num_stages),
+      loss=loss,
+      metrics={
+        **of_stages.metrics_of(stages, statistics),
+        "nonfinite_points": masks.count(is_unmasked & ~is_finite, axis_name),
+      },
+      statistics=of_codebooks,
+    )
+
+  def update_codebook(self, statistics: tuple[Statistics, ...]) -> None:
+    """Moves the codewords as a training step with these statistics does.
+
+    See `VectorQuantizer.update_codebook`.
+
+    Args:
+      statistics: of each codebook: one of a shared one, else S.
+    """
+    update_each(self.codebooks, statistics)
+
+  def encode(self, z: jax.Array) -> jax.Array:
+    """Returns the codes of z `[..., C]`, int32 `[..., S]`."""
+    self._check_z(z, None)
+    codes = self._search(
+      Batch(*projections.to_points(z, None, self.project_in))
+    )
+    return codes.reshape(*z.shape[:-1], self.num_stages)
+
+  def decode(
+    self, codes: jax.Array, num_stages: int | None = None
+  ) -> jax.Array:
+    """Returns the values float32 `[..., C]` of codes `[..., S]`, any integers.
+
+    Args:
+      codes: those of a stage may be -1, which adds nothing; another one out of
+        range gives NaN.
+      num_stages: how many of the first stages to add; None: all S.
+
+    Raises:
+      ValueError: if the codes are no integers `[..., S]`, or there are not so
+        many stages.
+    """
+    self._check_codes(codes)
+    num_stages = self.num_stages if num_stages is None else num_stages
+    checks.check_count("num_stages", num_stages)
+    if num_stages > self.num_stages:
+      raise ValueError(
+        f"num_stages is {num_stages}; it must be at most {self.num_stages}, the"
+        " stages that there are"
+      )
+    taken = self._take(codes.reshape(-1, self.num_stages), num_stages)
+    *_, total = itertools.accumulate(taken)
+    return projections.from_points(total, codes.shape[:-1], self.project_out)
+
+  def _codebook(self, stage: int) -> VectorQuantizer:
+    return self.codebooks[0 if self.shared_codebook else stage]
+
+  def _search(self, batch: Batch, *, is_update: bool = False) -> jax.Array:
+    """Returns the codes of points, int32 `[T, S]`; 0 where one is not real.
+
+    Args:
+      batch: of the step.
+      is_update: whether codewords may be placed, each stage's before it is
+        searched.
+    """
+    beam = beams.start(batch.points)
+    for s in range(self.num_stages):
+      codebook = self._codebook(s)
+      if is_update and (s == 0 or not self.shared_codebook):
+        codebook.state.check_can_change()
+        left = batch.points - beam.sums[:, 0]
+        codebook.state.place_before_search(
+          dataclasses.replace(batch, points=left)
+        )
+      codewords = codebook.all_codewords()
+      beam = beams.extend(
+        beam, batch.points, batch.is_real, codewords, self.beam_size
+      )
+    return jnp.where(batch.is_real[:, None], beam.codes[:, 0], 0)
+
+  def _take(self, codes: jax.Array, num_stages: int) -> list[jax.Array]:
+    """Returns the codewords of the first stages, float32 `[T, D]` each.
+
+    Args:
+      codes: any integers `[T, S]`; `NOTHING` takes zeros.
+      num_stages: how many stages.
+    """
+    is_used = of_stages.is_used(codes)
+    taken = []
+    for s in range(num_stages):
+      codewords = self._codebook(s).all_codewords()
+      own = lookup.take(codes[:, s], codewords, self.codebook_size, None)
+      taken.append(masks.keep(own, is_used[:, s]))
+    return taken
+
+  def _loss(
+    self, stages: Sequence[Stage], batch: Batch, total: jax.Array
+  ) -> jax.Array:
+    """Returns the loss of a step, float32 `[]`.
+
+    Args:
+      stages: of the step.
+      batch: the points before all of them.
+      total: the sum of their codewords, float32 `[T, D]`.
+    """
+    loss = self.commitment_cost * of_stages.commitment(
+      stages, batch, total, self.committed
+    )
+    terms = [self.update.loss(stage.batch, stage.taken) for stage in stages]
+    if terms[0] is not None:
+      loss += sum(terms) / len(terms)
+    return loss
+
+  def _learn(
+    self, stages: Sequence[Stage], statistics: Sequence[Statistics]
+  ) -> tuple[Statistics, ...]:
+    """Updates all codebooks, and returns what with."""
+    batches = [stage.batch for stage in stages]
+    if self.shared_codebook:
+      batches = [of_stages.join(batches)]
+      statistics = [jax.tree.map(lambda *x: sum(x), *statistics)]
+    for codebook, batch, own in zip(
+      self.codebooks, batches, statistics, strict=True
+    ):
+      codebook.state.move(own)
+      codebook.state.place_after_update(batch)
+    return tuple(statistics)
+
+  def _depths(
+    self,
+    shape: tuple[int, ...],
+    example_index: jax.Array | None,
+    axis_name: str | None,
+  ) -> jax.Array:
+    """Returns how many stages points `[...]` use in training, int32 `[T]`."""
+    if not self.has_rng("dropout"):
+      raise ValueError(
+        f"stage_dropout is {self.stage_dropout}, which samples numbers of"
+        ' stages in training, but the rng stream "dropout" is missing; apply'
+        ' with rngs={"dropout": key}'
+      )
+    examples, *others = shape or (1,)
+    depths = of_stages.sample_depths(
+      self.make_rng("dropout"),
+      self.stage_dropout,
+      self.num_stages,
+      index_of(examples, example_index, axis_name),
+    )
+    depths = depths.reshape(examples, *(1,) * len(others))
+    return jnp.broadcast_to(depths, (examples, *others)).reshape(-1)
+
+  def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
+    # A codebook has the same width.
+    name, width = "features", self.features
+    if self.features is None:
+      name, width = "embedding_dim", self.embedding_dim
+    base.check_inputs(z, mask, width, f"the quantizer's {name}")
+
+  @nn.nowrap
+  def _check_codes(self, codes: jax.Array) -> None:
+    checks.check_integer("codes", codes)
+    if not codes.ndim:
+      raise ValueError("codes has shape (); it must be [..., num_stages]")
+    why = "the quantizer's num_stages"
+    checks.check_width("codes", codes, self.num_stages, why)
+
+  @nn.nowrap
+  def check(self) -> None:
+    """Raises a ValueError if a field does not fit."""
+    checks.check_count("num_stages", self.num_stages)
+    if self.num_stages > _MOST_STAGES:
+      raise ValueError(
+        f"num_stages is {self.num_stages}; it must be at most {_MOST_STAGES}"
+      )
+    if self.features is not None:
+      checks.check_count("features", self.features)
+    checks.check_bool("shared_codebook", self.shared_codebook)
+    checks.check_count("beam_size", self.beam_size)
+    checks.check_at_least("stage_dropout", self.stage_dropout, 0)
+    if self.stage_dropout > 1:
+      raise ValueError(
+        f"stage_dropout is {self.stage_dropout}; it must be in [0, 1], a share"
+        " of examples"
+      )
+    checks.check_choice("committed", self.committed, of_stages.COMMITTED)
+    # Before a codebook, which accepts earlier spellings, sees them.
+    check_slots(self.update, self.placement, self.estimator, self.codewords)
+    for codebook in self._make_codebooks(parent=None):
+      codebook.check()

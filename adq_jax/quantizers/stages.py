@@ -1,0 +1,160 @@
+"""The stages of a residual quantizer: what each sees, and what it adds.
+
+Shapes: T points, D their width, S stages, B examples.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from adq_jax import masks
+from adq_jax import metrics
+from adq_jax.codebook.statistics import Batch
+from adq_jax.codebook.statistics import Statistics
+from adq_jax.quantizers import examples
+
+NOTHING = -1  # the code of a stage that adds nothing
+COMMITTED = ("all", "last")  # the sums that the commitment is of
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One stage of a step.
+
+  Attributes:
+    batch: what is left of the points before it, and which of them use it.
+    codes: of the points, int32 `[T]`.
+    taken: the codewords of these, float32 `[T, D]`.
+    error: the mean square, over width, of what is left after it, float32
+      `[T]`; 0 where a point does not use it.
+  """
+
+  batch: Batch
+  codes: jax.Array
+  taken: jax.Array
+  error: jax.Array
+
+
+def is_used(codes: jax.Array) -> jax.Array:
+  """Returns where codes `[...]`, any integers, stand for a codeword, bool."""
+  if not jnp.issubdtype(codes.dtype, jnp.signedinteger):
+    return jnp.ones(codes.shape, bool)  # it has no NOTHING
+  return jnp.asarray(codes != NOTHING)
+
+
+def cut(codes: jax.Array, depths: jax.Array) -> jax.Array:
+  """Returns codes int32 `[T, S]`, with `NOTHING` from some stage on.
+
+  Args:
+    codes: int32 `[T, S]`.
+    depths: how many stages a point uses, int32 `[T]`.
+  """
+  stages = jnp.arange(codes.shape[1], dtype=jnp.int32)
+  return jnp.where(stages[None] < depths[:, None], codes, NOTHING)
+
+
+def follow(
+  batch: Batch, codes: jax.Array, taken: Sequence[jax.Array]
+) -> list[Stage]:
+  """Returns the stages that points go through.
+
+  What is left of a point has the point's gradient, and none goes to codewords.
+
+  Args:
+    batch: the points before all stages.
+    codes: int32 `[T, S]`, `NOTHING` where a point does not use a stage.
+    taken: the codewords of each stage, float32 `[T, D]`, 0 for `NOTHING`.
+  """
+  stages = []
+  left = batch.points
+  for s, total in enumerate(itertools.accumulate(taken)):
+    is_real = batch.is_real & is_used(codes[:, s])
+    seen = dataclasses.replace(batch, points=left, is_real=is_real)
+    left = batch.points - jax.lax.stop_gradient(total)
+    error = jnp.square(masks.keep(left, is_real)).mean(axis=-1)
+    stages.append(Stage(seen, codes[:, s], taken[s], error))
+  return stages
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+  """Returns what all stages see as one batch: that of a shared codebook."""
+  return dataclasses.replace(
+    batches[0],
+    points=jnp.concatenate([batch.points for batch in batches]),
+    is_real=jnp.concatenate([batch.is_real for batch in batches]),
+  )
+
+
+def commitment(
+  stages: Sequence[Stage], batch: Batch, total: jax.Array, committed: str
+) -> jax.Array:
+  """Returns the commitment term, float32 `[]`.
+
+  Args:
+    stages: of the step.
+    batch: the points before all of them.
+    total: the sum of their codewords, float32 `[T, D]`.
+    committed: `"all"`: the mean over stages of the errors after each, where a
+      stage that a point does not use adds 0; or `"last"`: the error of the
+      total.
+  """
+  if committed == "last":
+    total = jax.lax.stop_gradient(total)
+    return masks.mean_square(
+      batch.points, total, batch.is_real, batch.axis_name
+    )
+  error = sum(stage.error for stage in stages) / len(stages)
+  return masks.mean(error, batch.is_real, batch.axis_name)
+
+
+def metrics_of(
+  stages: Sequence[Stage], statistics: Sequence[Statistics]
+) -> dict[str, jax.Array]:
+  """Returns metrics of the points that use each stage, float32 `[S]` each.
+
+  Under a mapped axis they are those of all devices.
+
+  Args:
+    stages: of the step.
+    statistics: of each.
+  """
+  axis_name = stages[0].batch.axis_name
+  errors = jnp.stack(
+    [
+      masks.mean(stage.error, stage.batch.is_real, axis_name)
+      for stage in stages
+    ]
+  )
+  errors = jax.lax.stop_gradient(errors)
+  if axis_name is not None:
+    errors = jax.lax.pmean(errors, axis_name)
+  counts = [each.counts for each in statistics]
+  return {
+    "quantization_error": errors,
+    "perplexity": jnp.stack([metrics.perplexity(x) for x in counts]),
+    "usage": jnp.stack([metrics.usage(x) for x in counts]),
+  }
+
+
+def sample_depths(
+  key: jax.Array, share: float, num_stages: int, example_index: jax.Array
+) -> jax.Array:
+  """Returns how many stages each example uses, int32 `[B]`, in [1, S].
+
+  Args:
+    key: a PRNG key, the same for all examples.
+    share: the probability that the number is sampled, uniformly; it is S else.
+    num_stages: S.
+    example_index: what tells examples apart, int `[B]`.
+  """
+
+  def sample(key: jax.Array) -> jax.Array:
+    choice_key, depth_key = jax.random.split(key)
+    depth = jax.random.randint(depth_key, (), 1, num_stages + 1, jnp.int32)
+    is_sampled = jax.random.uniform(choice_key, (), jnp.float32) < share
+    return jnp.where(is_sampled, depth, num_stages)
+
+  return jax.vmap(sample)(examples.keys_of(key, example_index))
