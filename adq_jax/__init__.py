@@ -16,6 +16,7 @@ from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.updates import EmaUpdate
 from adq_jax.codebook.updates import GradientUpdate
 from adq_jax.codebook.updates import SmoothedEmaUpdate
+from adq_jax.initial import InitialValues
 from adq_jax.metrics import coded_rate
 from adq_jax.metrics import entropy_bits
 from adq_jax.metrics import gradient_gap
@@ -51,6 +52,7 @@ __all__ = [
   "EmaUpdate",
   "FreeCodewords",
   "GradientUpdate",
+  "InitialValues",
   "Placement",
   "Quantized",
   "Quantizer",

@@ -5,10 +5,13 @@ Networks compute in `dtype`; parameters are float32.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from adq_jax.initial import InitialValues
 
 Dtype = jnp.dtype | type
 
@@ -23,29 +26,27 @@ class Encoder(nn.Module):
     features: the width of the output; all strided convolutions but the last
       have half of it.
     downsampling: f, a power of two from 2.
+    initial: values of the parameters.
     dtype: of the computation.
   """
 
   network: str = "cnn_resnet"
   features: int = 128
   downsampling: int = 4
+  initial: InitialValues = InitialValues()
   dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
+    common = {"initial": self.initial, "dtype": self.dtype}
     x = images.astype(self.dtype)
     num_strided = self.downsampling.bit_length() - 1
     for i in range(num_strided):
       is_last = i == num_strided - 1
-      x = nn.Conv(
-        self.features if is_last else self.features // 2,
-        (4, 4),
-        strides=2,
-        dtype=self.dtype,
-      )(x)
-      x = nn.relu(x)
-    x = nn.Conv(self.features, (3, 3), dtype=self.dtype)(x)
-    return BLOCKS[self.network](self.features, self.dtype)(x)
+      features = self.features if is_last else self.features // 2
+      x = nn.relu(_convolved(x, features, 4, strides=2, **common))
+    x = _convolved(x, self.features, 3, **common)
+    return BLOCKS[self.network](self.features, **common)(x)
 
 
 class Decoder(nn.Module):
@@ -62,6 +63,7 @@ class Decoder(nn.Module):
     downsampling: f, a power of two from 2.
     first_convolution: whether there is the 3x3 convolution; the code of the
       paper's authors has none.
+    initial: values of the parameters.
     dtype: of the computation.
   """
 
@@ -70,19 +72,41 @@ class Decoder(nn.Module):
   features: int = 128
   downsampling: int = 4
   first_convolution: bool = True
+  initial: InitialValues = InitialValues()
   dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
+    common = {"initial": self.initial, "dtype": self.dtype}
     x = z.astype(self.dtype)
     if self.first_convolution:
-      x = nn.Conv(self.features, (3, 3), dtype=self.dtype)(x)
-    x = BLOCKS[self.network](self.features, self.dtype)(x)
+      x = _convolved(x, self.features, 3, **common)
+    x = BLOCKS[self.network](self.features, **common)(x)
     num_strided = self.downsampling.bit_length() - 1
     for _ in range(num_strided - 1):
-      x = nn.relu(TransposedConv(self.features // 2, dtype=self.dtype)(x))
-    x = TransposedConv(self.channels, dtype=self.dtype)(x)
+      x = nn.relu(TransposedConv(self.features // 2, **common)(x))
+    x = TransposedConv(self.channels, **common)(x)
     return x.astype(jnp.float32)
+
+
+def _convolved(
+  x: jax.Array,
+  features: int,
+  side: int,
+  *,
+  initial: InitialValues,
+  dtype: Dtype,
+  **more: Any,
+) -> jax.Array:
+  """Applies a new convolution with a kernel of that side."""
+  return nn.Conv(
+    features,
+    (side, side),
+    kernel_init=initial.of_kernel(),
+    bias_init=initial.of_bias(side * side * x.shape[-1]),
+    dtype=dtype,
+    **more,
+  )(x)
 
 
 class TransposedConv(nn.Module):
@@ -97,10 +121,12 @@ class TransposedConv(nn.Module):
 
   Attributes:
     features: the width of the output.
+    initial: values of the parameters.
     dtype: of the computation.
   """
 
   features: int
+  initial: InitialValues = InitialValues()
   dtype: Dtype = jnp.float32
 
   @nn.compact
@@ -109,12 +135,15 @@ class TransposedConv(nn.Module):
     batch, height, width, in_features = x.shape
     kernel = self.param(
       "kernel",
-      nn.initializers.lecun_normal(),
+      self.initial.of_transposed_kernel(),
       (4, 4, in_features, self.features),
       jnp.float32,
     )
     bias = self.param(
-      "bias", nn.initializers.zeros, (self.features,), jnp.float32
+      "bias",
+      self.initial.of_bias(16 * self.features),
+      (self.features,),
+      jnp.float32,
     )
     parities = jax.lax.platform_dependent(
       x.astype(self.dtype),
@@ -188,21 +217,20 @@ class ResidualBlocks(nn.Module):
 
   Attributes:
     features: F; the bottleneck of a block has a quarter of it.
+    initial: values of the parameters.
     dtype: of the computation.
   """
 
   features: int
+  initial: InitialValues = InitialValues()
   dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    common = {"initial": self.initial, "dtype": self.dtype, "use_bias": False}
     for _ in range(2):
-      y = nn.Conv(self.features // 4, (3, 3), use_bias=False, dtype=self.dtype)(
-        nn.relu(x)
-      )
-      x += nn.Conv(self.features, (1, 1), use_bias=False, dtype=self.dtype)(
-        nn.relu(y)
-      )
+      y = _convolved(nn.relu(x), self.features // 4, 3, **common)
+      x += _convolved(nn.relu(y), self.features, 1, **common)
     return nn.relu(x)
 
 
@@ -211,16 +239,20 @@ class InceptionBlocks(nn.Module):
 
   Attributes:
     features: F; each of the four branches has a quarter of it.
+    initial: values of the parameters.
     dtype: of the computation.
   """
 
   features: int
+  initial: InitialValues = InitialValues()
   dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    common = {"initial": self.initial, "dtype": self.dtype}
+
     def conv(x, features, side):
-      return nn.relu(nn.Conv(features, (side, side), dtype=self.dtype)(x))
+      return nn.relu(_convolved(x, features, side, **common))
 
     x = nn.relu(x)
     width = self.features // 4
@@ -235,8 +267,10 @@ class InceptionBlocks(nn.Module):
     return x
 
 
-def _no_blocks(features: int, dtype: Dtype) -> Callable[..., jax.Array]:
-  del features, dtype
+def _no_blocks(
+  features: int, initial: InitialValues, dtype: Dtype
+) -> Callable[..., jax.Array]:
+  del features, initial, dtype
   return nn.relu
 
 

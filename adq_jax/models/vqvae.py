@@ -14,7 +14,9 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import masks
+from adq_jax.initial import InitialValues
 from adq_jax.models import networks
+from adq_jax.options import check_option
 from adq_jax.quantizers import base
 from adq_jax.streams import Stream
 
@@ -64,6 +66,7 @@ class VQVAE(nn.Module):
     quantization_weight: beta of eq. 3.
     decoder_first_convolution: whether the decoder begins with a 3x3
       convolution; the code of the paper's authors has none.
+    initial: values of the parameters of encoder and decoder: `InitialValues`.
     dtype: of the arithmetic of encoder and decoder; the quantizer's arithmetic,
       the parameters and the losses are float32.
 
@@ -91,6 +94,7 @@ class VQVAE(nn.Module):
   downsampling: int = 4
   quantization_weight: float = 1.0
   decoder_first_convolution: bool = True
+  initial: InitialValues = InitialValues()
   dtype: networks.Dtype = jnp.float32
 
   # The fields that `decode` reads; a `Quantizer` has this member too.
@@ -141,6 +145,7 @@ class VQVAE(nn.Module):
     checks.check_count("features", self.features, 4)
     checks.check_count("downsampling", self.downsampling, 2)
     checks.check_choice("network", self.network, tuple(networks.BLOCKS))
+    check_option("initial", self.initial, InitialValues, "InitialValues()")
     factor = self.downsampling
     if factor & (factor - 1):
       raise ValueError(
@@ -153,6 +158,7 @@ class VQVAE(nn.Module):
       "network": self.network,
       "features": self.features,
       "downsampling": self.downsampling,
+      "initial": self.initial,
       "dtype": self.dtype,
     }
     self.encoder = networks.Encoder(**common)

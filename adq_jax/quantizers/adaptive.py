@@ -42,6 +42,7 @@ _OF_EACH_CODEBOOK = (
   "placement",
   "estimator",
   "output_kernel",
+  "projection_init",
   "axis_name",
 )
 
@@ -66,7 +67,8 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       the authors' code does, for z `[..., H, W, C]`: C neighbours in the memory
       of `[..., C, H, W]`, so that every position mixes codebooks.
     commitment_cost: of every codebook, as are `update`, `placement`,
-      `estimator`, `output_kernel` and `axis_name`; see `VectorQuantizer`.
+      `estimator`, `output_kernel`, `projection_init` and `axis_name`; see
+      `VectorQuantizer`.
   """
 
   structures: tuple[tuple[int, int], ...]
@@ -78,6 +80,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   placement: placements.AbstractPlacement = placements.Placement()
   estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   output_kernel: int = 1
+  projection_init: str = "identity"
   axis_name: str | None = None
 
   decoding_fields: ClassVar[tuple[str, ...]] = (

@@ -21,6 +21,25 @@ def check_heads(num_heads: int, features: int) -> None:
     )
 
 
+_INITS = {
+  "lecun_normal": nn.initializers.lecun_normal(),
+  # Glorot and Bengio's of one matrix for queries, keys and values: C inputs,
+  # 3 C outputs, a variance of 2 / (C + 3 C).
+  "pytorch": nn.initializers.variance_scaling(1 / 2, "fan_in", "uniform"),
+}
+
+
+def check_input_init(field: str, init: str) -> None:
+  """Raises a ValueError unless projections of queries and keys can start so.
+
+  Args:
+    field: the name of the option.
+    init: `"lecun_normal"`; or `"pytorch"`, uniform as in its
+      MultiheadAttention.  Biases start as zeros in both.
+  """
+  checks.check_choice(field, init, tuple(_INITS))
+
+
 class AttentionSelector(nn.Module):
   """Multi-head attention of points to one learned key for each codebook.
 
@@ -29,10 +48,13 @@ class AttentionSelector(nn.Module):
   Attributes:
     num_codebooks: m.
     num_heads: heads, a divisor of C.
+    input_init: how the projections of queries and keys start, as of
+      `check_input_init`.
   """
 
   num_codebooks: int
   num_heads: int = 2
+  input_init: str = "lecun_normal"
 
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
@@ -51,8 +73,9 @@ class AttentionSelector(nn.Module):
       jnp.float32,
     )
     heads = (self.num_heads, head_dim)
-    query = nn.DenseGeneral(heads, precision=precision, name="query")(z)
-    key = nn.DenseGeneral(heads, precision=precision, name="key")(codebook_keys)
+    common = {"precision": precision, "kernel_init": _INITS[self.input_init]}
+    query = nn.DenseGeneral(heads, name="query", **common)(z)
+    key = nn.DenseGeneral(heads, name="key", **common)(codebook_keys)
     scores = jnp.einsum(
       "...hd,mhd->...hm", query, key, precision=precision
     ) / jnp.sqrt(jnp.float32(head_dim))

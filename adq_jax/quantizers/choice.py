@@ -144,6 +144,8 @@ class AttentionChoice(AbstractChoice):
       loss, so that the attention does not settle on one codebook.
     logits: what Gumbel noise is added to: `"log_weights"` of the attention, as
       in the paper; or `"weights"`, as the authors' code does.
+    input_init: how the projections of queries and keys start:
+      `"lecun_normal"`; or `"pytorch"`, as in its MultiheadAttention.
 
   Example:
     >>> from adq_jax import AdaptiveQuantizer, AttentionChoice
@@ -156,6 +158,7 @@ class AttentionChoice(AbstractChoice):
   num_heads: int = 2
   entropy_weight: float = 0.0
   logits: str = "log_weights"
+  input_init: str = "lecun_normal"
 
   draws: ClassVar[bool] = True
   needs_values: ClassVar[bool] = False
@@ -165,6 +168,7 @@ class AttentionChoice(AbstractChoice):
     checks.check_count("num_heads", self.num_heads)
     checks.check_at_least("entropy_weight", self.entropy_weight, 0)
     checks.check_choice("logits", self.logits, _LOGITS)
+    attention.check_input_init("input_init", self.input_init)
 
   def check_features(self, features: int) -> None:
     """Raises a ValueError unless each head gets as many features."""
@@ -172,7 +176,9 @@ class AttentionChoice(AbstractChoice):
 
   def make_selector(self, num_codebooks: int) -> Selector:
     """Returns the attention."""
-    return attention.AttentionSelector(num_codebooks, self.num_heads)
+    return attention.AttentionSelector(
+      num_codebooks, self.num_heads, self.input_init
+    )
 
   def scores(
     self,

@@ -10,21 +10,40 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
+from adq_jax import initial
 from adq_jax import masks
 
 
-def make(features: int, kernel: int = 1) -> nn.Module:
-  """Returns a projection to a width, which starts as part of the identity.
+def make(
+  inputs: int, features: int, *, kernel: int = 1, init: str = "identity"
+) -> nn.Module:
+  """Returns a projection from one width to another.
 
   Args:
-    features: the width.
+    inputs: the width from which it projects.
+    features: the width to which it projects.
     kernel: side of the convolution that it is; 1 for a dense layer.
+    init: its initial values, as of `check_init`.
   """
   # Float32 in full: a TPU would round to bfloat16 just before the search.
-  common = {"precision": jax.lax.Precision.HIGHEST, "kernel_init": _identity}
+  common = {
+    "precision": jax.lax.Precision.HIGHEST,
+    **_INITS[init](inputs * kernel**2),
+  }
   if kernel == 1:
     return nn.Dense(features, **common)
   return nn.Conv(features, (kernel, kernel), **common)
+
+
+def check_init(field: str, init: str) -> None:
+  """Raises a ValueError unless projections can start so.
+
+  Args:
+    field: the name of the option.
+    init: `"identity"`, part of the identity and no bias; or `"pytorch"`,
+      random kernels and biases as PyTorch has them.
+  """
+  checks.check_choice(field, init, tuple(_INITS))
 
 
 def check_kernel(output_kernel: int, features: int | None) -> None:
@@ -101,3 +120,13 @@ def _identity(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
   centre = tuple(side // 2 for side in sides)
   eye = jnp.eye(rows, columns, dtype=dtype)
   return jnp.zeros(shape, dtype).at[centre].set(eye)
+
+
+# Keyword arguments of a layer, given how many inputs an output has.
+_INITS = {
+  "identity": lambda fan_in: {"kernel_init": _identity},
+  "pytorch": lambda fan_in: {
+    "kernel_init": initial.pytorch_kernel(),
+    "bias_init": initial.pytorch_bias(fan_in),
+  },
+}

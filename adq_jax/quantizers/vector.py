@@ -64,8 +64,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   Attributes:
     codebook_size: N.
     embedding_dim: D.
-    features: C, with 1x1 projections C -> D and D -> C around the codebook,
-      which start as parts of the identity; None where z has width D itself.
+    features: C, with 1x1 projections C -> D and D -> C around the codebook;
+      None where z has width D itself.
     commitment_cost: alpha of eq. 3.
     update: how the codewords learn: `EmaUpdate`, `SmoothedEmaUpdate` or
       `GradientUpdate`, with which `embedding` is a parameter.
@@ -74,6 +74,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     codewords: what codewords are made of: `FreeCodewords`.
     output_kernel: side of the projection D -> C: 1, or an odd number for a
       convolution over z `[..., H, W, C]`.
+    projection_init: how the projections start: as parts of the `"identity"`, or
+      random as in `"pytorch"`.
     axis_name: the mapped axis over which a training batch is spread.
     shard_codebook: whether each device of `axis_name` holds an equal part of
       the codewords instead of all, so that N may be as large as all of them
@@ -94,6 +96,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   codewords: of_codewords.AbstractCodewords = of_codewords.FreeCodewords()
   output_kernel: int = 1
+  projection_init: str = "identity"
   axis_name: str | None = None
   shard_codebook: bool = False
 
@@ -138,8 +141,16 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     self.check()
     self.project_in = self.project_out = None
     if self.features is not None:
-      self.project_in = projections.make(self.embedding_dim)
-      self.project_out = projections.make(self.features, self.output_kernel)
+      init = self.projection_init
+      self.project_in = projections.make(
+        self.features, self.embedding_dim, init=init
+      )
+      self.project_out = projections.make(
+        self.embedding_dim,
+        self.features,
+        kernel=self.output_kernel,
+        init=init,
+      )
     self.to_codewords = self.codewords.make(self.embedding_dim)
     if self.update.has_parameter:
       self.embedding = self.param(
@@ -342,6 +353,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     checks.check_at_least("commitment_cost", self.commitment_cost, 0)
     check_slots(self.update, self.placement, self.estimator, self.codewords)
     projections.check_kernel(self.output_kernel, self.features)
+    projections.check_init("projection_init", self.projection_init)
     checks.check_axis_name("axis_name", self.axis_name)
     shards.check_field(self.shard_codebook, self.axis_name)
     if self.shard_codebook and self.update.has_parameter:

@@ -61,6 +61,10 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   config.model.quantization_weight = 1.0  # beta
   # Whether the decoder begins with a 3x3 convolution, as the encoder ends.
   config.model.decoder_first_convolution = True
+  # How its convolutions start: as in Flax, or both as in "pytorch".
+  config.model.initial = ml_collections.ConfigDict()
+  config.model.initial.kernel = "lecun_normal"
+  config.model.initial.bias = "zeros"
 
   # A kind, and the fields of its class in adq_jax, which explains them.  Change
   # it with `changes.apply`.  (Not by config.quantizer.update.decay, as `update`

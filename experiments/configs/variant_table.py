@@ -14,6 +14,7 @@ from experiments.notation import structure_name
 GROUPS = {
   "adaptive": "The paper's pool of eight codebooks",
   "fixed": "One codebook",
+  "fixed_changed": "One codebook with changes, not in the paper",
   "table_3": "The pool with one change, of the paper's table 3",
   "reference": "The pool as the authors' code has it",
   "adaptive_changed": "The pool with one change, not in the paper",
@@ -46,15 +47,35 @@ class Variant:
   dataset: str = ""
 
 
-# What the authors' code does where it differs from the paper's text.
-REFERENCE = {
+# What the authors' code does where it differs from the paper's text.  Of a
+# codebook it does what the code does that they name as their source, Zalando
+# Research's VQ-VAE.
+_PYTORCH_INIT = {
+  "model.initial.kernel": "pytorch",
+  "model.initial.bias": "pytorch",
+  "quantizer.projection_init": "pytorch",
+}
+_REFERENCE_FIXED = {
   "gradient_gap": "mean_absolute",
   "model.decoder_first_convolution": False,
-  "sampling.draw_in_evaluation": True,
   "quantizer.output_kernel": 3,
+  "quantizer.update": "smoothed_ema",
+} | _PYTORCH_INIT
+REFERENCE = _REFERENCE_FIXED | {
+  "sampling.draw_in_evaluation": True,
+  "quantizer.choice.input_init": "pytorch",
   "quantizer.choice.logits": "weights",
   "quantizer.selection_unit": "channels",
-  "quantizer.update": "smoothed_ema",
+}
+# As it was before the initial values were known to differ.
+_REFERENCE_FLAX_INIT = {
+  name: value
+  for name, value in REFERENCE.items()
+  if name not in (*_PYTORCH_INIT, "quantizer.choice.input_init")
+}
+_POOL_OF_14_BITS = {
+  "quantizer.structures": ((64, 32), (128, 16)),
+  "quantizer.capacity": 2**11,
 }
 
 # What reaches a lower loss in as many updates; results/1000_updates.md has what
@@ -133,11 +154,36 @@ VARIANTS: dict[str, Variant] = {
   "reference_14_bits": Variant(
     "As the authors' code, [64,32] and [128,16]",
     "reference",
-    REFERENCE
-    | {
-      "quantizer.structures": ((64, 32), (128, 16)),
-      "quantizer.capacity": 2**11,
-    },
+    REFERENCE | _POOL_OF_14_BITS,
+  ),
+  "reference_flax_init": Variant(
+    "As the authors' code, Flax's initial values",
+    "reference",
+    _REFERENCE_FLAX_INIT,
+    label="flax_init",
+  ),
+  "reference_14_bits_flax_init": Variant(
+    "As the authors' code, [64,32] and [128,16], Flax's initial values",
+    "reference",
+    _REFERENCE_FLAX_INIT | _POOL_OF_14_BITS,
+    label="14_bits_flax_init",
+  ),
+  "reference_kernels": _as_reference(
+    "PyTorch's initial kernels", "model.initial.kernel"
+  ),
+  "reference_biases": _as_reference(
+    "PyTorch's initial biases", "model.initial.bias"
+  ),
+  "reference_projections": _as_reference(
+    "PyTorch's initial projections", "quantizer.projection_init"
+  ),
+  "reference_attention": _as_reference(
+    "PyTorch's initial attention", "quantizer.choice.input_init"
+  ),
+  "pytorch_init": Variant(
+    "PyTorch's initial values",
+    "adaptive_changed",
+    _PYTORCH_INIT | {"quantizer.choice.input_init": "pytorch"},
   ),
   "reference_gradient_gap": _as_reference(
     "Mean absolute gradient gap", "gradient_gap"
@@ -213,13 +259,16 @@ def _fixed(size: str, dim: str) -> Variant:
   )
 
 
-def _improved_fixed(size: str, dim: str) -> Variant:
+def _changed_fixed(
+  title: str, group: str, changes: dict[str, Any], size: str, dim: str
+) -> Variant:
+  """One codebook with changes, which the title names."""
   fixed = _fixed(size, dim)
   return dataclasses.replace(
     fixed,
-    title=f"Improved, fixed {fixed.title}",
-    group="improved_fixed",
-    changes=_IMPROVED_TRAINING | fixed.changes,
+    title=f"{title}, fixed {fixed.title}",
+    group=group,
+    changes=changes | fixed.changes,
   )
 
 
@@ -276,6 +325,23 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
   "fixed_NxD": Family("N codewords of width D", "fixed_512x128", _fixed),
+  "reference_fixed_NxD": Family(
+    "N codewords of width D, as the code has it that the authors name",
+    "reference_fixed_512x128",
+    functools.partial(
+      _changed_fixed, "As the authors' code", "fixed_changed", _REFERENCE_FIXED
+    ),
+  ),
+  "pytorch_init_fixed_NxD": Family(
+    "N codewords of width D, PyTorch's initial values",
+    "pytorch_init_fixed_512x128",
+    functools.partial(
+      _changed_fixed,
+      "PyTorch's initial values",
+      "fixed_changed",
+      _PYTORCH_INIT,
+    ),
+  ),
   "adaptive_lr_X": Family(
     "A learning rate of X",
     "adaptive_lr_1e-3",
@@ -290,7 +356,11 @@ FAMILIES: dict[str, Family] = {
     "A bit costs X", "improved_rate_3e-4", _improved_rate
   ),
   "improved_fixed_NxD": Family(
-    "N codewords of width D", "improved_fixed_2048x32", _improved_fixed
+    "N codewords of width D",
+    "improved_fixed_2048x32",
+    functools.partial(
+      _changed_fixed, "Improved", "improved_fixed", _IMPROVED_TRAINING
+    ),
   ),
   "improved_w_N": Family(
     "Codebooks of capacity N", "improved_w_262144", _improved_capacity

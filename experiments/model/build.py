@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import ml_collections
 
+from adq_jax import InitialValues
 from adq_jax import Quantizer
 from adq_jax import VQVAE
 from experiments.configs import quantizers
@@ -32,6 +33,7 @@ def create_model(
     downsampling=config.model.downsampling,
     quantization_weight=config.model.quantization_weight,
     decoder_first_convolution=config.model.decoder_first_convolution,
+    initial=InitialValues(**config.model.initial.to_dict()),
     dtype=DTYPES[config.dtype],
   )
 

@@ -42,11 +42,13 @@ _IMPROVED = (
 _TABLE_3 = _Series(
   "adaptive, variants of table 3", 7, ("table_3",), has_texts=False
 )
+_FIXED_CHANGED = _Series("fixed, other variants", 1, ("fixed_changed",))
 _OTHERS = _Series("adaptive, other variants", 3, ())  # of all other groups
 _SERIES = (
   _Series("fixed", 0, ("fixed",)),
   _Series("adaptive", 5, ("adaptive",)),
   *_IMPROVED,
+  _FIXED_CHANGED,
   _TABLE_3,
   _OTHERS,
 )

@@ -12,9 +12,11 @@ from experiments import files
 from experiments.study import contents
 from experiments.study import ranks
 from experiments.study.over_seeds import Statistic
+from experiments.study.over_seeds import statistic
 from experiments.study.rows import Row
 
 _FIRST_BATCH = ("recon_loss_first_batch", "its ratio")
+_BESIDE = ("the authors' code", "that ratio", "its codewords used")
 _COLUMNS = (
   "",
   "recon_loss_sum",
@@ -27,6 +29,7 @@ _COLUMNS = (
   "entropy-coded",
   "PSNR (dB)",
   "codewords used",
+  *_BESIDE,
   "seeds",
 )
 
@@ -109,7 +112,9 @@ def comma_separated(rows: Sequence[Row]) -> str:
   writer.writerow(
     ["variant", "seeds", "recon_loss_sum", "std", "paper", "ratio"]
     + first_batch * _has_first_batch(rows)
-    + ["most_probable", "drawn", *figures, "status"]
+    + ["most_probable", "drawn", *figures]
+    + ["authors_code", "authors_code_ratio"] * _has_beside(rows)
+    + ["status"]
   )
   for row in rows:
     loss = row.loss
@@ -121,6 +126,9 @@ def comma_separated(rows: Sequence[Row]) -> str:
     others = [row.figure(*path) for path in figures.values()]
     for value in (row.most_probable, row.drawn, *others):
       numbers.append(value and value.mean)
+    if _has_beside(rows):
+      beside = row.loss_beside
+      numbers += [beside and beside.mean, _ratio(beside, row)]
     writer.writerow(
       [row.variant, len(row.trials)]
       + ["" if number is None else f"{number:.6g}" for number in numbers]
@@ -134,8 +142,17 @@ def _has_first_batch(rows: Sequence[Row]) -> bool:
   return any(row.first_batch for row in rows)
 
 
+def _has_beside(rows: Sequence[Row]) -> bool:
+  """Whether any row was trained as the authors' code has it, too."""
+  return any(row.beside for row in rows)
+
+
 def _columns(rows: Sequence[Row]) -> list[str]:
-  left_out = () if _has_first_batch(rows) else _FIRST_BATCH
+  left_out = ()
+  if not _has_first_batch(rows):
+    left_out += _FIRST_BATCH
+  if not _has_beside(rows):
+    left_out += _BESIDE
   return [column for column in _COLUMNS if column not in left_out]
 
 
@@ -155,6 +172,7 @@ def _of_ranks(rows: Sequence[Row]) -> str:
   for name, losses in (
     ("", [row.loss for row in rows]),
     ("first batch ", [row.first_batch for row in rows]),
+    ("the authors' code ", [row.loss_beside for row in rows]),
   ):
     pairs = [
       (loss.mean, row.paper)
@@ -201,12 +219,14 @@ def _cells(row: Row, digits: int) -> dict[str, str]:
   for column, ratio in (
     ("ratio", _ratio(row.loss, row)),
     ("its ratio", _ratio(row.first_batch, row)),
+    ("that ratio", _ratio(row.loss_beside, row)),
   ):
     if ratio is not None:
       cells[column] = f"{ratio:.2f}"
   for column, decimals, figure in (
     ("recon_loss_sum", digits, row.loss),
     ("recon_loss_first_batch", digits, row.first_batch),
+    ("the authors' code", digits, row.loss_beside),
     ("most probable", digits, row.most_probable),
     ("drawn", digits, row.drawn),
     ("bits/position", 2, row.figure("rate_nominal")),
@@ -215,7 +235,12 @@ def _cells(row: Row, digits: int) -> dict[str, str]:
   ):
     if figure:
       cells[column] = figure.text(decimals)
-  cells["codewords used"] = f"{100 * row.figure('usage').mean:.3g}%"
+  for column, trials in (
+    ("codewords used", row.trials),
+    ("its codewords used", row.beside),
+  ):
+    if usage := statistic(trials, "usage"):
+      cells[column] = f"{100 * usage.mean:.3g}%"
   count = str(len(row.trials))
   cells["seeds"] = f"{count} ({row.status})" if row.status else count
   return cells

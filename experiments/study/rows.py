@@ -25,6 +25,7 @@ class Row:
     trials: the finished runs, one for each seed.
     status: what the other runs are doing; "" where there are none.
     has_failed: whether some of the other runs failed, or cannot be used.
+    beside: finished runs of the variant as the authors' code has it.
   """
 
   name: str
@@ -33,6 +34,7 @@ class Row:
   trials: tuple[Trial, ...]
   status: str = ""
   has_failed: bool = False
+  beside: tuple[Trial, ...] = ()
 
   def figure(self, *path: str) -> Statistic | None:
     return statistic(self.trials, *path)
@@ -55,6 +57,11 @@ class Row:
   def drawn(self) -> Statistic | None:
     """The loss with sampled codebooks, as in training."""
     return self._evaluated("drawn", "not_drawn")
+
+  @property
+  def loss_beside(self) -> Statistic | None:
+    """The loss as the authors' code has the variant; None if it was not run."""
+    return statistic(self.beside, "recon_loss_sum")
 
   def _evaluated(self, way: str, other: str) -> Statistic | None:
     """Returns the loss of one way of evaluation; None if there is only one way.
@@ -81,16 +88,19 @@ def make(
   Raises:
     UserError: if the runs are not of one kind.
   """
-  titles = contents.TABLES[table].rows
+  content = contents.TABLES[table]
+  titles = content.rows
   runs = {
     variant: {seed: Trial(root, dataset, variant, seed) for seed in seeds}
     for variant in titles
   }
-  for trial in trials_lib.find_trials(root, dataset):
+  found = trials_lib.find_trials(root, dataset)
+  for trial in found:
     if trial.variant in runs:
       runs[trial.variant][trial.seed] = trial
+  beside = [t for t in found if t.variant in content.beside.values()]
   comparable.check_alike(
-    trial for by_seed in runs.values() for trial in by_seed.values()
+    [t for by_seed in runs.values() for t in by_seed.values()] + beside
   )
   rows = []
   for variant, title in titles.items():
@@ -104,6 +114,11 @@ def make(
         trials=tuple(trial for trial in trials if trial.summary),
         status="; ".join(f"seed {c.seed} {c.status()}" for c in others),
         has_failed=any(trial.failed() or trial.problem() for trial in others),
+        beside=tuple(
+          trial
+          for trial in beside
+          if trial.summary and trial.variant == content.beside[variant]
+        ),
       )
     )
   return _best_and_adaptive(rows) if table == 2 else rows

@@ -5,6 +5,8 @@ from typing import Any
 
 import ml_collections
 
+from experiments.configs import fields
+
 # What fields had where they said nothing of a quantizer.
 _UNUSED = {
   "selection": "attention",
@@ -16,14 +18,29 @@ _UNUSED = {
   "shard_codebook": False,
 }
 _OF_CHOICE = {"logits": "selection_logits"}
+# Fields that came later, and had only these values.
+_LATER = {
+  "model.initial.kernel": "lecun_normal",
+  "model.initial.bias": "zeros",
+  "quantizer.projection_init": "identity",
+  "quantizer.choice.input_init": "lecun_normal",
+}
 _SAME = ("commitment_cost", "output_kernel", "selection_unit", "shard_codebook")
+
+
+def could_be(config: ml_collections.ConfigDict) -> bool:
+  """Whether earlier versions had such a config, whatever they called it."""
+  values = fields.flatten(config.to_dict())
+  return all(values.get(name, value) == value for name, value in _LATER.items())
 
 
 def stored(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the fields that a config.json had for a config of now."""
   values = config.to_dict()
+  del values["model"]["initial"]
   sampling, block = values.pop("sampling"), values["quantizer"]
   placement, choice = block["placement"], dict(block.get("choice", {}))
+  choice.pop("input_init", None)
   quantizer = _UNUSED | {name: block[name] for name in _SAME if name in block}
   if choice:
     quantizer["selection"] = choice.pop("kind")

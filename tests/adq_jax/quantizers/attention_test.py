@@ -34,6 +34,24 @@ class SelectorTest(parameterized.TestCase):
       pi += scores / scores.sum(axis=-1, keepdims=True) / num_heads
     chex.assert_trees_all_close(np.exp(log_pi), pi, rtol=1e-5)
 
+  def test_as_in_pytorch_it_starts_as_its_multihead_attention(self):
+    z = jnp.zeros((1, 64))
+    selector = AttentionSelector(5, num_heads=2, input_init="pytorch")
+    params = selector.init(jax.random.key(1), z)["params"]
+    bound = np.sqrt(6 / (64 + 3 * 64))
+    for name in ("query", "key"):
+      kernel = params[name]["kernel"]
+      self.assertLessEqual(abs(kernel).max(), bound)
+      self.assertGreater(abs(kernel).max(), 0.98 * bound)
+      np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.05)
+      self.assertFalse(params[name]["bias"].any())
+
+  def test_an_init_that_is_none(self):
+    with self.assertRaisesRegex(
+      ValueError, "input_init is 'x'; .*'lecun_normal', 'pytorch'"
+    ):
+      attention.check_input_init("input_init", "x")
+
 
 class ChoiceTest(parameterized.TestCase):
   def test_weights_are_one_hot_to_the_bit(self):

@@ -11,13 +11,31 @@ class MakeTest(parameterized.TestCase):
   @parameterized.parameters((5, 3, 1), (3, 5, 1), (4, 4, 1), (5, 3, 3))
   def test_it_starts_as_the_leading_features(self, given, wanted, kernel):
     z = jax.random.normal(jax.random.key(0), (2, 4, 4, given))
-    projected, _ = projections.make(wanted, kernel).init_with_output(
-      jax.random.key(1), z
-    )
+    project = projections.make(given, wanted, kernel=kernel)
+    projected, _ = project.init_with_output(jax.random.key(1), z)
     width = min(given, wanted)
     chex.assert_shape(projected, (2, 4, 4, wanted))
     chex.assert_trees_all_equal(projected[..., :width], z[..., :width])
     self.assertFalse(projected[..., width:].any())
+
+  @parameterized.parameters(1, 3)
+  def test_as_in_pytorch_all_is_uniform_below_one_by_the_root_of_fan_in(
+    self, kernel
+  ):
+    z = jnp.zeros((1, 4, 4, 50))
+    project = projections.make(50, 200, kernel=kernel, init="pytorch")
+    params = project.init(jax.random.key(1), z)["params"]
+    bound = (50 * kernel**2) ** -0.5
+    for values in jax.tree.leaves(params):
+      self.assertLess(abs(values).max(), bound)
+      self.assertGreater(values.max(), 0.9 * bound)
+      self.assertLess(values.min(), -0.9 * bound)
+
+  def test_an_init_that_is_none(self):
+    with self.assertRaisesRegex(
+      ValueError, "projection_init is 'x'; .*'identity', 'pytorch'"
+    ):
+      projections.check_init("projection_init", "x")
 
   @parameterized.parameters((3, None, "without features"), (2, 4, "odd"))
   def test_a_kernel_that_cannot_be(self, kernel, features, message):

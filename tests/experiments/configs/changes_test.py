@@ -135,7 +135,7 @@ class NamesTest(parameterized.TestCase):
       "adaptive",
       "quantizer.choice.rate_weight",
       "no field 'quantizer.choice.rate_weight'; config.quantizer.choice of"
-      " kind 'attention' has entropy_weight, logits, num_heads$",
+      " kind 'attention' has entropy_weight, input_init, logits, num",
     ),
     (
       "improved",

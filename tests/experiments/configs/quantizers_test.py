@@ -56,6 +56,7 @@ class QuantizersTest(parameterized.TestCase):
       "update": update,
       "placement": placement,
       "output_kernel": 1,
+      "projection_init": "identity",
     }
     self.assertEqual(
       quantizers.vector(512, 64),
@@ -78,6 +79,7 @@ class QuantizersTest(parameterized.TestCase):
           "num_heads": 2,
           "entropy_weight": 0.0,
           "logits": "log_weights",
+          "input_init": "lecun_normal",
         },
         "selection_unit": "position",
         **common,

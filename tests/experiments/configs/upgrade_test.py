@@ -79,8 +79,8 @@ class UpgradeTest(parameterized.TestCase):
       *variants.names("mnist"),
       *(family.example for family in variant_table.FAMILIES.values()),
     ]
-    for name in names:
-      config = datasets.default_config("mnist", name)
+    configs = [datasets.default_config("mnist", name) for name in names]
+    for config in filter(earlier.could_be, configs):
       then = json.loads(json.dumps(earlier.stored(config)))
       self.assertEqual(whole.complete(then).to_dict(), config.to_dict())
 

@@ -14,6 +14,16 @@ from experiments.configs.variants import UnknownVariantError
 # One name of each family, and what it makes.
 FAMILIES = {
   "fixed_NxD": ("fixed_512x128", "[512,128]", "512,128"),
+  "reference_fixed_NxD": (
+    "reference_fixed_512x128",
+    "As the authors' code, fixed [512,128]",
+    "512,128",
+  ),
+  "pytorch_init_fixed_NxD": (
+    "pytorch_init_fixed_512x128",
+    "PyTorch's initial values, fixed [512,128]",
+    "512,128",
+  ),
   "adaptive_lr_X": (
     "adaptive_lr_1e-3",
     "Adaptive, learning rate 1e-3",
@@ -61,6 +71,10 @@ class VariantsTest(parameterized.TestCase):
     ("reference_update_rule", "quantizer.update", "smoothed_ema"),
     ("reference_output_kernel", "quantizer.output_kernel", 3),
     ("reference_gradient_gap", "gradient_gap", "mean_absolute"),
+    ("reference_kernels", "model.initial.kernel", "pytorch"),
+    ("reference_biases", "model.initial.bias", "pytorch"),
+    ("reference_projections", "quantizer.projection_init", "pytorch"),
+    ("reference_attention", "quantizer.choice.input_init", "pytorch"),
     (
       "reference_decoder_first_convolution",
       "model.decoder_first_convolution",
@@ -93,6 +107,25 @@ class VariantsTest(parameterized.TestCase):
       "improved_attention_entropy_1e-3",
       "improved_attention",
       {"quantizer.choice.entropy_weight": 1e-3},
+    ),
+    (
+      "pytorch_init_fixed_16x2",
+      "fixed_16x2",
+      {
+        "model.initial.kernel": "pytorch",
+        "model.initial.bias": "pytorch",
+        "quantizer.projection_init": "pytorch",
+      },
+    ),
+    (
+      "reference_fixed_16x2",
+      "reference",
+      {
+        "sampling.draw_in_evaluation": False,
+        "quantizer.kind": "vector",
+        "quantizer.codebook_size": 16,
+        "quantizer.embedding_dim": 2,
+      },
     ),
     (
       "improved_fixed_16x2",

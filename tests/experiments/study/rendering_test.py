@@ -152,7 +152,7 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
     self.assertLen(SWITCHES, len(variant_table.REFERENCE))
     self.assertCountEqual(
       [row.variant for row in rows],
-      {"adaptive", "reference"} | SWITCHES - EVALUATING,
+      {"adaptive", "reference", "reference_flax_init"} | SWITCHES - EVALUATING,
     )
     text = rendering.markdown("cifar10", 5, rows)
     self.assertIn(
@@ -164,10 +164,32 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
     own = Variant("Own", "fixed", {"seed": 5})
     table = contents.Table("Rows", {"w_0": None, "adaptive": "The pool"})
     self.enter_context(mock.patch.dict(variant_table.VARIANTS, {"w_0": own}))
-    self.enter_context(mock.patch.dict(contents.TABLES, {7: table}))
-    self.assertEqual([row.name for row in self.rows(7)], ["Own", "The pool"])
-    text = rendering.markdown("mnist", 7, self.rows(7))
-    self.assertStartsWith(text, "Table 7: Rows, mnist\n")
+    self.enter_context(mock.patch.dict(contents.TABLES, {99: table}))
+    self.assertEqual([row.name for row in self.rows(99)], ["Own", "The pool"])
+    text = rendering.markdown("mnist", 99, self.rows(99))
+    self.assertStartsWith(text, "Table 99: Rows, mnist\n")
+
+  def test_table_1_has_the_authors_code_beside_it_where_it_was_run(self):
+    for i, variant in enumerate(("fixed_512x128", "fixed_1024x64")):
+      fake_runs.make(self.root, "mnist", variant, loss=0.5 + 0.1 * i)
+    columns = "| the authors' code | that ratio | its codewords used |"
+    rows = self.rows(1)
+    self.assertNotIn(columns, rendering.markdown("mnist", 1, rows))
+    self.assertNotIn("authors_code", rendering.comma_separated(rows))
+    fake_runs.make(self.root, "mnist", "reference_fixed_512x128", loss=0.57)
+    fake_runs.make(
+      self.root, "mnist", "reference_fixed_1024x64", is_finished=False
+    )
+    rows = self.rows(1)
+    text = rendering.markdown("mnist", 1, rows)
+    self.assertIn(columns, text)
+    own, other, *_ = text.split("|---|\n")[1].splitlines()
+    self.assertStartsWith(own, "| [512,128] | **0.500** | 0.285 | 1.75 |")
+    self.assertEndsWith(own, "| 0.570 | 2.00 | 25% | 1 |")
+    self.assertEndsWith(other, "|  |  |  | 1 |")
+    first, *_ = csv.DictReader(rendering.comma_separated(rows).splitlines())
+    self.assertEqual(first["authors_code"], "0.57")
+    self.assertEqual(first["authors_code_ratio"], "2")
 
   def test_both_ways_of_evaluation(self):
     reference = fake_runs.make(self.root, "mnist", "reference", loss=0.6)

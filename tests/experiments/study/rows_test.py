@@ -25,7 +25,7 @@ class RowsTest(parameterized.TestCase):
     self.write(sampled, drawn=None, not_drawn={"recon_loss_sum": 0.9})
     fake_runs.make(self.root, "mnist", "adaptive", loss=0.4)
     fake_runs.make(self.root, "mnist", "improved", loss=0.3)
-    by_variant = {row.variant: row for row in self.rows(4)}
+    by_variant = {row.variant: row for row in self.rows(5)}
     for variant, most_probable, drawn in (
       ("reference", 0.9, 0.6),
       ("adaptive", 0.4, 0.8),
