@@ -14,25 +14,26 @@ from adq_jax import initial
 from adq_jax import masks
 
 
-def make(
-  inputs: int, features: int, *, kernel: int = 1, init: str = "identity"
-) -> nn.Module:
-  """Returns a projection from one width to another.
+def make_pair(
+  features: int,
+  embedding_dim: int,
+  *,
+  output_kernel: int = 1,
+  init: str = "identity",
+) -> tuple[nn.Module, nn.Module]:
+  """Returns the projections C -> D and D -> C.
 
   Args:
-    inputs: the width from which it projects.
-    features: the width to which it projects.
-    kernel: side of the convolution that it is; 1 for a dense layer.
-    init: its initial values, as of `check_init`.
+    features: C.
+    embedding_dim: D.
+    output_kernel: side of the convolution that the second is; 1 for a dense
+      layer.
+    init: the initial values of both, as of `check_init`.
   """
-  # Float32 in full: a TPU would round to bfloat16 just before the search.
-  common = {
-    "precision": jax.lax.Precision.HIGHEST,
-    **_INITS[init](inputs * kernel**2),
-  }
-  if kernel == 1:
-    return nn.Dense(features, **common)
-  return nn.Conv(features, (kernel, kernel), **common)
+  return (
+    _make(features, embedding_dim, 1, init),
+    _make(embedding_dim, features, output_kernel, init),
+  )
 
 
 def check_init(field: str, init: str) -> None:
@@ -107,6 +108,15 @@ def from_points(
   """
   values = points.reshape(*shape, points.shape[-1])
   return values if project is None else project(values)
+
+
+def _make(inputs: int, features: int, kernel: int, init: str) -> nn.Module:
+  # Float32 in full: a TPU would round to bfloat16 just before the search.
+  common = {"precision": jax.lax.Precision.HIGHEST}
+  common |= _INITS[init](inputs * kernel**2)
+  if kernel == 1:
+    return nn.Dense(features, **common)
+  return nn.Conv(features, (kernel, kernel), **common)
 
 
 def _identity(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:

@@ -155,8 +155,9 @@ class ResidualQuantizer(base.Quantizer):
     self.check()
     self.project_in = self.project_out = None
     if self.features is not None:
-      self.project_in = projections.make(self.embedding_dim)
-      self.project_out = projections.make(self.features)
+      self.project_in, self.project_out = projections.make_pair(
+        self.features, self.embedding_dim
+      )
     self.codebooks = self._make_codebooks()
 
   @nn.nowrap

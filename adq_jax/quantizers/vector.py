@@ -141,15 +141,11 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     self.check()
     self.project_in = self.project_out = None
     if self.features is not None:
-      init = self.projection_init
-      self.project_in = projections.make(
-        self.features, self.embedding_dim, init=init
-      )
-      self.project_out = projections.make(
-        self.embedding_dim,
+      self.project_in, self.project_out = projections.make_pair(
         self.features,
-        kernel=self.output_kernel,
-        init=init,
+        self.embedding_dim,
+        output_kernel=self.output_kernel,
+        init=self.projection_init,
       )
     self.to_codewords = self.codewords.make(self.embedding_dim)
     if self.update.has_parameter:

@@ -9,27 +9,32 @@ from adq_jax.quantizers import projections
 
 class MakeTest(parameterized.TestCase):
   @parameterized.parameters((5, 3, 1), (3, 5, 1), (4, 4, 1), (5, 3, 3))
-  def test_it_starts_as_the_leading_features(self, given, wanted, kernel):
-    z = jax.random.normal(jax.random.key(0), (2, 4, 4, given))
-    project = projections.make(given, wanted, kernel=kernel)
-    projected, _ = project.init_with_output(jax.random.key(1), z)
-    width = min(given, wanted)
-    chex.assert_shape(projected, (2, 4, 4, wanted))
-    chex.assert_trees_all_equal(projected[..., :width], z[..., :width])
-    self.assertFalse(projected[..., width:].any())
+  def test_they_start_as_the_leading_features(self, features, dim, kernel):
+    pair = projections.make_pair(features, dim, output_kernel=kernel)
+    width = min(features, dim)
+    for project, given, wanted in zip(
+      pair, (features, dim), (dim, features), strict=True
+    ):
+      z = jax.random.normal(jax.random.key(0), (2, 4, 4, given))
+      projected, _ = project.init_with_output(jax.random.key(1), z)
+      chex.assert_shape(projected, (2, 4, 4, wanted))
+      chex.assert_trees_all_equal(projected[..., :width], z[..., :width])
+      self.assertFalse(projected[..., width:].any())
 
   @parameterized.parameters(1, 3)
   def test_as_in_pytorch_all_is_uniform_below_one_by_the_root_of_fan_in(
     self, kernel
   ):
-    z = jnp.zeros((1, 4, 4, 50))
-    project = projections.make(50, 200, kernel=kernel, init="pytorch")
-    params = project.init(jax.random.key(1), z)["params"]
-    bound = (50 * kernel**2) ** -0.5
-    for values in jax.tree.leaves(params):
-      self.assertLess(abs(values).max(), bound)
-      self.assertGreater(values.max(), 0.9 * bound)
-      self.assertLess(values.min(), -0.9 * bound)
+    pair = projections.make_pair(200, 150, output_kernel=kernel, init="pytorch")
+    for project, inputs, fan_in in zip(
+      pair, (200, 150), (200, 150 * kernel**2), strict=True
+    ):
+      z = jnp.zeros((1, 4, 4, inputs))
+      bound = fan_in**-0.5
+      for values in jax.tree.leaves(project.init(jax.random.key(1), z)):
+        self.assertLessEqual(abs(values).max(), bound)
+        self.assertGreater(values.max(), 0.9 * bound)
+        self.assertLess(values.min(), -0.9 * bound)
 
   def test_an_init_that_is_none(self):
     with self.assertRaisesRegex(
