@@ -69,8 +69,8 @@ class ResidualQuantizer(base.Quantizer):
     shared_codebook: whether all stages use one codebook, as in Lee et al.; it
       learns from the points of all stages, and starts on those of the first.
     beam_size: how many sums of codewords are looked at for each point.  With 1
-      each stage takes the nearest codeword.  More take as many times the work
-      and find a nearer sum; that of its first stages alone may be farther.
+      each stage takes the nearest codeword.  More find a nearer sum of all
+      stages, and take far longer; the sums of first stages may be farther.
     stage_dropout: the share of examples that use a sampled number of stages in
       training, from 1 to S, so that all prefixes become good; 1 in Zeghidour et
       al.  It needs the rng stream `"dropout"`.

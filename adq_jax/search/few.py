@@ -53,15 +53,17 @@ def nearest_few(
       squares = sum_of_squares(
         dim, lambda d: block[None, :, d] - points[:, d, None]
       )
-      rows = start + jnp.arange(in_block, dtype=jnp.int32)
-      rows = jnp.broadcast_to(rows[None], squares.shape)
+      nearest, distances = best
       # Those of earlier blocks come first: of equal ones the first is kept.
-      indices, squares = (
-        jnp.concatenate(pair, axis=1)
-        for pair in zip(best, (rows, squares), strict=True)
+      negative, place = jax.lax.top_k(
+        -jnp.concatenate([distances, squares], axis=1), count
       )
-      negative, place = jax.lax.top_k(-squares, count)
-      return (jnp.take_along_axis(indices, place, axis=1), -negative), None
+      kept = jnp.minimum(place, count - 1)
+      kept = jnp.take_along_axis(nearest, kept, axis=1)
+      return (
+        jnp.where(place < count, kept, start + place - count),
+        -negative,
+      ), None
 
     start = (
       jnp.zeros((len(points), count), jnp.int32),
