@@ -12,6 +12,9 @@ no precision.  `search_screened` expands them to |c|^2 / 2 - z.c.  This takes
 half the work, and a matrix unit can compute the products of wide codewords, but
 it cancels digits.  So it bounds its own error, and `search_blocked` decides for
 the points that the bound leaves in doubt.
+
+A search may be given a penalty for each codeword.  Then it looks for the
+smallest sum of squared distance and penalty, and "distance" stands for that.
 """
 
 from collections.abc import Callable
@@ -33,44 +36,58 @@ _DOUBTFUL = 32  # points that are searched once more together
 _BLOCK = 1024  # codewords that these are compared with in one step
 
 
-def search_dense(points: jax.Array, codewords: jax.Array) -> jax.Array:
+def search_dense(
+  points: jax.Array, codewords: jax.Array, penalty: jax.Array | None = None
+) -> jax.Array:
   """Compares all `[N, T]` distances at once; the reference of the tests.
 
   Args:
     points: finite float32 `[T, D]`.
     codewords: float32 `[N, D]`, none of them NaN.
+    penalty: float32 `[N]`, 0 or more; None: nothing is added.
 
   Returns:
     int32 `[T]`.
   """
-  squares = _squared_distances(points.T, codewords)
+  squares = _squared_distances(points.T, codewords, penalty)
   return jnp.argmin(squares, axis=0).astype(jnp.int32)
 
 
 @jax.jit  # traced once for a shape, since other searches call it too
-def search_blocked(points: jax.Array, codewords: jax.Array) -> jax.Array:
+def search_blocked(
+  points: jax.Array, codewords: jax.Array, penalty: jax.Array | None = None
+) -> jax.Array:
   """Scans the codewords, holding T x 128 distances at a time.
 
   Args:
     points: finite float32 `[T, D]`.
     codewords: float32 `[N, D]`, none of them NaN.
+    penalty: float32 `[N]`, 0 or more; None: nothing is added.
 
   Returns:
     int32 `[T]`.
   """
-  lanes = _lanes(codewords, _UNROLLED_WIDTH // codewords.shape[1])
+  in_one_go = _UNROLLED_WIDTH // codewords.shape[1]
+  lanes = _all_lanes(codewords, penalty, in_one_go)
   points_t = _transposed(points)
 
   def distances(block):
-    for codewords in block:
-      yield _squared_distances(points_t, codewords)
+    codewords, penalties = block
+    if penalties is None:
+      for own in codewords:
+        yield _squared_distances(points_t, own, None)
+      return
+    for own, penalty in zip(codewords, penalties[..., 0], strict=True):
+      yield _squared_distances(points_t, own, penalty)
 
   smallest = _smallest(distances, points_t, lanes)[:, : len(points)]
   nearest = _first(smallest == smallest.min(axis=0, keepdims=True))
   return _search_lane(points, lanes, nearest, len(codewords))
 
 
-def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
+def search_screened(
+  points: jax.Array, codewords: jax.Array, penalty: jax.Array | None = None
+) -> jax.Array:
   """Searches by matrix products, and decides close cases by differences.
 
   Matrix products are fast, but they lose precision.  In float32 a score
@@ -78,11 +95,13 @@ def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
   e = 2 (D + 5) 2^-24.  Subtracting e |c|^2 from each score beforehand makes it
   a lower bound (up to e |z|^2), so a distant codeword cannot raise doubt.  The
   upper bound for the nearest codeword adds 2 e |c|^2 back, where |c| is at most
-  |z| plus its distance.
+  |z| plus its distance.  With penalties p the same bounds hold for
+  (|c|^2 + p) / 2 and |c|^2 + p in place of |c|^2 / 2 and |c|^2.
 
   Args:
     points: finite float32 `[T, D]`.
     codewords: float32 `[N, D]`, none of them NaN.
+    penalty: float32 `[N]`, 0 or more; None: nothing is added.
 
   Returns:
     int32 `[T]`.
@@ -99,6 +118,8 @@ def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
   centred = jnp.where(is_usable, codewords - centre, 0.0)
   error = 2 * (dim + 5) * 2.0**-24
   half = jnp.square(centred).sum(axis=1, keepdims=True) * (0.5 - error)
+  if penalty is not None:
+    half += penalty[:, None] * (0.5 - error)
   half = jnp.where(is_usable, half, jnp.inf)
   is_wide = dim >= _PRODUCT_WIDTH
   in_one_go = _PRODUCT_CODEWORDS if is_wide else _UNROLLED_WIDTH // dim
@@ -124,14 +145,20 @@ def search_screened(points: jax.Array, codewords: jax.Array) -> jax.Array:
   smallest = _smallest(scores, points_t, lanes)[:, :num_points]
   best = smallest.min(axis=0)
   norm = jnp.square(points_t[:, :num_points]).sum(axis=0)
-  norm_of_nearest = 2 * (norm + jnp.maximum(2 * best + norm, 0.0))
+  distance = jnp.maximum(2 * best + norm, 0.0)
+  norm_of_nearest = 2 * (norm + distance)
+  if penalty is not None:
+    norm_of_nearest += distance  # of which the penalty is a part
   limit = best + 2 * error * (norm + norm_of_nearest) + 1e-37
   may_have_it = smallest <= limit[None]
   is_sure = (may_have_it.sum(axis=0) == 1) & jnp.isfinite(limit)
   indices = _search_lane(
-    points, _lanes(codewords, in_one_go), _first(may_have_it), len(codewords)
+    points,
+    _all_lanes(codewords, penalty, in_one_go),
+    _first(may_have_it),
+    len(codewords),
   )
-  return search_doubtful(points, codewords, indices, ~is_sure)
+  return search_doubtful(points, codewords, indices, ~is_sure, penalty)
 
 
 def search_doubtful(
@@ -139,6 +166,7 @@ def search_doubtful(
   codewords: jax.Array,
   indices: jax.Array,
   is_doubtful: jax.Array,
+  penalty: jax.Array | None = None,
 ) -> jax.Array:
   """Returns indices, where the scan decides for doubtful points.
 
@@ -147,6 +175,7 @@ def search_doubtful(
     codewords: float32 `[N, D]`, none of them NaN.
     indices: int32 `[T]`.
     is_doubtful: the points to search once more, bool `[T]`.
+    penalty: float32 `[N]`, 0 or more; None: nothing is added.
 
   Returns:
     int32 `[T]`.
@@ -154,13 +183,15 @@ def search_doubtful(
 
   def search(indices, which):
     doubtful = points.at[which].get(mode="clip")
-    found = _search_few(doubtful, codewords)
+    found = _search_few(doubtful, codewords, penalty)
     return indices.at[which].set(found, mode="drop")
 
   return for_each_chunk(is_doubtful, indices, search, _DOUBTFUL)
 
 
-def _search_few(points: jax.Array, codewords: jax.Array) -> jax.Array:
+def _search_few(
+  points: jax.Array, codewords: jax.Array, penalty: jax.Array | None
+) -> jax.Array:
   """Compares few points with a block of codewords at a time.
 
   Doubt is rare.  A program that compiles fast is therefore worth more than one
@@ -169,6 +200,7 @@ def _search_few(points: jax.Array, codewords: jax.Array) -> jax.Array:
   Args:
     points: finite float32 `[T, D]`.
     codewords: float32 `[N, D]`, none of them NaN.
+    penalty: float32 `[N]`, 0 or more; None: nothing is added.
 
   Returns:
     int32 `[T]`, the lowest index of equally near codewords.
@@ -181,14 +213,17 @@ def _search_few(points: jax.Array, codewords: jax.Array) -> jax.Array:
   points_t = points.T
 
   def search(numbered):
-    start, block = numbered
-    squares = _squared_distances(points_t, block)
+    start, block, penalty = numbered
+    squares = _squared_distances(points_t, block, penalty)
     smallest = squares.min(axis=0)
     return smallest, start + _first(squares == smallest[None])
 
   starts = in_block * jnp.arange(num_blocks, dtype=jnp.int32)
   blocks = filled.reshape(num_blocks, in_block, dim)
-  return _nearest_of_parts(search, (starts, blocks), len(points))
+  penalties = None
+  if penalty is not None:
+    penalties = jnp.pad(penalty, (0, filler)).reshape(num_blocks, in_block)
+  return _nearest_of_parts(search, (starts, blocks, penalties), len(points))
 
 
 def _nearest_of_parts(
@@ -251,11 +286,14 @@ def sum_of_squares(
   return total
 
 
-def _squared_distances(points_t: jax.Array, codewords: jax.Array) -> jax.Array:
+def _squared_distances(
+  points_t: jax.Array, codewords: jax.Array, penalty: jax.Array | None
+) -> jax.Array:
   """Returns squared distances `[N, T]` from points `[D, T]` to codewords."""
-  return sum_of_squares(
+  squares = sum_of_squares(
     len(points_t), lambda d: codewords[:, d, None] - points_t[d][None]
   )
+  return squares if penalty is None else squares + penalty[:, None]
 
 
 def _transposed(points: jax.Array) -> jax.Array:
@@ -278,6 +316,14 @@ def _lanes(
   filler = lanes * in_one_go * steps - num_codewords
   filled = jnp.pad(codewords, ((0, filler), (0, 0)), constant_values=fill)
   return filled.reshape(lanes, steps, in_one_go, dim)
+
+
+def _all_lanes(
+  codewords: jax.Array, penalty: jax.Array | None, in_one_go: int
+) -> tuple[jax.Array, jax.Array | None]:
+  """Cuts codewords into lanes, and their penalties, if there are any, alike."""
+  penalties = None if penalty is None else _lanes(penalty[:, None], in_one_go)
+  return _lanes(codewords, in_one_go), penalties
 
 
 def _smallest(
@@ -311,20 +357,30 @@ def _first(is_match: jax.Array) -> jax.Array:
 
 
 def _search_lane(
-  points: jax.Array, lanes: jax.Array, lane: jax.Array, num_codewords: int
+  points: jax.Array,
+  all_lanes: tuple[jax.Array, jax.Array | None],
+  lane: jax.Array,
+  num_codewords: int,
 ) -> jax.Array:
   """Finds the codeword nearest to each point within the point's lane `[T]`."""
+  lanes, penalties = all_lanes
   num_lanes, num_steps, in_one_go, dim = lanes.shape
   in_lane = num_steps * in_one_go
   # A chunk of a lane has a few hundred numbers for each point.
   in_chunk = min(max(_LANE_WIDTH // dim, 1), in_lane)
   num_chunks = -(-in_lane // in_chunk)
-  rows = jnp.pad(
-    lanes.reshape(num_lanes, in_lane, dim),
-    ((0, 0), (0, num_chunks * in_chunk - in_lane), (0, 0)),
-    constant_values=jnp.inf,
-  ).reshape(num_lanes * num_chunks, in_chunk, dim)
-  rows = rows.transpose(0, 2, 1).reshape(len(rows), -1)
+
+  def as_rows(lanes: jax.Array) -> jax.Array:
+    width = lanes.shape[-1]
+    rows = jnp.pad(
+      lanes.reshape(num_lanes, in_lane, width),
+      ((0, 0), (0, num_chunks * in_chunk - in_lane), (0, 0)),
+      constant_values=jnp.inf,
+    ).reshape(num_lanes * num_chunks, in_chunk, width)
+    return rows.transpose(0, 2, 1).reshape(len(rows), -1)
+
+  rows = as_rows(lanes)
+  rows_of_penalties = None if penalties is None else as_rows(penalties)
 
   def search(chunk):
     codewords = rows[lane * num_chunks + chunk]
@@ -332,6 +388,8 @@ def _search_lane(
     squares = sum_of_squares(
       dim, lambda d: codewords[:, d] - points[:, d, None]
     )
+    if rows_of_penalties is not None:
+      squares += rows_of_penalties[lane * num_chunks + chunk]
     nearest = jnp.argmin(squares, axis=1).astype(jnp.int32)
     return squares.min(axis=1), chunk * in_chunk + nearest
 

@@ -89,7 +89,7 @@ def find(z, codebook, method):
   return np.asarray(program(method)(z, codebook))
 
 
-def nothing_found(points, codewords):
+def nothing_found(points, codewords, penalty=None):
   """Stands in for the scan, and marks the points that it is called for."""
-  del codewords
+  del codewords, penalty
   return jnp.full(len(points), NOTHING, jnp.int32)
