@@ -24,10 +24,10 @@ def all_figures(
   """Returns every figure of a trained model.
 
   These are the figures of `describe`, the coded rate, the loss as the authors
-  evaluate (`first_batch_loss`), and the baselines.  A
-  model that can sample its codes is evaluated in both ways; the figures of the
-  way that the config does not ask for are under `drawn` (sampled codes) or
-  `not_drawn` (the most probable ones).
+  evaluate (`first_batch_loss`), and the baselines.  A model that can sample its
+  codes is evaluated in both ways; the figures of the way that the config does
+  not ask for are under `drawn` (sampled codes) or `not_drawn` (the most
+  probable ones).
 
   Args:
     config: the config of the run.
