@@ -41,20 +41,15 @@ class InitialValues(options.Option):
     checks.check_choice("kernel", self.kernel, ("lecun_normal", "pytorch"))
     checks.check_choice("bias", self.bias, ("zeros", "pytorch"))
 
-  def of_kernel(self) -> Initializer:
-    """Returns that of a kernel `[..., inputs, outputs]`."""
-    if self.kernel == "lecun_normal":
-      return jax.nn.initializers.lecun_normal()
-    return pytorch_kernel()
+  def of_kernel(self, counted: str = "fan_in") -> Initializer:
+    """Returns that of a kernel `[..., inputs, outputs]`.
 
-  def of_transposed_kernel(self) -> Initializer:
-    """Returns that of a transposed convolution's kernel, of the same layout.
-
-    PyTorch counts its outputs for its inputs.
+    Args:
+      counted: as of `pytorch_kernel`.
     """
     if self.kernel == "lecun_normal":
       return jax.nn.initializers.lecun_normal()
-    return jax.nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+    return pytorch_kernel(counted)
 
   def of_bias(self, fan_in: int) -> Initializer:
     """Returns that of the bias beside a kernel.
@@ -67,9 +62,14 @@ class InitialValues(options.Option):
     return pytorch_bias(fan_in)
 
 
-def pytorch_kernel() -> Initializer:
-  """Returns PyTorch's for a kernel `[..., inputs, outputs]`."""
-  return jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+def pytorch_kernel(counted: str = "fan_in") -> Initializer:
+  """Returns PyTorch's for a kernel `[..., inputs, outputs]`.
+
+  Args:
+    counted: what it takes for the inputs of each output: `"fan_in"`; or
+      `"fan_out"`, the outputs, of a transposed convolution.
+  """
+  return jax.nn.initializers.variance_scaling(1 / 3, counted, "uniform")
 
 
 def pytorch_bias(fan_in: int) -> Initializer:

@@ -135,7 +135,7 @@ class TransposedConv(nn.Module):
     batch, height, width, in_features = x.shape
     kernel = self.param(
       "kernel",
-      self.initial.of_transposed_kernel(),
+      self.initial.of_kernel("fan_out"),
       (4, 4, in_features, self.features),
       jnp.float32,
     )

@@ -47,32 +47,31 @@ class Variant:
   dataset: str = ""
 
 
-# What the authors' code does where it differs from the paper's text.  Of a
-# codebook it does what the code does that they name as their source, Zalando
-# Research's VQ-VAE.
-_PYTORCH_INIT = {
+_PYTORCH_INIT_FIXED = {
   "model.initial.kernel": "pytorch",
   "model.initial.bias": "pytorch",
   "quantizer.projection_init": "pytorch",
 }
+_PYTORCH_INIT = _PYTORCH_INIT_FIXED | {
+  "quantizer.choice.input_init": "pytorch",
+}
+
+# What the authors' code does where it differs from the paper's text.  Of a
+# codebook it does what the code does that they name as their source, Zalando
+# Research's VQ-VAE.
 _REFERENCE_FIXED = {
   "gradient_gap": "mean_absolute",
   "model.decoder_first_convolution": False,
   "quantizer.output_kernel": 3,
   "quantizer.update": "smoothed_ema",
-} | _PYTORCH_INIT
-REFERENCE = _REFERENCE_FIXED | {
+}
+# All but the initial values.
+_REFERENCE_FLAX_INIT = _REFERENCE_FIXED | {
   "sampling.draw_in_evaluation": True,
-  "quantizer.choice.input_init": "pytorch",
   "quantizer.choice.logits": "weights",
   "quantizer.selection_unit": "channels",
 }
-# As it was before the initial values were known to differ.
-_REFERENCE_FLAX_INIT = {
-  name: value
-  for name, value in REFERENCE.items()
-  if name not in (*_PYTORCH_INIT, "quantizer.choice.input_init")
-}
+REFERENCE = _REFERENCE_FLAX_INIT | _PYTORCH_INIT
 _POOL_OF_14_BITS = {
   "quantizer.structures": ((64, 32), (128, 16)),
   "quantizer.capacity": 2**11,
@@ -183,7 +182,7 @@ VARIANTS: dict[str, Variant] = {
   "pytorch_init": Variant(
     "PyTorch's initial values",
     "adaptive_changed",
-    _PYTORCH_INIT | {"quantizer.choice.input_init": "pytorch"},
+    _PYTORCH_INIT,
   ),
   "reference_gradient_gap": _as_reference(
     "Mean absolute gradient gap", "gradient_gap"
@@ -329,7 +328,10 @@ FAMILIES: dict[str, Family] = {
     "N codewords of width D, as the code has it that the authors name",
     "reference_fixed_512x128",
     functools.partial(
-      _changed_fixed, "As the authors' code", "fixed_changed", _REFERENCE_FIXED
+      _changed_fixed,
+      "As the authors' code",
+      "fixed_changed",
+      _REFERENCE_FIXED | _PYTORCH_INIT_FIXED,
     ),
   ),
   "pytorch_init_fixed_NxD": Family(
@@ -339,7 +341,7 @@ FAMILIES: dict[str, Family] = {
       _changed_fixed,
       "PyTorch's initial values",
       "fixed_changed",
-      _PYTORCH_INIT,
+      _PYTORCH_INIT_FIXED,
     ),
   ),
   "adaptive_lr_X": Family(

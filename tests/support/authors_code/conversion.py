@@ -51,13 +51,11 @@ def params(get: Get) -> dict[str, Any]:
     )
   weights = np.split(get("quantization_attention.in_proj_weight"), 3)
   biases = np.split(get("quantization_attention.in_proj_bias"), 3)
-  # The third part is for values, which only the keys' weights would meet.
-  for name, weight, bias in zip(
-    ("query", "key"), weights, biases, strict=False
-  ):
+  # The third part is for values, which their model does not use.
+  for i, name in enumerate(("query", "key")):
     place = ("quantizer", "selector", name)
-    flat[*place, "kernel"] = weight.T.reshape(make.WIDTH, NUM_HEADS, -1)
-    flat[*place, "bias"] = bias.reshape(NUM_HEADS, -1)
+    flat[*place, "kernel"] = weights[i].T.reshape(make.WIDTH, NUM_HEADS, -1)
+    flat[*place, "bias"] = biases[i].reshape(NUM_HEADS, -1)
   return flax.traverse_util.unflatten_dict(flat)
 
 
