@@ -233,10 +233,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
         where the choice is sampled.
     """
     self._check_z(z, mask)
-    checks.check_bool("train", train)
-    is_update = train and not self.is_initializing()
-    axis_name = self.axis_name if is_update else None
-    checks.check_axis("axis_name", axis_name)
+    is_update, axis_name = self._update_of(train)
     dtype = jnp.asarray(z).dtype
     given = jnp.asarray(z).astype(jnp.float32)
     is_real = masks.finite_rows(given) & masks.as_bool(mask, given.shape[:-1])

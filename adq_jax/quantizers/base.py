@@ -127,6 +127,19 @@ class Quantizer(nn.Module):
     """Returns the values float32 `[..., C]` of codes."""
     raise NotImplementedError(f"{type(self).__name__}.decode")
 
+  @nn.nowrap
+  def _update_of(self, train: bool) -> tuple[bool, str | None]:
+    """Returns whether a call updates its state, and over which mapped axis.
+
+    Raises:
+      ValueError: if `train` is no bool, or `axis_name` is no mapped axis.
+    """
+    checks.check_bool("train", train)
+    is_update = train and not self.is_initializing()
+    axis_name = self.axis_name if is_update else None
+    checks.check_axis("axis_name", axis_name)
+    return is_update, axis_name
+
 
 @flax.struct.dataclass
 class Quantized:
@@ -153,6 +166,28 @@ class Quantized:
   loss: jax.Array
   metrics: dict[str, jax.Array]
   statistics: Any = None
+
+
+def check_projected(
+  z: jax.Array,
+  mask: jax.Array | None,
+  features: int | None,
+  embedding_dim: int,
+  min_rank: int = 1,
+) -> None:
+  """Raises a ValueError unless z fits projections, or codewords without them.
+
+  Args:
+    z: floating `[..., C]`, or `[..., D]` without projections.
+    mask: 1 for a real point and 0 for padding, `[...]`.
+    features: C; None without projections.
+    embedding_dim: D.
+    min_rank: the fewest axes of z.
+  """
+  name, width = "features", features
+  if features is None:
+    name, width = "embedding_dim", embedding_dim
+  check_inputs(z, mask, width, f"the quantizer's {name}", min_rank=min_rank)
 
 
 def check_inputs(

@@ -207,10 +207,7 @@ class ResidualQuantizer(base.Quantizer):
     """
     del temperature, draw
     self._check_z(z, mask)
-    checks.check_bool("train", train)
-    is_update = train and not self.is_initializing()
-    axis_name = self.axis_name if is_update else None
-    checks.check_axis("axis_name", axis_name)
+    is_update, axis_name = self._update_of(train)
     shape = z.shape[:-1]
     is_unmasked = masks.as_bool(mask, shape).reshape(-1)
     points, is_finite = projections.to_points(z, mask, self.project_in)
@@ -390,11 +387,7 @@ class ResidualQuantizer(base.Quantizer):
     return jnp.broadcast_to(depths, (examples, *others)).reshape(-1)
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
-    # A codebook has the same width.
-    name, width = "features", self.features
-    if self.features is None:
-      name, width = "embedding_dim", self.embedding_dim
-    base.check_inputs(z, mask, width, f"the quantizer's {name}")
+    base.check_projected(z, mask, self.features, self.embedding_dim)
 
   @nn.nowrap
   def _check_codes(self, codes: jax.Array) -> None:

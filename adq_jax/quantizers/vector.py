@@ -208,10 +208,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     """
     del temperature, draw, example_index
     self._check_z(z, mask)
-    checks.check_bool("train", train)
-    is_update = train and not self.is_initializing()
-    axis_name = self.axis_name if is_update else None
-    checks.check_axis("axis_name", axis_name)
+    is_update, axis_name = self._update_of(train)
     shape = z.shape[:-1]
     is_unmasked = masks.as_bool(mask, shape).reshape(-1)
     points, is_finite = projections.to_points(z, mask, self.project_in)
@@ -333,11 +330,10 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     return lookup.nearest(points, is_real, codewords, self._shard_axis)
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
-    name, width = "features", self.features
-    if self.features is None:
-      name, width = "embedding_dim", self.embedding_dim
-    why = f"the quantizer's {name}"
-    base.check_inputs(z, mask, width, why, min_rank=1 + self.spatial_axes)
+    min_rank = 1 + self.spatial_axes
+    base.check_projected(
+      z, mask, self.features, self.embedding_dim, min_rank=min_rank
+    )
 
   @nn.nowrap
   def check(self) -> None:
