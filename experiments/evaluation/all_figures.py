@@ -12,6 +12,7 @@ from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.figures_of_merit import describe
 from experiments.evaluation.figures_of_merit import describe_coded_rate
 from experiments.evaluation.first_batch import first_batch_loss
+from experiments.evaluation.similarity import mean_ssim
 
 
 def all_figures(
@@ -24,10 +25,10 @@ def all_figures(
   """Returns every figure of a trained model.
 
   These are the figures of `describe`, the coded rate, the loss as the authors
-  evaluate (`first_batch_loss`), and the baselines.  A model that can sample its
-  codes is evaluated in both ways; the figures of the way that the config does
-  not ask for are under `drawn` (sampled codes) or `not_drawn` (the most
-  probable ones).
+  evaluate (`first_batch_loss`), SSIM, and the baselines.  A model that can
+  sample its codes is evaluated in both ways; the figures of the way that the
+  config does not ask for are under `drawn` (sampled codes) or `not_drawn` (the
+  most probable ones).
 
   Args:
     config: the config of the run.
@@ -52,5 +53,6 @@ def all_figures(
   figures["recon_loss_first_batch"] = first_batch_loss(
     config, evaluator, variables, validation, result
   )
+  figures["ssim"] = mean_ssim(config, evaluator, variables, validation)
   figures["baselines"] = baselines(config, validation)
   return figures

@@ -34,7 +34,7 @@ def outcome(workdir: pathlib.Path, summary: Mapping[str, Any]) -> str:
     f"  validation psnr {summary['psnr']:.2f} dB ({resize:.2f} for a resize"
     f" down and up, {mean:.2f} for the mean colour)",
     f"  recon_loss_sum {summary['recon_loss_sum']:.4f}"
-    f"  mse {summary['mse']:.6f}",
+    f"  mse {summary['mse']:.6f}  ssim {summary['ssim']:.4f}",
     *_first_batch(summary),
     *_rates(summary),
   ]

@@ -87,7 +87,8 @@ def _lacks(summary: Any) -> str:
       and isinstance(other.get("recon_loss_sum"), numbers.Real)
     ):
       return f"{name} has no loss"
-  for name in ("rate_coded", "recon_loss_first_batch"):  # old runs lack it
+  # Old runs lack these.
+  for name in ("rate_coded", "recon_loss_first_batch", "ssim"):
     if not isinstance(summary.get(name), numbers.Real | None):
       return f"{name} is no number"
   return ""

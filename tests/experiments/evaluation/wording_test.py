@@ -16,6 +16,7 @@ _SUMMARY = {
   "steps": 6,
   "seconds": 12.3,
   "devices": "1 x cpu",
+  "ssim": 0.87654,
   "baselines": {"resize": {"psnr": 20.0}, "mean_color": {"psnr": 10.0}},
   **_FIGURES,
 }
@@ -42,6 +43,7 @@ class OutcomeTest(parameterized.TestCase):
       _SUMMARY | _RATE | {"codebooks": [book], "rate_coded": 5.5},
     )
     self.assertIn("photo_patches adaptive: 6 steps in 12 s on 1 x cpu", text)
+    self.assertIn("mse 0.012346  ssim 0.8765\n", text)
     self.assertIn("20.00 for a resize down and up, 10.00 for the mean", text)
     self.assertIn("rate 6.12 bits/position, 5.50 entropy-coded (0.383", text)
     self.assertRegex(text, r"\[16,4\] +75\.0% +50\.0%\n")

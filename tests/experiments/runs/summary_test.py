@@ -58,6 +58,7 @@ class SummaryTest(parameterized.TestCase):
     {"recon_loss_sum": "small"},
     {"recon_loss_first_batch": "small"},
     {"rate_coded": []},
+    {"ssim": "high"},
     {"codebooks": {}},
     {"codebooks": [1]},
     {"drawn": 3},
