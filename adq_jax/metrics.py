@@ -110,11 +110,24 @@ def usage(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
   return share if shard_axis is None else jax.lax.pmean(share, shard_axis)
 
 
-def cross_entropy_bits(counts: jax.Array, reference: jax.Array) -> jax.Array:
-  """Returns the bits of all codes under an entropy code for other data.
+def code_bits(counts: jax.Array) -> jax.Array:
+  """Returns the bits of each code under an entropy code for a histogram.
 
-  The entropy code is made for the frequencies of the other data, with 1/2 added
-  to every count.
+  Before frequencies are made of the counts, 1/2 is added to each of them.
+
+  Args:
+    counts: how often each code occurs in the data that the entropy code is made
+      for, `[N]`.
+
+  Returns:
+    float32 `[N]`.
+  """
+  smoothed = jnp.asarray(counts, jnp.float32) + 0.5
+  return -jnp.log2(smoothed / smoothed.sum())
+
+
+def cross_entropy_bits(counts: jax.Array, reference: jax.Array) -> jax.Array:
+  """Returns the bits of all codes under the entropy code for other data.
 
   Args:
     counts: how often each code occurs, `[N]`.
@@ -123,9 +136,7 @@ def cross_entropy_bits(counts: jax.Array, reference: jax.Array) -> jax.Array:
   Returns:
     float32 `[]`, the sum over all codes.
   """
-  smoothed = jnp.asarray(reference, jnp.float32) + 0.5
-  bits = -jnp.log2(smoothed / smoothed.sum())
-  return jnp.sum(jnp.asarray(counts, jnp.float32) * bits)
+  return jnp.sum(jnp.asarray(counts, jnp.float32) * code_bits(reference))
 
 
 def nominal_rate(

@@ -188,6 +188,26 @@ def choice_of(streams: Sequence[Stream]) -> int | None:
   return next((i for i, s in enumerate(streams) if s.labels), None)
 
 
+def nominal_bits(of: Symbol, counts: jax.Array) -> jax.Array:
+  """Returns the bits of each symbol when codes are sent as they are.
+
+  A code of a `"fixed"` stream takes log2 A bits.  One of an `"entropy"` stream
+  takes what its own histogram gives it, without anything added to its counts.
+
+  Args:
+    of: a symbol of a model's streams, from `symbols`.
+    counts: how often each value of it is sent, `[A]`.
+
+  Returns:
+    float32 `[A]`; 0 for a value of an `"entropy"` stream that is never sent.
+  """
+  if of.coding == "fixed":
+    return jnp.full(of.alphabet, math.log2(of.alphabet), jnp.float32)
+  counts = jnp.asarray(counts, jnp.float32)
+  is_sent = counts > 0
+  return jnp.log2(jnp.where(is_sent, counts.sum() / counts, 1.0))
+
+
 def nominal_rate(
   of: Sequence[Symbol], counts: Sequence[jax.Array], positions: float
 ) -> jax.Array:

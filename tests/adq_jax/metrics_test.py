@@ -45,6 +45,11 @@ class CountsTest(parameterized.TestCase):
       metrics.coded_rate(counts, reference), np.float32(expected), rtol=1e-5
     )
 
+  def test_bits_of_codes_by_hand(self):
+    chex.assert_trees_all_close(
+      metrics.code_bits([3.5, 1.5, 0.5, 0.5]), np.float32([1, 2, 3, 3])
+    )
+
   def test_a_single_codebook_needs_no_bits_to_be_named(self):
     rate = metrics.coded_rate([jnp.array([5.0, 5.0])], [jnp.array([1e6, 1e6])])
     chex.assert_trees_all_close(rate, 1.0, rtol=1e-5)

@@ -85,6 +85,15 @@ class RatesTest(parameterized.TestCase):
     np.testing.assert_allclose(
       streams.nominal_rate(of, counts, 16), entropy + 3 * 4 / 16, rtol=1e-6
     )
+    np.testing.assert_allclose(
+      streams.nominal_bits(of[0], counts[0]), [-np.log2(0.75), 2], rtol=1e-6
+    )
+    np.testing.assert_array_equal(
+      streams.nominal_bits(of[1], counts[1]), [3.0] * 8
+    )
+    np.testing.assert_array_equal(
+      streams.nominal_bits(of[0], np.array([5.0, 0.0])), [0, 0]
+    )
     reference = [np.array([7.5, 7.5]), np.array([3.5] + [0.0] * 7)]
     bits = 16 + 4 * -np.log2(4 / 7.5)
     np.testing.assert_allclose(
