@@ -12,6 +12,7 @@ from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.figures_of_merit import describe
 from experiments.evaluation.figures_of_merit import describe_coded_rate
 from experiments.evaluation.first_batch import first_batch_loss
+from experiments.evaluation.image_bits import describe_image_bits
 from experiments.evaluation.similarity import mean_ssim
 
 
@@ -25,10 +26,10 @@ def all_figures(
   """Returns every figure of a trained model.
 
   These are the figures of `describe`, the coded rate, the loss as the authors
-  evaluate (`first_batch_loss`), SSIM, and the baselines.  A model that can
-  sample its codes is evaluated in both ways; the figures of the way that the
-  config does not ask for are under `drawn` (sampled codes) or `not_drawn` (the
-  most probable ones).
+  evaluate (`first_batch_loss`), SSIM, the bits of images, and the baselines.
+  A model that can sample its codes is evaluated in both ways; the figures of
+  the way that the config does not ask for are under `drawn` (sampled codes) or
+  `not_drawn` (the most probable ones).
 
   Args:
     config: the config of the run.
@@ -40,11 +41,14 @@ def all_figures(
   validation = splits["validation"]
   if result is None:
     result = evaluator.evaluate(variables, validation)
-  figures = describe(config, result, validation)
+  figures, reference = describe(config, result, validation), None
   if config.rate_examples:
     sample = splits["train"].subsample(config.rate_examples)
     reference = evaluator.evaluate(variables, sample)
     figures |= describe_coded_rate(config, result, reference)
+  if result.streams:
+    codes = evaluator.codes(variables, validation)
+    figures |= describe_image_bits(result, reference, codes)
   if evaluator.model.draws:
     draw = not evaluator.draws_by_default
     other = evaluator.evaluate(variables, validation, draw=draw)

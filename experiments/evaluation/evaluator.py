@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -79,18 +80,21 @@ class Evaluator:
         example_index=indices,
       )
       values, masks = streams_lib.sent_streams(model, result.quantized.codes)
-      counts = []
+      counts, sent = [], []
       for symbol, is_sharded in zip(symbols, self._is_sharded, strict=True):
         count = _shard_counts if is_sharded else _counts
         codes = symbol.join(values)
-        is_sent = masks[symbol.members[0]] & (mask > 0)[:, None, None]
-        counts.append(count(codes, symbol.alphabet, is_sent))
+        is_sent = masks[symbol.members[0]]
+        is_counted = is_sent & (mask > 0)[:, None, None]
+        counts.append(count(codes, symbol.alphabet, is_counted))
+        sent.append(jnp.where(is_sent, codes, -1))
       choice = streams_lib.choice_of(model.streams)
       return {
         "squared_error": result.squared_error,
         "images": result.images,
         "choice": () if choice is None else values[choice],
         "counts": counts,
+        "codes": sent,
       }
 
     self.model = model
@@ -160,6 +164,22 @@ class Evaluator:
       collector.add(mask, result["images"], *[result["choice"]] * has_choice)
     images, *choice = collector.gather()
     return images, choice[0] if choice else None
+
+  def codes(self, variables: Any, split: Split) -> list[np.ndarray]:
+    """Returns the symbols that each image takes.
+
+    Args:
+      variables: those of the model, replicated.
+      split: the images; larger ones are cut to their centre.
+
+    Returns:
+      int32 `[n, h, w]` for each of `adq_jax.streams.symbols`, -1 where none is
+      sent.
+    """
+    collector = _RowCollector()
+    for result, mask in self._run(variables, split):
+      collector.add(mask, *result["codes"])
+    return collector.gather()
 
   def _run(
     self, variables: Any, split: Split, draw: bool | None = None

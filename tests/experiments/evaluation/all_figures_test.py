@@ -22,6 +22,12 @@ class _Evaluator:
     error = np.full(len(split), 0.5 if draw else 0.25)
     return Evaluation(self.model.streams, error, counts, 16 * len(split))
 
+  def codes(self, variables, split):
+    shape = (len(split), 4, 4)
+    codes = np.zeros((len(self.model.streams), *shape), int)
+    codes[0, 0] = -1  # less is sent for the first image
+    return list(codes)
+
   def reconstruct(self, variables, split):
     return split.images[np.arange(len(split))] / 255 - 0.5, None
 
@@ -47,6 +53,7 @@ class AllFiguresTest(parameterized.TestCase):
     self.assertIn("rate_coded", figures)
     self.assertCountEqual(figures["baselines"], ["resize", "mean_color"])
     self.assertAlmostEqual(figures["ssim"], 1)
+    self.assertCountEqual(figures["image_bits"], ["nominal", "coded"])
 
   def test_what_is_known_is_not_computed_again(self):
     streams = build.create_model(tiny.config("fixed_16x4")).streams
@@ -55,4 +62,5 @@ class AllFiguresTest(parameterized.TestCase):
     self.assertEqual(asked, [])
     self.assertEqual(figures["mse"], 0.125)
     self.assertEqual(figures["recon_loss_first_batch"], 0.125 * 4 / 64)
+    self.assertCountEqual(figures["image_bits"], ["nominal"])
     self.assertNoCommonElements(figures, ["drawn", "not_drawn", "rate_coded"])

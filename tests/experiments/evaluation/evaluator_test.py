@@ -22,9 +22,8 @@ class EvaluatorTest(parameterized.TestCase):
     split = Split(images, np.zeros(6, int))
     devices = jax.local_devices()[:2]
     variables = create_state(config, model).variables
-    result = evaluator.Evaluator(config, model, devices).evaluate(
-      replicate(variables, devices), split
-    )
+    tested = evaluator.Evaluator(config, model, devices)
+    result = tested.evaluate(replicate(variables, devices), split)
     expected = model.apply(variables, augment.to_float(images))
     np.testing.assert_allclose(
       result.squared_error, expected.squared_error, rtol=1e-4
@@ -34,6 +33,8 @@ class EvaluatorTest(parameterized.TestCase):
       counts, np.bincount(expected.quantized.codes.ravel(), minlength=16)
     )
     self.assertEqual(result.positions, counts.sum())
+    (codes,) = tested.codes(replicate(variables, devices), split)
+    np.testing.assert_array_equal(codes, expected.quantized.codes)
 
   @pytest.mark.slow
   def test_every_image_counts_once_for_any_batch_and_device_count(self):
@@ -63,6 +64,14 @@ class EvaluatorTest(parameterized.TestCase):
       np.testing.assert_array_equal(
         chosen, [c.sum() for c in argmax.counts[1:]]
       )
+      choice, *indices = tested.codes(variables, split)
+      np.testing.assert_array_equal(choice, books)
+      for i, index in enumerate(indices):
+        np.testing.assert_array_equal(index >= 0, books == i)
+        np.testing.assert_array_equal(
+          np.bincount(index[index >= 0], minlength=len(argmax.counts[1 + i])),
+          argmax.counts[1 + i],
+        )
       results.append((argmax.counts, drawn.counts))
     for other in results[1:]:
       for a, b in zip(
