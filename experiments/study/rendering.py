@@ -15,6 +15,7 @@ from experiments.study.over_seeds import Statistic
 from experiments.study.over_seeds import statistic
 from experiments.study.rows import Row
 
+_SSIM = "SSIM"
 _FIRST_BATCH = ("recon_loss_first_batch", "its ratio")
 _BESIDE = ("the authors' code", "that ratio", "its codewords used")
 _COLUMNS = (
@@ -28,6 +29,7 @@ _COLUMNS = (
   "bits/position",
   "entropy-coded",
   "PSNR (dB)",
+  _SSIM,
   "codewords used",
   *_BESIDE,
   "seeds",
@@ -106,6 +108,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
     "rate_nominal": ("rate_nominal",),
     "rate_coded": ("rate_coded",),
     "psnr": ("psnr",),
+    **({"ssim": ("ssim",)} if _has_ssim(rows) else {}),
     "usage": ("usage",),
   }
   first_batch = ["recon_loss_first_batch", "first_batch_ratio"]
@@ -142,6 +145,11 @@ def _has_first_batch(rows: Sequence[Row]) -> bool:
   return any(row.first_batch for row in rows)
 
 
+def _has_ssim(rows: Sequence[Row]) -> bool:
+  """Whether any row has SSIM; older runs lack it."""
+  return any(row.figure("ssim") for row in rows)
+
+
 def _has_beside(rows: Sequence[Row]) -> bool:
   """Whether any row was trained as the authors' code has it, too."""
   return any(row.beside for row in rows)
@@ -153,6 +161,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     left_out += _FIRST_BATCH
   if not _has_beside(rows):
     left_out += _BESIDE
+  if not _has_ssim(rows):
+    left_out += (_SSIM,)
   return [column for column in _COLUMNS if column not in left_out]
 
 
@@ -232,6 +242,7 @@ def _cells(row: Row, digits: int) -> dict[str, str]:
     ("bits/position", 2, row.figure("rate_nominal")),
     ("entropy-coded", 2, row.figure("rate_coded")),
     ("PSNR (dB)", 2, row.figure("psnr")),
+    (_SSIM, 4, row.figure("ssim")),
   ):
     if figure:
       cells[column] = figure.text(decimals)

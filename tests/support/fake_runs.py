@@ -1,7 +1,9 @@
 """Directories as runs leave them, without training."""
 
+from collections.abc import Mapping
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,9 +27,13 @@ def make(
   *,
   is_finished: bool = True,
   version: str = "1.0",
+  figures: Mapping[str, Any] | None = None,
   **fields,
 ) -> Trial:
-  """Makes the run of a trial, of 200 updates unless `fields` say otherwise."""
+  """Makes the run of a trial, of 200 updates unless `fields` say otherwise.
+
+  Its summary has `figures` beside, or instead of, its own.
+  """
   trial = Trial(root, dataset, variant, seed)
   config = datasets.default_config(dataset, variant)
   config.num_steps = 200
@@ -68,6 +74,7 @@ def make(
     }
     if is_adaptive:
       summary["drawn"] = {"recon_loss_sum": 2 * loss}
+    summary |= figures or {}
     files.write_json(trial.workdir / workdirs.SUMMARY, summary)
     picture = Image.new("RGB", (160, 40), "grey")
     picture.save(trial.workdir / "reconstructions.png")

@@ -244,6 +244,25 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
     self.assertEqual(second["variant"], "fixed_1024x64")
     self.assertEqual(second["first_batch_ratio"], "1.5")
 
+  def test_ssim_where_a_run_has_it(self):
+    fake_runs.make(self.root, "mnist", "fixed_512x128")
+    self.assertNotIn("SSIM", rendering.markdown("mnist", 1, self.rows(1)))
+    self.assertNotIn("ssim", rendering.comma_separated(self.rows(1)))
+    fake_runs.make(
+      self.root, "mnist", "fixed_1024x64", loss=0.4, figures={"ssim": 0.87654}
+    )
+    rows = self.rows(1)
+    lines = rendering.markdown("mnist", 1, rows).splitlines()
+    self.assertIn("| PSNR (dB) | SSIM | codewords used |", lines[2])
+    self.assertIn("| 20.50 |  | 25% |", lines[4])
+    self.assertIn("| 20.40 | 0.8765 | 25% |", lines[5])
+    self.assertIn(r"& SSIM & codewords used", rendering.latex("mnist", 1, rows))
+    older, newer, *_ = csv.DictReader(
+      rendering.comma_separated(rows).splitlines()
+    )
+    self.assertEqual((older["ssim"], newer["ssim"]), ("", "0.87654"))
+    self.assertEqual(newer["usage"], "0.25")
+
   def test_two_rows_have_no_rank_correlation(self):
     for variant in ("fixed_512x128", "fixed_1024x64"):
       fake_runs.make(self.root, "mnist", variant)
