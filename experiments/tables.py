@@ -45,9 +45,8 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   # Imported late, so that a wrong flag is told at once.
   from experiments.processes import platforms
-  from experiments.study import rendering
-  from experiments.study import rows as rows_lib
   from experiments.study import runner
+  from experiments.study import table_list
   from experiments.study import trials as trials_lib
 
   root, dataset = command.path_of(_WORKDIR), _DATASET.value
@@ -76,10 +75,10 @@ def main(argv: Sequence[str]) -> None:
   runner.train(missing, _SET.value)
   problems = []
   for table in tables:
-    rows = rows_lib.make(root, dataset, table, seeds)
-    print(rendering.markdown(dataset, table, rows))
+    made = table_list.make(root, dataset, table, seeds)
+    print(made.texts[".md"])
     try:
-      for path in rendering.write(root, dataset, table, rows):
+      for path in table_list.write(root, dataset, table, made):
         print(path)
     except errors.UserError as error:
       problems.append(str(error))

@@ -15,8 +15,7 @@ from experiments.study import comparable
 from experiments.study import contents
 from experiments.study import page
 from experiments.study import plot_list
-from experiments.study import rendering
-from experiments.study import rows as rows_lib
+from experiments.study import table_list
 from experiments.study import trials as trials_lib
 from experiments.study.trials import Trial
 
@@ -104,19 +103,18 @@ class _Drawing:
     tables, shown = [], set()
     for table in contents.TABLES:
       try:
-        rows = rows_lib.make(self._root, dataset, table, seeds=(0,))
+        made = table_list.make(self._root, dataset, table, seeds=(0,))
       except UserError as error:
         self.problems.append(f"no table {table} of {dataset}: {error}")
         continue
-      measured = {row.variant for row in rows if row.trials or row.has_failed}
       # A table that only repeats rows of earlier tables is left out.
-      if measured - shown:
-        tables.append(rendering.markdown(dataset, table, rows))
+      if made.shown - shown:
+        tables.append(made.texts[".md"])
         try:
-          rendering.write(self._root, dataset, table, rows)
+          table_list.write(self._root, dataset, table, made)
         except UserError as error:
           self.problems.append(str(error))
-      shown |= measured
+      shown |= made.shown
     return tables
 
   def save(

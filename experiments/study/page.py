@@ -42,7 +42,7 @@ def make(
 
   Args:
     root: DIR, with the figures in DIR/figures.
-    tables: the tables by data set, as `rendering.markdown` returns them.
+    tables: the tables by data set, as `grid.markdown` returns them.
     drawn: the figures, by data set; "" for those of all.
     problems: what is left out, and why.
   """
@@ -65,7 +65,7 @@ def make(
 
 
 def _table(markdown: str) -> str:
-  """Returns a table of `rendering.markdown` as HTML."""
+  """Returns a table of `grid.markdown` as HTML."""
   caption, _, header, _, *rows = markdown.splitlines()
   lines = [f"<h3>{html.escape(caption)}</h3>", "<table>"]
   for tag, row in [("th", header), *(("td", row) for row in rows)]:

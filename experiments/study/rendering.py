@@ -4,12 +4,11 @@ from collections.abc import Sequence
 import csv
 import io
 import math
-import pathlib
 
 import numpy as np
 
-from experiments import files
 from experiments.study import contents
+from experiments.study import grid as grid_lib
 from experiments.study import ranks
 from experiments.study.over_seeds import Statistic
 from experiments.study.over_seeds import statistic
@@ -36,68 +35,25 @@ _COLUMNS = (
 )
 
 
-def write(
-  root: pathlib.Path, dataset: str, table: int, rows: Sequence[Row]
-) -> list[pathlib.Path]:
-  """Writes DIR/DATASET/tableN.md, .csv and .tex; returns their paths.
-
-  Raises:
-    UserError: if one of them cannot be written.
-  """
-  stem = root / dataset / f"table{table}"
-  texts = {
-    ".md": markdown(dataset, table, rows),
-    ".csv": comma_separated(rows),
-    ".tex": latex(dataset, table, rows),
-  }
-  paths = []
-  for suffix, text in texts.items():
-    path = stem.with_suffix(suffix)
-    with files.writing(path):
-      path.parent.mkdir(parents=True, exist_ok=True)
-      files.write_text(path, text)
-    paths.append(path)
-  return paths
-
-
 def markdown(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in Markdown, the smallest loss in bold."""
-  columns = _columns(rows)
-  lines = [
-    _caption(dataset, table, rows),
-    "",
-    "| " + " | ".join(columns) + " |",
-    "|" + "---|" * len(columns),
-  ]
-  best, digits = _best(rows), _digits(rows)
-  for row in rows:
-    cells = _cells(row, digits)
-    texts = [cells.get(column, "").replace("|", r"\|") for column in columns]
-    if row is best:
-      texts[1] = f"**{texts[1]}**"
-    lines.append("| " + " | ".join(texts) + " |")
-  return "\n".join(lines) + "\n"
+  return grid_lib.markdown(_grid(dataset, table, rows))
 
 
 def latex(dataset: str, table: int, rows: Sequence[Row]) -> str:
   """Returns a table in LaTeX, to be read with the package booktabs."""
-  columns = _columns(rows)
-  best, digits = _best(rows), _digits(rows)
-  lines = [
-    f"% {_caption(dataset, table, rows)}",
-    r"\begin{tabular}{l" + "r" * (len(columns) - 1) + "}",
-    r"\toprule",
-    " & ".join(_escaped(column) for column in columns) + r" \\",
-    r"\midrule",
-  ]
-  for row in rows:
-    cells = _cells(row, digits)
-    texts = [_escaped(cells.get(column, "")) for column in columns]
-    if row is best:
-      texts[1] = rf"\textbf{{{texts[1]}}}"
-    lines.append(" & ".join(texts) + r" \\")
-  lines += [r"\bottomrule", r"\end{tabular}"]
-  return "\n".join(lines) + "\n"
+  return grid_lib.latex(_grid(dataset, table, rows))
+
+
+def _grid(dataset: str, table: int, rows: Sequence[Row]) -> grid_lib.Grid:
+  columns, digits, best = _columns(rows), _digits(rows), _best(rows)
+  cells = [_cells(row, digits) for row in rows]
+  return grid_lib.Grid(
+    _caption(dataset, table, rows),
+    columns,
+    [[texts.get(column, "") for column in columns] for texts in cells],
+    next(((i, 1) for i, row in enumerate(rows) if row is best), None),
+  )
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
@@ -255,19 +211,3 @@ def _cells(row: Row, digits: int) -> dict[str, str]:
   count = str(len(row.trials))
   cells["seeds"] = f"{count} ({row.status})" if row.status else count
   return cells
-
-
-_LATEX = str.maketrans(
-  {
-    **{symbol: f"\\{symbol}" for symbol in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "[": "{[}",  # at the start of a row it would belong to \\ before it
-  }
-)
-
-
-def _escaped(text: str) -> str:
-  return text.translate(_LATEX)

@@ -293,12 +293,3 @@ entropy-coded | PSNR (dB) | codewords used | seeds |
     drawn = page.make(self.root, {"mnist": [text]}, {}, ["<why>"])
     self.assertIn("<td>seed 0 failed: a|b {c} 5% #1 ^ ~ \\ [x]</td>", drawn)
     self.assertIn("&lt;why&gt;", drawn)
-
-  def test_files(self):
-    fake_runs.make(self.root, "mnist", "fixed_512x128")
-    paths = rendering.write(self.root, "mnist", 1, self.rows(1))
-    self.assertEqual(
-      [path.name for path in paths], ["table1.md", "table1.csv", "table1.tex"]
-    )
-    for path in paths:
-      self.assertIn("512", path.read_text())
