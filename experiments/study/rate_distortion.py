@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import dataclasses
 
 import matplotlib.pyplot as plt
 
@@ -10,48 +9,11 @@ from experiments import style
 from experiments.configs import variants
 from experiments.configs.variant_table import Variant
 from experiments.study import over_seeds
+from experiments.study import series as series_lib
 from experiments.study import trials as trials_lib
+from experiments.study.series import Series
 from experiments.study.trials import Runs
 from experiments.study.trials import Trial
-
-
-@dataclasses.dataclass(frozen=True)
-class _Series:
-  """Variants that look alike.
-
-  Attributes:
-    label: their name in the legend.
-    number: the number of their colour and marker.
-    groups: the groups of variants in it.
-    joined: the style of a line through the points, "" for none.
-    has_texts: whether each point is named.
-  """
-
-  label: str
-  number: int
-  groups: tuple[str, ...]
-  joined: str = ""
-  has_texts: bool = True
-
-
-_IMPROVED = (
-  _Series("fixed, improved", 4, ("improved_fixed",), ":"),
-  _Series("adaptive, improved, by price of bits", 2, ("improved",), "-"),
-)
-# Of table 3 there are many, near each other; the table has them.
-_TABLE_3 = _Series(
-  "adaptive, variants of table 3", 7, ("table_3",), has_texts=False
-)
-_FIXED_CHANGED = _Series("fixed, other variants", 1, ("fixed_changed",))
-_OTHERS = _Series("adaptive, other variants", 3, ())  # of all other groups
-_SERIES = (
-  _Series("fixed", 0, ("fixed",)),
-  _Series("adaptive", 5, ("adaptive",)),
-  *_IMPROVED,
-  _FIXED_CHANGED,
-  _TABLE_3,
-  _OTHERS,
-)
 
 
 def draw(runs: Runs) -> plt.Figure:
@@ -61,9 +23,9 @@ def draw(runs: Runs) -> plt.Figure:
   """
   ended = trials_lib.ended(runs)
   known = {name: _variant(trials) for name, trials in ended.items()}
-  panels = [_SERIES]
-  if any(_series(variant) in _IMPROVED for variant in known.values()):
-    panels.append(_IMPROVED)
+  panels = [series_lib.SERIES]
+  if any(series_lib.of(v) in series_lib.IMPROVED for v in known.values()):
+    panels.append(series_lib.IMPROVED)
   rates = {
     title: {
       variant: (rate.mean, over_seeds.mean_loss(trials))
@@ -105,7 +67,7 @@ def _plot_rates(
   ax: plt.Axes,
   points: Mapping[str, tuple[float, float]],
   known: Mapping[str, Variant],
-  series: Sequence[_Series],
+  series: Sequence[Series],
 ) -> dict[str, tuple[float, float]]:
   """Plots the points (rate, loss) of those variants that are in some series.
 
@@ -113,7 +75,7 @@ def _plot_rates(
   """
   to_label = {}
   for one in series:
-    shown = {v: p for v, p in points.items() if _series(known[v]) is one}
+    shown = {v: p for v, p in points.items() if series_lib.of(known[v]) is one}
     if not shown:
       continue
     look = style.line(one.number, 1)
@@ -148,10 +110,3 @@ _RATES = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
 
 def _variant(trials: Sequence[Trial]) -> Variant:
   return variants.find(trials[0].dataset, trials[0].variant)
-
-
-def _series(variant: Variant) -> _Series:
-  for one in _SERIES:
-    if variant.group in one.groups:
-      return one
-  return _OTHERS

@@ -1,0 +1,52 @@
+"""Variants that figures show alike."""
+
+import dataclasses
+
+from experiments.configs.variant_table import Variant
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """Variants that look alike.
+
+  Attributes:
+    label: their name in the legend.
+    number: the number of their colour and marker.
+    groups: the groups of variants in it.
+    joined: the style of a line through the points, "" for none.
+    has_texts: whether each point is named.
+  """
+
+  label: str
+  number: int
+  groups: tuple[str, ...]
+  joined: str = ""
+  has_texts: bool = True
+
+
+IMPROVED = (
+  Series("fixed, improved", 4, ("improved_fixed",), ":"),
+  Series("adaptive, improved, by price of bits", 2, ("improved",), "-"),
+)
+# Of table 3 there are many, near each other; the table has them.
+_TABLE_3 = Series(
+  "adaptive, variants of table 3", 7, ("table_3",), has_texts=False
+)
+_FIXED_CHANGED = Series("fixed, other variants", 1, ("fixed_changed",))
+_OTHERS = Series("adaptive, other variants", 3, ())  # of all other groups
+SERIES = (
+  Series("fixed", 0, ("fixed",)),
+  Series("adaptive", 5, ("adaptive",)),
+  *IMPROVED,
+  _FIXED_CHANGED,
+  _TABLE_3,
+  _OTHERS,
+)
+
+
+def of(variant: Variant) -> Series:
+  """Returns the series that a variant is in."""
+  for one in SERIES:
+    if variant.group in one.groups:
+      return one
+  return _OTHERS
