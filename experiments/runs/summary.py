@@ -12,6 +12,8 @@ from experiments.runs import workdir as workdirs
 # The numbers that tables and figures cannot do without.
 _NUMBERS = ("recon_loss_sum", "psnr")
 _OF_STREAMS = ("rate_nominal", "usage")  # where there is any
+# Of each point of a curve.
+_OF_PRICES = ("rate_weight", "rate_nominal", "recon_loss_sum", "psnr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +89,20 @@ def _lacks(summary: Any) -> str:
       and isinstance(other.get("recon_loss_sum"), numbers.Real)
     ):
       return f"{name} has no loss"
+  if not _is_curve(summary.get("curve", [])):
+    return "curve is no list of figures"
   # Old runs lack these.
   for name in ("rate_coded", "recon_loss_first_batch", "ssim"):
     if not isinstance(summary.get(name), numbers.Real | None):
       return f"{name} is no number"
   return ""
+
+
+def _is_curve(points: Any) -> bool:
+  """Returns whether these are the figures of a model at several prices."""
+  return isinstance(points, list) and all(
+    isinstance(point, dict)
+    and all(isinstance(point.get(name), numbers.Real) for name in _OF_PRICES)
+    and isinstance(point.get("rate_coded"), numbers.Real | None)
+    for point in points
+  )

@@ -81,6 +81,24 @@ def make(
   return trial
 
 
+def curve(*points: tuple[float, float, float]) -> list[dict[str, float]]:
+  """Returns the `curve` of a summary, of prices, rates and PSNRs.
+
+  A coded rate is 1 below the nominal one, and the loss is 100 times the squared
+  error.
+  """
+  return [
+    {
+      "rate_weight": price,
+      "rate_nominal": rate,
+      "rate_coded": rate - 1,
+      "recon_loss_sum": 100 * 10 ** (-psnr / 10),
+      "psnr": psnr,
+    }
+    for price, rate, psnr in points
+  ]
+
+
 def make_table_1(root: pathlib.Path, dataset: str, **fields) -> None:
   """Makes table 1's runs, with losses that the paper would have liked."""
   for i, variant in enumerate(paper.TABLE_1):

@@ -59,6 +59,8 @@ class SummaryTest(parameterized.TestCase):
     {"recon_loss_first_batch": "small"},
     {"rate_coded": []},
     {"ssim": "high"},
+    {"curve": 3},
+    {"curve": [{"rate_weight": 0.0, "rate_nominal": 12.0, "psnr": 20.0}]},
     {"codebooks": {}},
     {"codebooks": [1]},
     {"drawn": 3},
