@@ -46,6 +46,15 @@ def check_alike(trials: Iterable[Trial]) -> None:
       )
 
 
+def describe(trials: Iterable[Trial]) -> str:
+  """Returns how finished runs that are alike were trained; "" for none."""
+  for trial in trials:
+    return (
+      f"; {trial.summary['steps']} updates of batch {trial.config.batch_size}"
+    )
+  return ""
+
+
 def _setting(trial: Trial) -> dict[str, Any]:
   """Returns how a run differs from its variant, and its code's version."""
   stored = config_changes.fields_of(trial.config)

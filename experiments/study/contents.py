@@ -26,6 +26,8 @@ class Table:
 _FIXED = dict.fromkeys(paper.TABLE_1)
 _AS_THE_CODE = {name: f"reference_{name}" for name in _FIXED}
 
+RATES = 8  # the table whose rows are families of variants
+
 TABLES = {
   1: Table("Fixed codebooks", _FIXED, _AS_THE_CODE),
   2: Table(
@@ -105,6 +107,20 @@ TABLES = {
   7: Table(
     "As the authors' code",
     dict.fromkeys([*_AS_THE_CODE.values(), "reference", "reference_14_bits"]),
+  ),
+  # What bits families take for equal PSNR: its rows are made of these variants,
+  # and of what else a directory has.
+  RATES: Table(
+    "BD-rate of families against fixed codebooks trained in the same way",
+    dict.fromkeys(
+      [
+        *(f"improved_fixed_{n}x32" for n in (32, 128, 512, 2048, 8192, 32768)),
+        "improved_rate_3e-3",
+        "improved_rate_1e-3",
+        "improved_rate_3e-4",
+        "improved",
+      ]
+    ),
   ),
 }
 """By number: 1 to 3 are the paper's."""

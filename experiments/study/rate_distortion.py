@@ -1,40 +1,34 @@
 """A figure that the paper lacks: losses against the bits they take."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 
 from experiments import style
 from experiments.configs import variants
-from experiments.configs.variant_table import Variant
-from experiments.study import over_seeds
-from experiments.study import series as series_lib
+from experiments.study import curves
+from experiments.study import families as families_lib
 from experiments.study import trials as trials_lib
-from experiments.study.series import Series
+from experiments.study.curves import Point
+from experiments.study.families import Family
 from experiments.study.trials import Runs
-from experiments.study.trials import Trial
 
 
 def draw(runs: Runs) -> plt.Figure:
   """Validation loss against bits per position, nominal and entropy-coded.
 
-  All runs, and beside them the improved ones alone, if there are any.
+  All runs, and beside them those alone that are joined by lines, if there are
+  any.  The legend has BD-rates.
   """
-  ended = trials_lib.ended(runs)
-  known = {name: _variant(trials) for name, trials in ended.items()}
-  panels = [series_lib.SERIES]
-  if any(series_lib.of(v) in series_lib.IMPROVED for v in known.values()):
-    panels.append(series_lib.IMPROVED)
+  families = families_lib.find(trials_lib.ended(runs))
+  panels = [families]
+  if joined := [family for family in families if family.series.joined]:
+    panels.append(joined)
   rates = {
-    title: {
-      variant: (rate.mean, over_seeds.mean_loss(trials))
-      for variant, trials in ended.items()
-      if (rate := over_seeds.statistic(trials, name))
-    }
-    for name, title in _RATES.items()
+    rate: title
+    for rate, title in curves.RATES.items()
+    if any(family.points[rate] for family in families)
   }
-  rates = {title: points for title, points in rates.items() if points}
   figure, axes = plt.subplots(
     len(rates),
     len(panels),
@@ -43,9 +37,9 @@ def draw(runs: Runs) -> plt.Figure:
     layout="constrained",
   )
   labels = {}
-  for row, (title, points) in zip(axes, rates.items(), strict=True):
-    for ax, series in zip(row, panels, strict=True):
-      labels[ax] = _plot_rates(ax, points, known, series)
+  for row, (rate, title) in zip(axes, rates.items(), strict=True):
+    for ax, shown in zip(row, panels, strict=True):
+      labels[ax] = _plot(ax, rate, shown)
       ax.set_title(title)
     if len(panels) > 1:  # beside them they have texts
       for variant in labels[row[1]]:
@@ -58,39 +52,57 @@ def draw(runs: Runs) -> plt.Figure:
   for ax, points in labels.items():
     style.label_points(
       ax,
-      {known[name].label or name: point for name, point in points.items()},
+      {_text(runs, v): (point.rate, point.loss) for v, point in points.items()},
     )
   return figure
 
 
-def _plot_rates(
-  ax: plt.Axes,
-  points: Mapping[str, tuple[float, float]],
-  known: Mapping[str, Variant],
-  series: Sequence[Series],
-) -> dict[str, tuple[float, float]]:
-  """Plots the points (rate, loss) of those variants that are in some series.
+def _plot(
+  ax: plt.Axes, rate: str, families: Sequence[Family]
+) -> dict[str, Point]:
+  """Plots the points of families.
 
-  Returns those that should have a text.
+  Returns those that should have a text, by variant.
   """
   to_label = {}
-  for one in series:
-    shown = {v: p for v, p in points.items() if series_lib.of(known[v]) is one}
-    if not shown:
+  for family in families:
+    of_each, series = family.points[rate], family.series
+    if not of_each:
       continue
-    look = style.line(one.number, 1)
+    points = [point for points in of_each.values() for point in points]
+    points.sort(key=lambda point: (point.rate, point.loss))
+    look = style.line(series.number, 1)
     ax.plot(
-      *zip(*sorted(shown.values()), strict=True),
-      linestyle=one.joined,
+      [point.rate for point in points],
+      [point.loss for point in points],
+      linestyle=series.joined,
       color=look["color"],
       marker=look["marker"],
-      label=one.label,
+      label=_label(family),
     )
-    if one.has_texts:
-      to_label |= shown
+    if series.has_texts:
+      to_label |= {variant: point for variant, (point,) in of_each.items()}
   ax.margins(0.1)
   ax.set_xlabel("bits per position")
   return to_label
+
+
+def _text(runs: Runs, variant: str) -> str:
+  """Returns the text of a variant's point."""
+  return variants.find(runs[variant][0].dataset, variant).label or variant
+
+
+def _label(family: Family) -> str:
+  """Returns a name for the legend, with the BD-rates that there are."""
+  found = {
+    curves.RATES[rate]: comparison.percent
+    for rate, comparison in family.comparisons.items()
+    if comparison.percent is not None
+  }
+  if not found:
+    return family.series.label
+  percents = (f"{percent:+.1f}% {title}" for title, percent in found.items())
+  return f"{family.series.label}\n(BD-rate {', '.join(percents)})"
 
 
 def _log_where_wide(ax: plt.Axes) -> None:
@@ -105,8 +117,3 @@ def _log_where_wide(ax: plt.Axes) -> None:
 
 
 _WIDE = 4  # times its smallest value: a linear axis would crowd the small ones
-_RATES = {"rate_nominal": "nominal", "rate_coded": "entropy-coded"}
-
-
-def _variant(trials: Sequence[Trial]) -> Variant:
-  return variants.find(trials[0].dataset, trials[0].variant)

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from experiments.study import comparable
 from experiments.study import contents
 from experiments.study import grid as grid_lib
 from experiments.study import ranks
@@ -129,7 +130,8 @@ def _ratio(loss: Statistic | None, row: Row) -> float | None:
 
 def _caption(dataset: str, table: int, rows: Sequence[Row]) -> str:
   title = contents.TABLES[table].title
-  return f"Table {table}: {title}, {dataset}{_of_runs(rows)}{_of_ranks(rows)}"
+  trained = comparable.describe(trial for row in rows for trial in row.trials)
+  return f"Table {table}: {title}, {dataset}{trained}{_of_ranks(rows)}"
 
 
 def _of_ranks(rows: Sequence[Row]) -> str:
@@ -150,16 +152,6 @@ def _of_ranks(rows: Sequence[Row]) -> str:
   if not found:
     return ""
   return f"; rank correlation with the paper {', '.join(found)}"
-
-
-def _of_runs(rows: Sequence[Row]) -> str:
-  """Returns how the runs of a table were trained; all were trained alike."""
-  for row in rows:
-    for trial in row.trials:
-      return (
-        f"; {trial.summary['steps']} updates of batch {trial.config.batch_size}"
-      )
-  return ""
 
 
 def _best(rows: Sequence[Row]) -> Row | None:

@@ -15,6 +15,8 @@ class Series:
     groups: the groups of variants in it.
     joined: the style of a line through the points, "" for none.
     has_texts: whether each point is named.
+    reference: the group of the fixed codebooks that were trained in the same
+      way; "" where there are none.
   """
 
   label: str
@@ -22,11 +24,18 @@ class Series:
   groups: tuple[str, ...]
   joined: str = ""
   has_texts: bool = True
+  reference: str = ""
 
 
 IMPROVED = (
   Series("fixed, improved", 4, ("improved_fixed",), ":"),
-  Series("adaptive, improved, by price of bits", 2, ("improved",), "-"),
+  Series(
+    "adaptive, improved, by price of bits",
+    2,
+    ("improved",),
+    "-",
+    reference="improved_fixed",
+  ),
 )
 # Of table 3 there are many, near each other; the table has them.
 _TABLE_3 = Series(
@@ -36,7 +45,7 @@ _FIXED_CHANGED = Series("fixed, other variants", 1, ("fixed_changed",))
 _OTHERS = Series("adaptive, other variants", 3, ())  # of all other groups
 SERIES = (
   Series("fixed", 0, ("fixed",)),
-  Series("adaptive", 5, ("adaptive",)),
+  Series("adaptive", 5, ("adaptive",), reference="fixed"),
   *IMPROVED,
   _FIXED_CHANGED,
   _TABLE_3,

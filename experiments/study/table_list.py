@@ -6,6 +6,8 @@ import dataclasses
 import pathlib
 
 from experiments import files
+from experiments.study import contents
+from experiments.study import rate_table
 from experiments.study import rendering
 from experiments.study import rows as rows_lib
 
@@ -37,6 +39,16 @@ def make(
   Raises:
     UserError: if the runs are not of one kind.
   """
+  if table == contents.RATES:
+    families = rate_table.make(root, dataset)
+    return Made(
+      {
+        ".md": rate_table.markdown(dataset, table, families),
+        ".csv": rate_table.comma_separated(families),
+        ".tex": rate_table.latex(dataset, table, families),
+      },
+      rate_table.shown(families),
+    )
   rows = rows_lib.make(root, dataset, table, seeds)
   return Made(
     {

@@ -61,6 +61,42 @@ class RateDistortionTest(parameterized.TestCase):
     shown = [text.get_text() for text in improved.texts]
     self.assertCountEqual(shown, ["8192,32", "improved", "rate_1e-3"])
 
+  def test_a_priced_model_is_a_line_of_its_own(self):
+    for variant, rate, psnr in (
+      ("improved_fixed_32x32", 5.0, 20.0),
+      ("improved_fixed_8192x32", 13.0, 30.0),
+    ):
+      figures = {"rate_nominal": rate, "rate_coded": rate - 1, "psnr": psnr}
+      fake_runs.make(self.root, "mnist", variant, figures=figures)
+    curve = fake_runs.curve((0.0, 11.7, 30.0), (1e-3, 4.5, 20.0))
+    fake_runs.make(self.root, "mnist", "improved", figures={"curve": curve})
+    figure = rate_distortion.draw(fake_runs.by_variant(self.root, "mnist"))
+    nominal, beside, coded, _ = figure.axes
+    for ax, rates in (
+      (nominal, [4.5, 11.7]),
+      (beside, [4.5, 11.7]),
+      (coded, [3.5, 10.7]),
+    ):
+      fixed, priced = ax.get_lines()
+      np.testing.assert_allclose(priced.get_xdata(), rates)
+      np.testing.assert_allclose(priced.get_ydata(), [1, 0.1])
+      self.assertEqual(priced.get_linestyle(), "-")
+      self.assertEqual(fixed.get_label(), "fixed, improved")
+      self.assertRegex(
+        priced.get_label(),
+        r"^Improved\n\(BD-rate -10.0% nominal, -\d+.\d% entropy-coded\)$",
+      )
+    self.assertNotIn("improved", [text.get_text() for text in beside.texts])
+
+  def test_points_of_one_structure_all_have_texts(self):
+    for variant in ("fixed_512x128", "improved_fixed_512x128"):
+      fake_runs.make(self.root, "mnist", variant)
+    nominal, improved, *_ = rate_distortion.draw(
+      fake_runs.by_variant(self.root, "mnist")
+    ).axes
+    for ax in (nominal, improved):
+      self.assertEqual([text.get_text() for text in ax.texts], ["512,128"])
+
   def test_a_point_is_the_mean_over_seeds(self):
     for seed, loss in enumerate((0.1, 0.3)):
       fake_runs.make(self.root, "mnist", "improved", seed, loss)

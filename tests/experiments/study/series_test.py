@@ -9,6 +9,8 @@ class SeriesTest(parameterized.TestCase):
     groups = [group for one in series_lib.SERIES for group in one.groups]
     self.assertLen(set(groups), len(groups))
     self.assertContainsSubset(groups, variant_table.GROUPS)
+    references = {one.reference for one in series_lib.SERIES} - {""}
+    self.assertContainsSubset(references, groups)
 
   @parameterized.parameters(
     ("improved_fixed", "fixed, improved"),

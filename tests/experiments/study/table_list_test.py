@@ -2,6 +2,7 @@ import pathlib
 
 from absl.testing import parameterized
 
+from experiments.study import contents
 from experiments.study import table_list
 from tests.support import fake_runs
 
@@ -20,6 +21,20 @@ class TableListTest(parameterized.TestCase):
     )
     for path in paths:
       self.assertIn("512", path.read_text())
+
+  def test_the_table_of_bd_rates(self):
+    for variant, rate, psnr in (
+      ("improved_fixed_32x32", 5.0, 20.0),
+      ("improved_fixed_8192x32", 13.0, 28.0),
+      ("improved", 11.7, 28.0),
+      ("improved_rate_1e-3", 4.5, 20.0),
+    ):
+      figures = {"rate_nominal": rate, "rate_coded": rate, "psnr": psnr}
+      fake_runs.make(self.root, "mnist", variant, figures=figures)
+    made = table_list.make(self.root, "mnist", contents.RATES, (0,))
+    self.assertNotEmpty(made.shown)
+    for text in made.texts.values():
+      self.assertIn("-10", text)
 
   def test_rows_that_have_figures_or_failed_are_shown(self):
     fake_runs.make(self.root, "mnist", "fixed_512x128")
