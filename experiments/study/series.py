@@ -27,7 +27,10 @@ class Series:
   reference: str = ""
 
 
-IMPROVED = (
+_OTHERS = Series("adaptive, other variants", 3, ())  # of all other groups
+SERIES = (
+  Series("fixed", 0, ("fixed",)),
+  Series("adaptive", 5, ("adaptive",), reference="fixed"),
   Series("fixed, improved", 4, ("improved_fixed",), ":"),
   Series(
     "adaptive, improved, by price of bits",
@@ -36,21 +39,12 @@ IMPROVED = (
     "-",
     reference="improved_fixed",
   ),
-)
-# Of table 3 there are many, near each other; the table has them.
-_TABLE_3 = Series(
-  "adaptive, variants of table 3", 7, ("table_3",), has_texts=False
-)
-_FIXED_CHANGED = Series("fixed, other variants", 1, ("fixed_changed",))
-_OTHERS = Series("adaptive, other variants", 3, ())  # of all other groups
-SERIES = (
-  Series("fixed", 0, ("fixed",)),
-  Series("adaptive", 5, ("adaptive",), reference="fixed"),
-  *IMPROVED,
-  _FIXED_CHANGED,
-  _TABLE_3,
+  Series("fixed, other variants", 1, ("fixed_changed",)),
+  # There are many, near each other; the table has their names.
+  Series("adaptive, variants of table 3", 7, ("table_3",), has_texts=False),
   _OTHERS,
 )
+"""In the order of a legend."""
 
 
 def of(variant: Variant) -> Series:
