@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from adq_jax.chunks import for_each_chunk
 from adq_jax.search import scan
+from adq_jax.search.distances import sum_of_squares
 
 MAX_WIDTH = 8
 _SAMPLE = 1024  # codewords from which the quantiles are computed
@@ -211,7 +212,7 @@ def _window(
   """Compares each point with the codewords from `position` `[T]` on."""
   offsets = jnp.arange(_WINDOW, dtype=jnp.int32)[:, None]
   at = jnp.clip(position[None] + offsets, 0, len(cells.order) - 1)
-  squares = scan.sum_of_squares(
+  squares = sum_of_squares(
     points.shape[1], lambda d: cells.columns[d][at] - points[None, :, d]
   )
   # Compare each distance as it was first computed, here and below.  A second

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax.chunks import map_chunks
+from adq_jax.search.distances import sum_of_squares
 from adq_jax.search.nearest import points_at_once
 from adq_jax.search.nearest import prepare_codewords
 from adq_jax.search.nearest import prepare_points
-from adq_jax.search.scan import sum_of_squares
 
 _BLOCK = 1024  # codewords that points are compared with in one step
 

@@ -18,7 +18,7 @@ from adq_jax import collectives
 from adq_jax.chunks import map_chunks
 from adq_jax.search import bisection
 from adq_jax.search import nearest
-from adq_jax.search import scan
+from adq_jax.search.distances import sum_of_squares
 
 
 def nearest_codes(
@@ -131,7 +131,7 @@ def _choose_nearest(
     candidates: c codewords of each shard for every point, `[n, c, D, t]`.
     indices: the indices of the candidates, `[n, c, t]`.
   """
-  squares = scan.sum_of_squares(
+  squares = sum_of_squares(
     points.shape[1], lambda d: candidates[:, :, d] - points[None, None, :, d]
   )
   smallest = squares.min(axis=(0, 1), keepdims=True)

@@ -16,12 +16,6 @@ from tests.support.search import nothing_found
 
 
 class ScanTest(parameterized.TestCase):
-  @parameterized.parameters(1, 16, 17, 100)
-  def test_squares_are_added_up(self, count):
-    x = np.random.default_rng(0).normal(size=(count, 7)).astype(np.float32)
-    found = scan.sum_of_squares(count, lambda d: jnp.asarray(x[d]))
-    np.testing.assert_allclose(found, np.square(x).sum(axis=0), rtol=1e-6)
-
   def test_only_doubtful_points_are_searched_again(self):
     z, codebook = make_data(90, 40, 3)
     is_doubtful = jnp.arange(90) % 3 == 0
