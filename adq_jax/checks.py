@@ -69,15 +69,34 @@ def check_mask(name: str, mask: Any, shape: tuple[int, ...], why: str) -> None:
   """
   _check_array(name, mask, _OF_MASKS, "real numbers or booleans")
   check_shape(name, mask, shape, why)
-  is_seen = not isinstance(mask, jax.core.Tracer)
-  if not is_seen or not getattr(mask, "is_fully_addressable", True):
-    return
-  values = np.asarray(mask)
+  values = _seen(mask)
   strange = values[(values != 0) & (values != 1)]
   if strange.size:
     raise ValueError(
       f"{name} has the value {strange.flat[0]}; it must be 1 for a real point"
       " and 0 for padding, for nothing is weighed: use mask > 0, say"
+    )
+
+
+def check_not_negative(
+  name: str, array: Any, *, is_finite: bool = False
+) -> None:
+  """Raises a ValueError if an array has a number below 0, or NaN.
+
+  Tracers, and arrays that other processes hold a part of, are not looked at.
+
+  Args:
+    name: of the argument, for the message.
+    array: real numbers.
+    is_finite: whether infinity is refused as well.
+  """
+  values = _seen(array)
+  is_good = (values >= 0) & (np.isfinite(values) | (not is_finite))
+  strange = values[~is_good]
+  if strange.size:
+    raise ValueError(
+      f"{name} has the value {strange.flat[0]}; it must be"
+      f" {'finite and ' if is_finite else ''}0 or more"
     )
 
 
@@ -177,6 +196,14 @@ def _check_array(name: str, array: Any, kinds: Any, wanted: str) -> None:
   kinds = kinds if isinstance(kinds, tuple) else (kinds,)
   if not any(jnp.issubdtype(dtype, kind) for kind in kinds):
     raise ValueError(f"{name} has dtype {dtype}; it must have {wanted}")
+
+
+def _seen(array: Any) -> np.ndarray:
+  """Returns the values of an array; none where they are not known here."""
+  is_seen = not isinstance(array, jax.core.Tracer)
+  if is_seen and getattr(array, "is_fully_addressable", True):
+    return np.asarray(array)
+  return np.zeros(0)
 
 
 def _described(value: Any) -> str:

@@ -1,9 +1,14 @@
 """Squared distances, as a search computes and compares them.
 
-Shapes: T points, N codewords, D their width.
+Shapes: T points, N codewords, D their width, K prices of each point.
+
+With penalties, "distance" stands for the sum of both (see
+`adq_jax.search.penalty`).
 """
 
 from collections.abc import Callable
+import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -38,11 +43,32 @@ def sum_of_squares(
   return total
 
 
-def squared_distances(
-  points_t: jax.Array, codewords: jax.Array, penalty: jax.Array | None
+def sum_of_products(
+  count: int, product: Callable[[int], jax.Array]
 ) -> jax.Array:
-  """Returns squared distances `[N, T]` from points `[D, T]` to codewords."""
+  """Returns the elementwise sum of products 0 to count - 1, written out."""
+  return functools.reduce(operator.add, (product(k) for k in range(count)))
+
+
+def squared_distances(
+  points_t: jax.Array,
+  codewords: jax.Array,
+  penalties: jax.Array | None = None,
+  prices_t: jax.Array | None = None,
+) -> jax.Array:
+  """Returns squared distances from points to codewords, `[N, T]`.
+
+  Args:
+    points_t: float32 `[D, T]`.
+    codewords: float32 `[N, D]`.
+    penalties: float32 `[N, K]`; None: nothing is added.
+    prices_t: float32 `[K, T]`, beside penalties.
+  """
   squares = sum_of_squares(
     len(points_t), lambda d: codewords[:, d, None] - points_t[d][None]
   )
-  return squares if penalty is None else squares + penalty[:, None]
+  if penalties is None:
+    return squares
+  return squares + sum_of_products(
+    len(prices_t), lambda k: penalties[:, k, None] * prices_t[k][None]
+  )

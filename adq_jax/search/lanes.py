@@ -1,6 +1,6 @@
 """Lanes of neighbouring codewords, for a scan.
 
-Shapes: T points, N codewords, D their width, L lanes.
+Shapes: T points, N codewords, D their width, K prices of each point, L lanes.
 
 A scan keeps the smallest distance of every point in every lane, and no index.
 Compilers vectorize such elementwise work, but not an argmin.  The scan then
@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from adq_jax.search.distances import sum_of_products
 from adq_jax.search.distances import sum_of_squares
 
 _LANES = 128
@@ -43,10 +44,12 @@ def cut(
 
 
 def cut_all(
-  codewords: jax.Array, penalty: jax.Array | None, in_one_go: int
+  codewords: jax.Array, penalties: jax.Array | None, in_one_go: int
 ) -> tuple[jax.Array, jax.Array | None]:
-  """Cuts codewords into lanes, and their penalties, if there are any, alike."""
-  penalties = None if penalty is None else cut(penalty[:, None], in_one_go)
+  """Cuts codewords into lanes, and their penalties `[N, K]`, if any, alike."""
+  if penalties is not None:
+    # The filler is infinitely far, and zero times infinity would be NaN.
+    penalties = cut(penalties, in_one_go, fill=0.0)
   return cut(codewords, in_one_go), penalties
 
 
@@ -85,26 +88,39 @@ def search_lane(
   all_lanes: tuple[jax.Array, jax.Array | None],
   lane: jax.Array,
   num_codewords: int,
+  prices: jax.Array | None = None,
 ) -> jax.Array:
-  """Finds the codeword nearest to each point within the point's lane `[T]`."""
+  """Finds the codeword nearest to each point within the point's lane.
+
+  Args:
+    points: finite float32 `[T, D]`.
+    all_lanes: of `cut_all`.
+    lane: int32 `[T]`, in [0, L).
+    num_codewords: N.
+    prices: float32 `[T, K]`, beside penalties.
+
+  Returns:
+    Its index, int32 `[T]`.
+  """
   lanes, penalties = all_lanes
   num_lanes, num_steps, in_one_go, dim = lanes.shape
   in_lane = num_steps * in_one_go
   # A chunk of a lane has a few hundred numbers for each point.
-  in_chunk = min(max(_LANE_WIDTH // dim, 1), in_lane)
+  width = dim if penalties is None else dim + penalties.shape[-1]
+  in_chunk = min(max(_LANE_WIDTH // width, 1), in_lane)
   num_chunks = -(-in_lane // in_chunk)
 
-  def as_rows(lanes: jax.Array) -> jax.Array:
+  def as_rows(lanes: jax.Array, fill: float) -> jax.Array:
     width = lanes.shape[-1]
     rows = jnp.pad(
       lanes.reshape(num_lanes, in_lane, width),
       ((0, 0), (0, num_chunks * in_chunk - in_lane), (0, 0)),
-      constant_values=jnp.inf,
+      constant_values=fill,
     ).reshape(num_lanes * num_chunks, in_chunk, width)
     return rows.transpose(0, 2, 1).reshape(len(rows), -1)
 
-  rows = as_rows(lanes)
-  rows_of_penalties = None if penalties is None else as_rows(penalties)
+  rows = as_rows(lanes, jnp.inf)
+  rows_of_penalties = None if penalties is None else as_rows(penalties, 0.0)
 
   def search(chunk):
     codewords = rows[lane * num_chunks + chunk]
@@ -113,7 +129,11 @@ def search_lane(
       dim, lambda d: codewords[:, d] - points[:, d, None]
     )
     if rows_of_penalties is not None:
-      squares += rows_of_penalties[lane * num_chunks + chunk]
+      own = rows_of_penalties[lane * num_chunks + chunk]
+      own = own.reshape(*prices.shape, in_chunk)
+      squares += sum_of_products(
+        prices.shape[1], lambda k: own[:, k] * prices[:, k, None]
+      )
     nearest = jnp.argmin(squares, axis=1).astype(jnp.int32)
     return squares.min(axis=1), chunk * in_chunk + nearest
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from adq_jax import checks
 from adq_jax.chunks import map_chunks
@@ -17,6 +16,9 @@ from adq_jax.search import bisection
 from adq_jax.search import cells
 from adq_jax.search import pallas
 from adq_jax.search import scan
+from adq_jax.search.penalty import check_penalty
+from adq_jax.search.penalty import Penalty
+from adq_jax.search.penalty import prepare_penalty
 
 CodebookIndex = cells.Cells | bisection.SortedCodewords
 """The type of the result of `index_codebook`."""
@@ -35,6 +37,7 @@ def nearest_codes(
   *,
   method: str = "auto",
   penalty: jax.Array | None = None,
+  price: jax.Array | None = None,
 ) -> jax.Array:
   """Returns the index of the codeword nearest to every point (eq. 2).
 
@@ -73,22 +76,29 @@ def nearest_codes(
 
       An index has a method of its own, and ignores this argument.
     penalty: what is added to the squared distance of each codeword before the
-      smallest is looked for, floating `[N]`, 0 or more; None: nothing.  A
-      price of the codewords' bits makes the choice entropy-constrained (Chou,
-      Lookabaugh and Gray, 1989).  The sum of the codeword that is returned
-      exceeds the smallest by at most 20 + D / 16 float32 epsilons of it.  The
-      lowest index wins a tie, and an infinite penalty excludes a codeword.
-      `"dense"`, `"blocked"` and `"screened"` add it; in place of another
-      method `"screened"` does on a CPU for D from 4 on, and else `"blocked"`.
+      smallest is looked for, floating `[N]`, 0 or more; None: nothing.  Bits
+      times what one costs make the choice entropy-constrained (Chou, Lookabaugh
+      and Gray, 1989).  The sum of the codeword that is returned exceeds the
+      smallest by at most 20 + K + D / 16 float32 epsilons of it (K = 1 for
+      `[N]`).  The lowest index wins a tie.  An infinite penalty excludes a
+      codeword, whatever the price.  `"dense"`, `"blocked"` and `"screened"`
+      add it; in place of another method `"screened"` does on a CPU for D from
+      4 on, and else `"blocked"`.
+    price: the factor of the penalty for each point, floating `[...]`, finite,
+      0 or more; None: 1.  With K prices for each point, `[..., K]`, the
+      penalty has K rows, `[K, N]`, and the sum over k of price[..., k] times
+      penalty[k, n] is added for codeword n.
 
   Returns:
     The indices, int32 `[...]`, each in [0, N).
 
   Raises:
     ValueError: if a shape or dtype does not fit, the method is unknown, or it
-      does not exist for this D; or if a penalty is negative or NaN, or beside
-      an index.  Traced penalties are not looked at: NaN is infinite there, and
-      what is negative 0.
+      does not exist for this D; or if a penalty or price is negative or NaN,
+      a price infinite, a penalty beside an index, a price without a penalty,
+      or a penalty `[K, N]` without a price.  The values of traced ones are not
+      looked at: what is negative is 0 there, a penalty of NaN is infinite, and
+      a price that is not finite is the largest float32.
 
   Example:
     >>> import jax.numpy as jnp
@@ -96,6 +106,10 @@ def nearest_codes(
     >>> codebook = jnp.array([[0.0, 0.0], [1.0, 1.0], [4.0, 0.0]])
     >>> nearest_codes(jnp.array([[0.9, 0.8], [3.0, 0.0]]), codebook).tolist()
     [1, 2]
+    >>> z = jnp.array([[3.0, 0.0], [3.0, 0.0]])
+    >>> bits, price = jnp.array([1.0, 9.0, 9.0]), jnp.array([0.0, 2.0])
+    >>> nearest_codes(z, codebook, penalty=bits, price=price).tolist()
+    [2, 0]
   """
   checks.check_floating("z", z, min_rank=1)
   checks.check_choice("method", method, tuple(_METHODS))
@@ -111,12 +125,19 @@ def nearest_codes(
         f" {_span(widths)}; these have width {dim}"
       )
   checks.check_width("z", z, dim, "the codebook's width")
-  if penalty is not None:
-    codebook = (codebook, _checked_penalty(penalty, codebook))
-    search = _PENALIZED.get(method, _PENALIZED["auto"])
+  if penalty is not None and isinstance(codebook, CodebookIndex):
+    raise ValueError(
+      "penalty is given beside an index; it must be None, or the codebook be"
+      " codewords [N, D]"
+    )
+  check_penalty(penalty, price, codebook, z.shape[:-1])
   if not z.size:
     return jnp.zeros(z.shape[:-1], jnp.int32)
-  return search(z.reshape(-1, dim), codebook).reshape(z.shape[:-1])
+  points = z.reshape(-1, dim)
+  if penalty is not None:
+    search = _PENALIZED.get(method, _PENALIZED["auto"])
+    codebook = prepare_penalty(penalty, price, codebook, len(points))
+  return search(points, codebook).reshape(z.shape[:-1])
 
 
 def index_codebook(codebook: jax.Array) -> CodebookIndex:
@@ -163,30 +184,6 @@ def _checked_codewords(codebook: jax.Array) -> jax.Array:
       " of width 1 or more"
     )
   return prepare_codewords(codebook)
-
-
-def _checked_penalty(
-  penalty: jax.Array, codebook: jax.Array | CodebookIndex
-) -> jax.Array:
-  """Returns a penalty as float32 `[N]`, 0 or more."""
-  if isinstance(codebook, CodebookIndex):
-    raise ValueError(
-      "penalty is given beside an index; it must be None, or the codebook be"
-      " codewords [N, D]"
-    )
-  checks.check_floating("penalty", penalty, rank=1)
-  why = "one for each codeword"
-  checks.check_shape("penalty", penalty, codebook.shape[:1], why)
-  is_seen = not isinstance(penalty, jax.core.Tracer)
-  if is_seen and getattr(penalty, "is_fully_addressable", True):
-    values = np.asarray(penalty)
-    strange = values[~(values >= 0)]
-    if strange.size:
-      raise ValueError(
-        f"penalty has the value {strange.flat[0]}; it must be 0 or more"
-      )
-  penalty = jax.lax.stop_gradient(jnp.asarray(penalty)).astype(jnp.float32)
-  return jnp.maximum(jnp.where(jnp.isnan(penalty), jnp.inf, penalty), 0.0)
 
 
 def prepare_points(points: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -280,12 +277,26 @@ def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
 
 
 def _penalized(search: Callable[..., jax.Array]) -> _Search:
-  """Returns a search that takes codewords and penalties as one argument."""
-  return _in_chunks(lambda points, pair: search(points, *pair))
+  """Returns a search that takes codewords and penalty as one argument."""
+
+  def search_all(points: jax.Array, pair: tuple[jax.Array, Penalty]):
+    codewords, penalty = pair
+
+    def search_chunk(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
+      points, prices = chunk
+      own = Penalty(penalty.per_codeword, prices)
+      finite, is_nan = prepare_points(points)
+      return jnp.where(is_nan, 0, search(finite, codewords, own))
+
+    width = points.shape[1] + penalty.per_point.shape[1]
+    chunks = (points, penalty.per_point)
+    return map_chunks(search_chunk, chunks, points_at_once(width))
+
+  return search_all
 
 
 def _search_auto_penalized(
-  points: jax.Array, pair: tuple[jax.Array, jax.Array]
+  points: jax.Array, pair: tuple[jax.Array, Penalty]
 ) -> jax.Array:
   is_wide = points.shape[1] >= _SCREENED_FROM
   return jax.lax.platform_dependent(

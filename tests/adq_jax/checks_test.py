@@ -51,6 +51,24 @@ class ArraysTest(parameterized.TestCase):
       checks.check_mask("mask", array, (2, 3), "why")
     checks.check_integer("codes", np.ones(2, np.uint8))
 
+  def test_not_negative_numbers_pass(self):
+    numbers = np.array([0.0, 1.0, np.inf])
+    checks.check_not_negative("price", numbers)
+    checks.check_not_negative("price", numbers[:2], is_finite=True)
+    traced = jax.jit(lambda x: checks.check_not_negative("price", x))
+    self.assertIsNone(traced(-numbers))
+
+  @parameterized.parameters(-1.0, np.nan)
+  def test_negative_numbers_and_nan_are_refused(self, number):
+    message = f"price has the value {number}; it must be 0 or more"
+    with self.assertRaisesRegex(ValueError, message):
+      checks.check_not_negative("price", np.array([1.0, number]))
+
+  def test_infinity_is_refused_where_numbers_must_be_finite(self):
+    message = "price has the value inf; it must be finite and 0 or more"
+    with self.assertRaisesRegex(ValueError, message):
+      checks.check_not_negative("price", np.array([np.inf]), is_finite=True)
+
   def test_values_of_a_mask_cannot_be_seen_where_it_is_traced(self):
     @jax.jit
     def check(mask):

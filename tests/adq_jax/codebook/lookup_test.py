@@ -17,6 +17,21 @@ class NearestTest(parameterized.TestCase):
     np.testing.assert_array_equal(codes, [1, 2, 0])
     chex.assert_trees_all_equal(codewords, CODEWORDS[codes])
 
+  def test_a_penalty_is_added_at_the_price_of_each_point(self):
+    points = jnp.array([[9.0, 1.0], [9.0, 1.0], [9.0, 1.0]])
+    is_real = jnp.array([True, True, False])
+    codes, codewords = lookup.nearest(
+      points,
+      is_real,
+      CODEWORDS,
+      None,
+      jnp.array([5.0, 100.0, 0.0]),
+      jnp.array([0.1, 10.0, 10.0]),
+    )
+    # 82 + 50, 2 + 1000 and 162 at the price of 10.
+    np.testing.assert_array_equal(codes, [1, 0, 0])
+    chex.assert_trees_all_equal(codewords, CODEWORDS[codes])
+
 
 class NearestOfChosenTest(parameterized.TestCase):
   @parameterized.parameters(0, 5, 1500)
