@@ -23,6 +23,7 @@ from experiments.tokens import image_folder as folders
 from experiments.tokens import model_identity
 from experiments.tokens import output_place
 from experiments.tokens import token_file
+from experiments.tokens.chunk import Chunk
 from experiments.tokens.mapped import Mapped
 
 
@@ -106,9 +107,7 @@ def _load_model(
   return model, state.variables
 
 
-def _to_codes(
-  model: VQVAE, reader: token_file.Reader, chunk: token_file.Chunk
-) -> Any:
+def _to_codes(model: VQVAE, reader: token_file.Reader, chunk: Chunk) -> Any:
   """Returns the model's codes of a chunk, 0 where they are not sent."""
   values = []
   for k, (stream, codes) in enumerate(

@@ -21,6 +21,7 @@ from experiments.tokens import image_folder as folders
 from experiments.tokens import model_identity
 from experiments.tokens import output_place
 from experiments.tokens import token_file
+from experiments.tokens.chunk import Chunk
 from experiments.tokens.mapped import Mapped
 
 
@@ -175,9 +176,7 @@ class _Tally:
     codes = tuple(
       value[is_sent] for value, is_sent in zip(values, masks, strict=True)
     )
-    self._bytes += self.writer.write(
-      token_file.Chunk(names, height, width, codes)
-    )
+    self._bytes += self.writer.write(Chunk(names, height, width, codes))
     for symbol, counts in zip(self._symbols, self._counts, strict=True):
       joined = symbol.join(codes)
       counts += np.bincount(joined, minlength=symbol.alphabet)

@@ -14,7 +14,7 @@ from experiments.data import pipeline
 from experiments.data import walk
 from experiments.data.walk import Bad
 from experiments.errors import UserError
-from experiments.tokens import token_file
+from experiments.tokens.chunk import MAX_IMAGES
 
 BATCH_PIXELS = 2**20  # at once in memory, and on the devices
 _NAMED = 20  # bad files, in one error
@@ -77,7 +77,7 @@ class Batches(grain.sources.RandomAccessDataSource):
     for size, names in itertools.groupby(by_size, key=sizes.get):
       names = tuple(names)
       at_once = max(1, BATCH_PIXELS // (size[0] * size[1]))
-      at_once = min(at_once, token_file.MAX_IMAGES)
+      at_once = min(at_once, MAX_IMAGES)
       for i in range(0, len(names), at_once):
         self._batches.append((names[i : i + at_once], size))
 

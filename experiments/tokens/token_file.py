@@ -30,18 +30,9 @@ at most 21 bytes; with a choice among m codebooks 28 + 7 m bytes and (of eight)
 0.001 bits a position.  Where an alphabet is no power of two, a code takes under
 1 / k bits more, k being how many of them fit into 64 bits.
 
-Version 1, which is read too, is of models with codebooks alone; its header has
-their `structures`, (N, D) of each, instead of streams, and its chunks
-
-    names, h, w   as above
-    books     32 bits, the size of the choice of codebooks in bytes
-    counts    32 bits for each codebook, how many indices it has in the chunk
-    names     as above
-    books     the choice, by `packing.encode_symbols`; nothing of one codebook
-    indices   of each codebook, by `packing.pack`
+Version 1 is read too; see `old_chunks`.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -50,48 +41,26 @@ import json
 import os
 import pathlib
 import struct
-from typing import Any
 from typing import BinaryIO
 
 import numpy as np
 
 from adq_jax import Stream
-from experiments import files
 from experiments.errors import one_line
 from experiments.errors import UserError
-from experiments.processes.limits import MAX_PIXELS
 from experiments.tokens import file_header
+from experiments.tokens import old_chunks
 from experiments.tokens import packing
+from experiments.tokens.chunk import Chunk
 from experiments.tokens.file_header import Header
 from experiments.tokens.file_header import VERSION
-
-MAX_IMAGES = 4096  # of a chunk
 
 _MAGIC = b"\x89ADQTOK\n"
 _START = struct.Struct(">8sHI")
 _CHUNK = struct.Struct(">3I")
 _MAX_HEADER = 2**16
-_MAX_NAMES = MAX_IMAGES * files.MAX_NAME  # bytes
 _HASH_BYTES = 32
 _AT_ONCE = 2**20  # bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Chunk:
-  """Images of one size.
-
-  Attributes:
-    names: the names of the n images.
-    height: h, the positions of the finest grid on this side.
-    width: w, the positions on the other side.
-    codes: the sent codes of each stream, int32 `[n_k]`, in the order of their
-      positions.
-  """
-
-  names: tuple[str, ...]
-  height: int
-  width: int
-  codes: tuple[np.ndarray, ...]
 
 
 class Writer:
@@ -250,68 +219,9 @@ class Reader:
       return file.read(size)
 
     try:
-      if self.header.version == 1:
-        return self._read_first_version(read)
-      return self._read_second_version(read)
+      return old_chunks.read(read, self.header)
     except (ValueError, RecursionError) as error:
       raise self.damaged(one_line(error)) from error
-
-  def _read_second_version(self, read: Callable[[int], bytes]) -> Chunk:
-    streams = self.header.streams
-    size, height, width = _CHUNK.unpack(read(_CHUNK.size))
-    counts = _numbers(read, len(streams))
-    is_coded = [stream.coding == "entropy" for stream in streams]
-    sizes = iter(_numbers(read, sum(is_coded)))
-    names = self._read_names(read, size, height, width)
-    codes = []
-    for stream, count in zip(streams, counts, strict=True):
-      if height % stream.stride or width % stream.stride:
-        raise ValueError(f"{stream.name} does not divide its grid")
-      if count * stream.stride**2 > len(names) * height * width:
-        raise ValueError("it has more codes than positions")
-      if stream.coding == "entropy":
-        content = read(next(sizes))
-        if count:
-          codes.append(packing.decode_symbols(content, count, stream.alphabet))
-          continue
-        if content:
-          raise ValueError(f"{stream.name} has no codes, and bytes")
-      else:
-        content = read(packing.packed_size(count, stream.alphabet))
-      codes.append(packing.unpack(content, count, stream.alphabet))
-    return Chunk(names, height, width, tuple(codes))
-
-  def _read_first_version(self, read: Callable[[int], bytes]) -> Chunk:
-    size, height, width = _CHUNK.unpack(read(_CHUNK.size))
-    (books,) = _numbers(read, 1)
-    sizes = [s.alphabet for s in self.header.streams if s.coding == "fixed"]
-    counts = _numbers(read, len(sizes))
-    names = self._read_names(read, size, height, width)
-    positions = len(names) * height * width
-    if max(counts) > positions:
-      raise ValueError("it has more indices than positions")
-    choice = ()
-    if len(sizes) > 1:
-      choice = (packing.decode_symbols(read(books), positions, len(sizes)),)
-    elif books:
-      raise ValueError("it has a choice among one codebook")
-    indices = tuple(
-      packing.unpack(read(packing.packed_size(n, base)), n, base)
-      for n, base in zip(counts, sizes, strict=True)
-    )
-    return Chunk(names, height, width, choice + indices)
-
-  def _read_names(
-    self, read: Callable[[int], bytes], size: int, height: int, width: int
-  ) -> tuple[str, ...]:
-    """Reads the names of a chunk's images; refuses more than memory holds."""
-    if size > _MAX_NAMES:
-      raise ValueError("its names are too long")
-    names = _names(json.loads(read(size)))
-    pixels = len(names) * height * width * self.header.downsampling**2
-    if not 0 < pixels <= MAX_PIXELS:
-      raise ValueError(f"{pixels} pixels are in a chunk")
-    return names
 
 
 def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
@@ -328,15 +238,3 @@ def _pack(codes: np.ndarray, stream: Stream) -> bytes:
   if stream.coding == "fixed":
     return packing.pack(codes, stream.alphabet)
   return packing.encode_symbols(codes, stream.alphabet) if len(codes) else b""
-
-
-def _numbers(read: Callable[[int], bytes], count: int) -> list[int]:
-  return np.frombuffer(read(4 * count), ">u4").tolist()
-
-
-def _names(value: Any) -> tuple[str, ...]:
-  if not isinstance(value, list) or not 1 <= len(value) <= MAX_IMAGES:
-    raise ValueError("its names are no list of images")
-  for name in value:
-    files.check_name(name)
-  return tuple(value)

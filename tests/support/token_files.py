@@ -7,6 +7,7 @@ import numpy as np
 from adq_jax import Stream
 from experiments.tokens import file_header
 from experiments.tokens import token_file
+from experiments.tokens.chunk import Chunk
 
 POOL = (
   Stream("book", 3, coding="entropy"),
@@ -51,8 +52,15 @@ def chunks(streams=POOL, height=4, width=6, counts=(4, 1), seed=0):
         size = (codes[0] == k - 1).sum()
       codes.append(rng.integers(0, stream.alphabet, size).astype(np.int32))
     names = tuple(f"ä/{first + i}.png" for i in range(n))
-    yield token_file.Chunk(names, height, width, tuple(codes))
+    yield Chunk(names, height, width, tuple(codes))
     first += n
+
+
+def check_same(found, wanted):
+  assert found.names == wanted.names
+  assert (found.height, found.width) == (wanted.height, wanted.width)
+  for a, b in zip(found.codes, wanted.codes, strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 def fields_of(**fields):

@@ -12,7 +12,7 @@ from experiments import files
 from experiments.errors import UserError
 from experiments.tokens import file_header
 from experiments.tokens import token_file
-from tests.support import first_tokens
+from experiments.tokens.chunk import Chunk
 from tests.support import token_files
 
 
@@ -20,12 +20,6 @@ class TokensTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.path = pathlib.Path(self.create_tempdir()) / "x.tokens"
-
-  def same(self, found, wanted):
-    self.assertEqual(found.names, wanted.names)
-    self.assertEqual((found.height, found.width), (wanted.height, wanted.width))
-    for a, b in zip(found.codes, wanted.codes, strict=True):
-      np.testing.assert_array_equal(a, b)
 
   @parameterized.parameters(
     (token_files.POOL,),
@@ -46,40 +40,17 @@ class TokensTest(parameterized.TestCase):
       for found, wanted in zip(
         reader, token_files.chunks(streams), strict=True
       ):
-        self.same(found, wanted)
+        token_files.check_same(found, wanted)
 
   def test_a_stream_that_has_no_code_at_all(self):
     streams = (Stream("top", 4), Stream("rest", 3, coding="entropy"))
     none = np.zeros(0, np.int32)
-    wanted = token_file.Chunk(("a",), 1, 2, (np.array([3, 0]), none))
+    wanted = Chunk(("a",), 1, 2, (np.array([3, 0]), none))
     token_files.write(
       self.path, token_files.header(streams, num_images=1), [wanted]
     )
     (found,) = token_file.Reader(self.path)
-    self.same(found, wanted)
-
-  @parameterized.parameters(((16, 100, 1),), ((7,),))
-  def test_files_of_the_first_version(self, sizes):
-    rng = np.random.default_rng(0)
-    fields = dataclasses.asdict(token_files.header())
-    for name in ("streams", "version"):
-      del fields[name]
-    book = rng.integers(0, len(sizes), (5, 3, 5)).astype(np.int32)
-    indices = [
-      rng.integers(0, n, (book == i).sum()) for i, n in enumerate(sizes)
-    ]
-    names = [f"{i}.png" for i in range(5)]
-    structures = [[n, 2] for n in sizes]
-    first_tokens.write(self.path, fields, structures, [(names, book, indices)])
-    reader = token_file.Reader(self.path)
-    self.assertEqual(reader.header.version, 1)
-    (chunk,) = reader
-    codes = indices if len(sizes) == 1 else [book.reshape(-1), *indices]
-    self.same(chunk, token_file.Chunk(tuple(names), 3, 5, tuple(codes)))
-    with self.subTest("whose streams had no names"):
-      pool = AdaptiveQuantizer(tuple((n, 2) for n in sizes), 4)
-      self.assertTrue(reader.header.is_of(pool.streams))
-      self.assertFalse(reader.header.is_of(token_files.LEVELS))
+    token_files.check_same(found, wanted)
 
   @parameterized.parameters((5, 12), (5, 5), (1, 100_000))
   def test_fewer_images_than_were_promised(self, count, promised):
@@ -92,7 +63,7 @@ class TokensTest(parameterized.TestCase):
     self.assertEqual(reader.header, token_files.header(num_images=count))
     (found,) = reader
     (wanted,) = token_files.chunks(counts=(count,))
-    self.same(found, wanted)
+    token_files.check_same(found, wanted)
 
   @parameterized.parameters(np.uint8, np.int8, np.uint16, np.int64, np.uint64)
   def test_codes_of_any_type_of_integers(self, dtype):
@@ -109,7 +80,7 @@ class TokensTest(parameterized.TestCase):
     for found, wanted in zip(
       token_file.Reader(self.path), token_files.chunks(), strict=True
     ):
-      self.same(found, wanted)
+      token_files.check_same(found, wanted)
 
   def test_codes_that_are_none(self):
     (chunk,) = token_files.chunks(counts=(2,))
@@ -130,7 +101,7 @@ class TokensTest(parameterized.TestCase):
 
   def test_the_bytes_are_those_of_the_description(self):
     streams = (Stream("index", 8),)
-    chunk = token_file.Chunk(("a",), 1, 2, (np.array([3, 5]),))
+    chunk = Chunk(("a",), 1, 2, (np.array([3, 5]),))
     token_files.write(
       self.path, token_files.header(streams, num_images=1), [chunk]
     )
@@ -164,7 +135,7 @@ class TokensTest(parameterized.TestCase):
     ]
     names = tuple(map(str, range(20)))
     codes = indices if m == 1 else [book.reshape(-1), *indices]
-    chunk = token_file.Chunk(names, 56, 56, tuple(codes))
+    chunk = Chunk(names, 56, 56, tuple(codes))
     streams = AdaptiveQuantizer(structures, 128).streams
     (size,) = token_files.write(
       self.path,
