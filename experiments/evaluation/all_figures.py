@@ -22,6 +22,7 @@ def all_figures(
   variables: Any,
   splits: Mapping[str, Split],
   result: Evaluation | None = None,
+  reference: Evaluation | None = None,
 ) -> dict[str, Any]:
   """Returns every figure of a trained model.
 
@@ -37,14 +38,15 @@ def all_figures(
     variables: those of the model, replicated.
     splits: "train" and "validation".
     result: the evaluation of the validation split, where it is known already.
+    reference: the result of `evaluate_reference`, where it is known already.
   """
   validation = splits["validation"]
   if result is None:
     result = evaluator.evaluate(variables, validation)
-  figures, reference = describe(config, result, validation), None
-  if config.rate_examples:
-    sample = splits["train"].subsample(config.rate_examples)
-    reference = evaluator.evaluate(variables, sample)
+  figures = describe(config, result, validation)
+  if reference is None:
+    reference = evaluate_reference(config, evaluator, variables, splits)
+  if reference is not None:
     figures |= describe_coded_rate(config, result, reference)
   if result.streams:
     codes = evaluator.codes(variables, validation)
@@ -60,3 +62,20 @@ def all_figures(
   figures["ssim"] = mean_ssim(config, evaluator, variables, validation)
   figures["baselines"] = baselines(config, validation)
   return figures
+
+
+def evaluate_reference(
+  config: ml_collections.ConfigDict,
+  evaluator: Evaluator,
+  variables: Any,
+  splits: Mapping[str, Split],
+) -> Evaluation | None:
+  """Returns the evaluation that the coded rate takes the frequencies of.
+
+  It is of `config.rate_examples` images of the training split; None where these
+  are 0.  The arguments are those of `all_figures`.
+  """
+  if not config.rate_examples:
+    return None
+  sample = splits["train"].subsample(config.rate_examples)
+  return evaluator.evaluate(variables, sample)

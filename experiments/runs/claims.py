@@ -112,7 +112,12 @@ def _check_content(workdir: pathlib.Path) -> None:
     path = workdir / name
     if path.exists() and not path.is_file():
       raise UserError(f"{path} is no file, as the run's is; move it away")
-  for name in (workdirs.CHECKPOINTS, workdirs.TENSORBOARD, workdirs.DAMAGED):
+  for name in (
+    workdirs.CHECKPOINTS,
+    workdirs.FREQUENCIES,
+    workdirs.TENSORBOARD,
+    workdirs.DAMAGED,
+  ):
     path = workdir / name
     if os.path.lexists(path) and not path.is_dir():
       raise UserError(f"{path} is no directory, as the run's is; move it away")

@@ -15,11 +15,13 @@ from experiments.data.split import Split
 from experiments.evaluation import pictures
 from experiments.evaluation import wording
 from experiments.evaluation.all_figures import all_figures
+from experiments.evaluation.all_figures import evaluate_reference
 from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
 from experiments.model.state import TrainState
 from experiments.processes import hosts
 from experiments.runs import claims
+from experiments.runs import frequencies
 from experiments.runs import run_identity
 from experiments.runs.summary import write_summary
 
@@ -35,7 +37,7 @@ def finish(
   validation: Evaluation | None,
   run: Mapping[str, Any],
 ) -> dict[str, Any]:
-  """Draws the pictures, writes summary.json and prints the outcome.
+  """Writes frequencies, pictures and summary.json, and prints the outcome.
 
   Args:
     config: the config of the run.
@@ -49,24 +51,38 @@ def finish(
   Returns:
     The content of summary.json.
   """
+  reference = evaluate_reference(config, evaluator, state.variables, splits)
+  figures = all_figures(
+    config, evaluator, state.variables, splits, validation, reference
+  )
   summary = {
     "name": config.name,
     "variant": config.variant,
     "version": importlib.metadata.version("adq_jax"),
     "commit": _commit(),
     **run,
-    **all_figures(config, evaluator, state.variables, splits, validation),
+    **figures,
     **run_identity.as_field(claim.workdir),
   }
   try:
     claim.check()
     draw_pictures(config, claim.workdir, evaluator, state, splits["validation"])
     if hosts.is_main():
+      _keep_frequencies(claim.workdir, run["steps"], reference)
       # Last of all: it says that the run is finished.
       write_summary(claim.workdir, summary)
   finally:  # also where it cannot be saved
     print(wording.outcome(claim.workdir, summary))
   return summary
+
+
+def _keep_frequencies(
+  workdir: pathlib.Path, step: int, reference: Evaluation | None
+) -> None:
+  """Writes the tables by which token files are coded, if there can be any."""
+  if reference is not None and reference.streams:
+    found = frequencies.of_counts(reference.symbols, [reference.counts])
+    frequencies.keep(workdir, step, found)
 
 
 def _commit() -> str | None:

@@ -33,7 +33,7 @@ class _Evaluator:
 
 
 class AllFiguresTest(parameterized.TestCase):
-  def figures(self, variant, result=None, **fields):
+  def figures(self, variant, result=None, reference=None, **fields):
     config = tiny.config(variant, **fields)
     evaluator = _Evaluator(config)
     images = np.zeros((6, 16, 16, 3), np.uint8)
@@ -41,7 +41,7 @@ class AllFiguresTest(parameterized.TestCase):
       "train": Split(images, np.zeros(6, int)),
       "validation": Split(images[:4], np.zeros(4, int)),
     }
-    found = all_figures(config, evaluator, {}, splits, result)
+    found = all_figures(config, evaluator, {}, splits, result, reference)
     return found, evaluator.asked
 
   def test_a_model_that_samples_is_evaluated_in_both_ways(self):
@@ -64,3 +64,12 @@ class AllFiguresTest(parameterized.TestCase):
     self.assertEqual(figures["recon_loss_first_batch"], 0.125 * 4 / 64)
     self.assertCountEqual(figures["image_bits"], ["nominal"])
     self.assertNoCommonElements(figures, ["drawn", "not_drawn", "rate_coded"])
+
+  def test_the_reference_that_is_known(self):
+    streams = build.create_model(tiny.config("fixed_16x4")).streams
+    known = Evaluation(streams, np.full(4, 0.125), (np.arange(16.0),), 64)
+    figures, asked = self.figures("fixed_16x4", known, known, rate_examples=2)
+    self.assertEqual(asked, [])
+    p = (np.arange(16) + 0.5) / 128
+    bits = -(np.arange(16) * np.log2(p)).sum() / 64
+    np.testing.assert_allclose(figures["rate_coded"], bits, rtol=1e-6)

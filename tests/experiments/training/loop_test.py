@@ -77,6 +77,7 @@ class TrainTest(parameterized.TestCase):
       "metrics.jsonl",
       "summary.json",
       "checkpoints",
+      "frequencies/6.npz",
       "tensorboard",
       "reconstructions.png",
       "selection.png",
