@@ -10,7 +10,6 @@ from experiments.errors import UserError
 from experiments.model import check
 from experiments.runs import config_changes
 from experiments.tokens import output_place
-from experiments.tokens import packing
 
 
 def check_request(
@@ -36,10 +35,3 @@ def check_streams(model: VQVAE) -> None:
       f"the model's quantizer is a {name}, whose codes are not finite in"
       " number; take a run with another quantizer"
     )
-  for stream in model.streams:
-    most = packing.MAX_SYMBOLS
-    if stream.coding == "entropy" and stream.alphabet > most:
-      raise UserError(
-        f"the model's {stream.name} has an alphabet of {stream.alphabet}; a"
-        f" token file takes at most {most} of what it codes by entropy"
-      )

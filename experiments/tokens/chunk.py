@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import dataclasses
-import json
 from typing import Any
 
 import numpy as np
@@ -37,30 +36,25 @@ def read_numbers(read: Callable[[int], bytes], count: int) -> list[int]:
   return np.frombuffer(read(4 * count), ">u4").tolist()
 
 
-def parse_names(
-  content: bytes, height: int, width: int, downsampling: int
+def check_names(
+  names: Any, height: int, width: int, downsampling: int
 ) -> tuple[str, ...]:
   """Returns the names of a chunk's images.
 
   Args:
-    content: a list of names as JSON.
+    names: anything; it should be a list of names.
     height: the positions of an image on this side.
     width: the positions on the other side.
     downsampling: the pixels on each side of a position.
 
   Raises:
-    ValueError: if they are none, or memory would not hold the images.
+    ValueError: if it is none, or memory would not hold the images.
   """
-  names = _names(json.loads(content))
+  if not isinstance(names, list) or not 1 <= len(names) <= MAX_IMAGES:
+    raise ValueError("its names are no list of images")
+  for name in names:
+    files.check_name(name)
   pixels = len(names) * height * width * downsampling**2
   if not 0 < pixels <= MAX_PIXELS:
     raise ValueError(f"{pixels} pixels are in a chunk")
-  return names
-
-
-def _names(value: Any) -> tuple[str, ...]:
-  if not isinstance(value, list) or not 1 <= len(value) <= MAX_IMAGES:
-    raise ValueError("its names are no list of images")
-  for name in value:
-    files.check_name(name)
-  return tuple(value)
+  return tuple(names)

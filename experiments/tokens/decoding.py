@@ -1,5 +1,6 @@
 """Token files to images, with the model that encoded them."""
 
+from collections.abc import Iterator
 import pathlib
 from typing import Any
 
@@ -12,10 +13,12 @@ import tqdm
 
 from adq_jax import VQVAE
 from adq_jax.streams import sent_mask
+from adq_jax.streams import symbols
 from experiments.data import augment
 from experiments.data import images as image_files
 from experiments.data import walk
 from experiments.errors import UserError
+from experiments.runs import frequencies
 from experiments.runs import workdir as workdirs
 from experiments.runs.checkpoints import load_state
 from experiments.tokens import checks
@@ -49,6 +52,7 @@ def decode(
   checks.check_request(config, workdir, output)
   reader = token_file.Reader(path)
   model, variables = _load_model(config, workdir, path, reader)
+  chunks = _chunks(workdir, model, reader)
   decode_batch = Mapped(
     lambda variables, codes: augment.to_uint8(
       model.apply(variables, codes, method="decode")
@@ -66,7 +70,7 @@ def decode(
     ) as progress,
   ):
     temporary.mkdir()
-    for chunk in reader:
+    for chunk in chunks:
       images = decode_batch(_to_codes(model, reader, chunk))
       for name, image in zip(chunk.names, images, strict=True):
         place = temporary / folders.decoded_name(name)
@@ -105,6 +109,21 @@ def _load_model(
   if not header.is_of(model.streams) or header.downsampling != factor:
     raise reader.damaged("its header is not that of its model")
   return model, state.variables
+
+
+def _chunks(
+  workdir: pathlib.Path, model: VQVAE, reader: token_file.Reader
+) -> Iterator[Chunk]:
+  """Returns the chunks of a token file, which may need the run's frequencies.
+
+  Raises:
+    UserError: if the run does not have them.
+  """
+  if reader.header.tables is None:
+    return iter(reader)
+  step = reader.header.step
+  found = frequencies.read(workdir, step, symbols(model.streams))
+  return reader.chunks(found)
 
 
 def _to_codes(model: VQVAE, reader: token_file.Reader, chunk: Chunk) -> Any:

@@ -14,6 +14,7 @@ from experiments.data import augment
 from experiments.data import pipeline
 from experiments.data import walk
 from experiments.model.state import TrainState
+from experiments.runs import frequencies
 from experiments.runs.checkpoints import load_state
 from experiments.tokens import checks
 from experiments.tokens import file_header
@@ -66,12 +67,13 @@ def encode(
     ),
     state.variables,
   )
-  header = _header(config, model, state, batches.num_images)
+  known = frequencies.read(workdir, int(state.step), symbols(model.streams))
+  header = _header(config, model, state, batches.num_images, known)
   with (
     output_place.replacing(output) as temporary,
     open(temporary, "x+b") as file,
   ):
-    tally = _Tally(token_file.Writer(file, header), model)
+    tally = _Tally(token_file.Writer(file, header, known), model)
     left_out = _write(tally, batches, encode_batch, skip_bad)
     tally.writer.finish()
   batches.say_left_out(left_out)
@@ -79,7 +81,7 @@ def encode(
   print(
     f"{walk.printable(output)}: {tally.writer.num_images} images,"
     f"{f' {num_bad} files left out,' * (num_bad > 0)}"
-    f" {tally.text()}, {output.stat().st_size} bytes"
+    f" {tally.text(output.stat().st_size)}"
   )
 
 
@@ -104,8 +106,12 @@ def _header(
   model: VQVAE,
   state: TrainState,
   num_images: int,
+  known: frequencies.Frequencies | None,
 ) -> file_header.Header:
   """Returns the header of a file with the codes of a model."""
+  tables = None
+  if known is not None:
+    tables = file_header.Tables(known.sha256, *known.at())
   return file_header.Header(
     name=config.name,
     variant=config.variant,
@@ -115,6 +121,7 @@ def _header(
     channels=config.data.channels,
     downsampling=config.model.downsampling,
     num_images=num_images,
+    tables=tables,
   )
 
 
@@ -149,7 +156,7 @@ def _write(
 
 
 class _Tally:
-  """Writes codes, and adds up the bytes that they take.
+  """Writes codes, and counts them.
 
   Attributes:
     writer: the writer of the token file.
@@ -162,7 +169,6 @@ class _Tally:
     self._factor = model.downsampling
     self._counts = [np.zeros(symbol.alphabet) for symbol in self._symbols]
     self._positions = 0
-    self._bytes = 0
 
   def write(
     self,
@@ -176,17 +182,24 @@ class _Tally:
     codes = tuple(
       value[is_sent] for value, is_sent in zip(values, masks, strict=True)
     )
-    self._bytes += self.writer.write(Chunk(names, height, width, codes))
+    self.writer.write(Chunk(names, height, width, codes))
     for symbol, counts in zip(self._symbols, self._counts, strict=True):
       joined = symbol.join(codes)
       counts += np.bincount(joined, minlength=symbol.alphabet)
     self._positions += len(names) * height * width
 
-  def text(self) -> str:
-    """Returns the number of positions, and the bits that they take."""
-    nominal = float(nominal_rate(self._symbols, self._counts, self._positions))
+  def text(self, size: int) -> str:
+    """Returns what a file of so many bytes takes, and what rates promise."""
+    nominal = nominal_rate(self._symbols, self._counts, self._positions)
+    rates = {"nominal rate": float(nominal)}
+    if self.writer.tables is not None:
+      pairs = zip(self._counts, self.writer.tables, strict=True)
+      total = sum(frequencies.bits(*pair) for pair in pairs)
+      rates["coded rate"] = total / self._positions
+    promised = ", ".join(f"{name} {rate:.3f}" for name, rate in rates.items())
+    bits = 8 * size / self._positions
     return (
-      f"{self._positions} positions,"
-      f" {8 * self._bytes / self._positions:.3f}"
-      f" bits/position (nominal rate {nominal:.3f})"
+      f"{self._positions} positions, {bits:.3f} bits/position ({promised}),"
+      f" {bits / self._factor**2:.4f} bits/pixel, {size} bytes,"
+      f" {self.writer.name_bytes} of them for names"
     )

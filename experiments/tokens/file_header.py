@@ -7,12 +7,29 @@ from typing import Any
 
 from adq_jax import Stream
 from experiments import files
+from experiments.runs import frequencies
 from experiments.tokens import packing
 
-VERSION = 2
+VERSION = 3
 
 _MAX_STREAMS = 512
-_OF_STREAM = ("name", "alphabet", "stride", "coding")
+_OF_STREAM = ("name", "alphabet", "stride", "coding", "group")
+_OF_SECOND_VERSION = _OF_STREAM[:-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+  """The tables of frequencies of the model by which a file is coded.
+
+  Attributes:
+    sha256: the hash of all of them, see `Frequencies.sha256`.
+    row: of the tables; see `Frequencies.mixed`.
+    weight: of the next row, in 256ths.
+  """
+
+  sha256: str
+  row: int
+  weight: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +45,7 @@ class Header:
     channels: the number of channels of the images.
     downsampling: the pixels on each side that a position stands for.
     num_images: the number of images in all chunks.
+    tables: of the model, by which codes may be coded; None of none.
     version: the version of the file.
   """
 
@@ -39,12 +57,15 @@ class Header:
   channels: int
   downsampling: int
   num_images: int
+  tables: Tables | None = None
   version: int = VERSION
 
   def is_of(self, streams: Sequence[Stream]) -> bool:
     """Returns whether a model with these streams may have written it."""
-    if self.version > 1:
+    if self.version > 2:
       return self.streams == bare(streams)
+    if self.version == 2:  # its streams had no groups
+      return self.streams == _with(streams, _OF_SECOND_VERSION)
     # Its streams had no names.
     return [(s.alphabet, s.stride, s.coding) for s in self.streams] == [
       (s.alphabet, s.stride, s.coding) for s in streams
@@ -58,13 +79,20 @@ class Header:
       {name: stream[name] for name in _OF_STREAM}
       for stream in fields["streams"]
     ]
-    return json.dumps(fields).encode()
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def bare(streams: Sequence[Stream]) -> tuple[Stream, ...]:
   """Returns streams with only the fields that reading a file needs."""
+  return _with(streams, _OF_STREAM)
+
+
+def _with(
+  streams: Sequence[Stream], fields: Sequence[str]
+) -> tuple[Stream, ...]:
+  """Returns streams with some of their fields alone."""
   return tuple(
-    Stream(**{name: getattr(stream, name) for name in _OF_STREAM})
+    Stream(**{name: getattr(stream, name) for name in fields})
     for stream in streams
   )
 
@@ -82,13 +110,18 @@ def parse(value: Any, version: int) -> Header:
   if not isinstance(value, dict):
     raise ValueError("it is no object")
   others = dict(value)
+  tables = _tables(others.pop("tables", None)) if version > 2 else None
   if version == 1:
     streams = _streams_of_structures(others.pop("structures", None))
+  elif version == 2:
+    streams = _streams(others.pop("streams", None), _OF_SECOND_VERSION)
+    _check_coded(streams)
   else:
-    streams = _streams(others.pop("streams", None))
-  header = Header(streams=streams, **{**others, "version": version})
-  if "version" in others:
-    raise ValueError("it has a version of its own")
+    streams = _streams(others.pop("streams", None), _OF_STREAM)
+  known = {"streams": streams, "tables": tables, "version": version}
+  header = Header(**{**others, **known})
+  if known.keys() & others.keys():
+    raise ValueError("it has fields of another version")
   for field in ("name", "variant", "model"):
     files.check_name(getattr(header, field))
   ranges = {
@@ -102,19 +135,39 @@ def parse(value: Any, version: int) -> Header:
   return header
 
 
-def _streams(value: Any) -> tuple[Stream, ...]:
-  """Returns the streams of a header of version 2."""
+def _streams(value: Any, of_stream: Sequence[str]) -> tuple[Stream, ...]:
+  """Returns the streams of a header, which have these fields."""
   if not isinstance(value, list) or not 1 <= len(value) <= _MAX_STREAMS:
     raise ValueError("its streams are no list of streams")
   for fields in value:
-    if not isinstance(fields, dict) or set(fields) != set(_OF_STREAM):
+    if not isinstance(fields, dict) or set(fields) != set(of_stream):
       raise ValueError("a stream has other fields")
     files.check_name(fields["name"])
-    is_coded = fields["coding"] == "entropy"
-    most = packing.MAX_SYMBOLS if is_coded else 2**31 - 1
-    _check_number("alphabet", fields["alphabet"], 1, most + 1)
+    if fields.get("group", "") != "":
+      files.check_name(fields["group"])
+    _check_number("alphabet", fields["alphabet"], 1, 2**31)
     _check_number("stride", fields["stride"], 1, 2**16)
   return tuple(Stream(**fields) for fields in value)
+
+
+def _check_coded(streams: Sequence[Stream]) -> None:
+  """Raises a ValueError if version 2 could not have coded some of them."""
+  for stream in streams:
+    if stream.coding == "entropy":
+      end = packing.MAX_SYMBOLS + 1
+      _check_number("alphabet", stream.alphabet, 1, end)
+
+
+def _tables(value: Any) -> Tables | None:
+  if value is None:
+    return None
+  if not isinstance(value, dict):
+    raise ValueError("its tables are no object")
+  tables = Tables(**value)
+  files.check_name(tables.sha256)
+  _check_number("row", tables.row, 0, frequencies.MAX_PRICES)
+  _check_number("weight", tables.weight, 0, frequencies.WEIGHTS + 1)
+  return tables
 
 
 def _streams_of_structures(value: Any) -> tuple[Stream, ...]:

@@ -8,8 +8,9 @@ A chunk of version 2, of n images, is, all numbers big-endian,
     sizes     32 bits for each stream of coding "entropy", its size in bytes
     names     JSON, a list of n strings: paths that stay in their folder
     codes     of each stream, of the positions that have one, image by image in
-              row-major order: of coding "fixed" by `packing.pack`, of coding
-              "entropy" by `packing.encode_symbols`; nothing where it has none
+              row-major order: of coding "fixed" as `packing.unpack` takes them,
+              of coding "entropy" as `packing.decode_symbols` does; nothing
+              where it has none
 
 Version 1 is of models with codebooks alone; its header has their `structures`,
 (N, D) of each, instead of streams, and its chunks
@@ -18,11 +19,12 @@ Version 1 is of models with codebooks alone; its header has their `structures`,
     books     32 bits, the size of the choice of codebooks in bytes
     counts    32 bits for each codebook, how many indices it has in the chunk
     names     as above
-    books     the choice, by `packing.encode_symbols`; nothing of one codebook
-    indices   of each codebook, by `packing.pack`
+    books     the choice, for `packing.decode_symbols`; nothing of one codebook
+    indices   of each codebook, for `packing.unpack`
 """
 
 from collections.abc import Callable
+import json
 import struct
 
 from experiments.tokens import chunk as chunks
@@ -105,4 +107,5 @@ def _read_names(
 ) -> tuple[str, ...]:
   if size > chunks.MAX_NAMES:
     raise ValueError("its names are too long")
-  return chunks.parse_names(read(size), height, width, header.downsampling)
+  names = json.loads(read(size))
+  return chunks.check_names(names, height, width, header.downsampling)

@@ -1,8 +1,4 @@
-"""Integers in as few bits as they are worth, and back from any bytes.
-
-Numbers below N (`pack`) take log2 N bits each; symbols of a skewed histogram
-(`encode_symbols`) its entropy.
-"""
+"""Reads integers of token files of versions 1 and 2, from any bytes."""
 
 import functools
 
@@ -17,7 +13,7 @@ _LOWEST = 2**32  # of the coder's state, which has 64 bits
 
 
 def packed_size(count: int, base: int) -> int:
-  """Returns how many bytes `pack` makes of `count` numbers below `base`."""
+  """Returns how many bytes `count` packed numbers below `base` take."""
   digits, bits = block(base)
   blocks, rest = divmod(count, digits)
   return -(-(blocks * bits + _bits(base, rest)) // 8)
@@ -37,32 +33,15 @@ def block(base: int) -> tuple[int, int]:
   )
 
 
-def pack(values: np.ndarray, base: int) -> bytes:
-  """Returns integers `[n]` in [0, base) as blocks of bits.
-
-  A block is the number whose digits to that base they are, the first being the
-  highest; the last block has the digits that are left, in as few bits as that
-  many need, and zero bits up to a whole byte.
-
-  Raises:
-    ValueError: if one is out of range.
-  """
-  _check_range(values, base)
-  digits, bits = block(base)
-  values = values.astype(np.uint64)
-  whole, rest = np.split(values, [len(values) // digits * digits])
-  parts = [
-    _to_bits(_join(whole.reshape(-1, digits), base), bits),
-    _to_bits(_join(rest[None], base), _bits(base, len(rest))),
-  ]
-  return np.packbits(np.concatenate(parts)).tobytes()
-
-
 def unpack(content: bytes, count: int, base: int) -> np.ndarray:
-  """Returns the numbers, int32 `[count]`, that `pack` made bytes of.
+  """Returns packed numbers, int32 `[count]`, each in [0, base).
+
+  A block of bits is the number whose digits to that base they are, the first
+  being the highest; the last block has the digits that are left, in as few bits
+  as that many need, and zero bits up to a whole byte.
 
   Raises:
-    ValueError: if it did not make these.
+    ValueError: if these bytes are none.
   """
   if len(content) != packed_size(count, base):
     raise ValueError(f"{count} numbers below {base} have another size")
@@ -82,46 +61,20 @@ def unpack(content: bytes, count: int, base: int) -> np.ndarray:
   return np.concatenate(values).astype(np.int32)
 
 
-def encode_symbols(symbols: np.ndarray, num_symbols: int) -> bytes:
-  """Returns integers `[n]` in [0, num_symbols) in about their entropy.
+def decode_symbols(content: bytes, count: int, num_symbols: int) -> np.ndarray:
+  """Returns symbols, int32 `[count]`, of an asymmetric numeral system.
 
-  By an asymmetric numeral system (Duda, 2013): shares of the symbols in units
-  of 2^-15, as many 16-bit numbers; the last state, 64 bits; then words of 32
-  bits in the order in which decoding takes them.  All are big-endian.
+  (Duda, 2013.)  The bytes are the shares of the symbols in units of 2^-15, as
+  many 16-bit numbers; the last state, 64 bits; then words of 32 bits in the
+  order in which decoding takes them.  All are big-endian.
 
   Args:
-    symbols: one or more.
-    num_symbols: at most `MAX_SYMBOLS`.
+    content: the bytes.
+    count: the number of symbols, one or more.
+    num_symbols: the alphabet, at most `MAX_SYMBOLS`.
 
   Raises:
-    ValueError: if one is out of range.
-  """
-  _check_range(symbols, num_symbols)
-  counts = np.bincount(symbols.astype(np.intp), minlength=num_symbols)
-  shares = np.maximum(counts * 2**_SHARE_BITS // counts.sum(), counts > 0)
-  shares[np.argmax(shares)] += 2**_SHARE_BITS - shares.sum()
-  starts = np.cumsum(shares) - shares
-  ranges = list(zip(shares.tolist(), starts.tolist(), strict=True))
-  state, words = _LOWEST, []
-  for symbol in symbols[::-1].tolist():
-    share, start = ranges[symbol]
-    if state >> (2 * _WORD_BITS - _SHARE_BITS) >= share:
-      words.append(state % 2**_WORD_BITS)
-      state >>= _WORD_BITS
-    quotient, remainder = divmod(state, share)
-    state = (quotient << _SHARE_BITS) + start + remainder
-  return (
-    shares.astype(">u2").tobytes()
-    + state.to_bytes(8)
-    + np.array(words[::-1], ">u4").tobytes()
-  )
-
-
-def decode_symbols(content: bytes, count: int, num_symbols: int) -> np.ndarray:
-  """Returns the symbols, int32 `[count]`, that `encode_symbols` had.
-
-  Raises:
-    ValueError: if it did not make these bytes.
+    ValueError: if these bytes are none.
   """
   head = 2 * num_symbols
   if len(content) < head + 8 or (len(content) - head) % 4:
@@ -150,25 +103,9 @@ def decode_symbols(content: bytes, count: int, num_symbols: int) -> np.ndarray:
   return np.array(symbols, np.int32)
 
 
-def _check_range(values: np.ndarray, base: int) -> None:
-  # Fractions would be cut off in silence.
-  if not np.issubdtype(values.dtype, np.integer):
-    raise ValueError(f"numbers are {values.dtype}; they must be integers")
-  if values.size and not 0 <= values.min() <= values.max() < base:
-    raise ValueError(f"a number is not in [0, {base})")
-
-
 def _bits(base: int, digits: int) -> int:
   """The bits of the largest number of that many digits."""
   return (base**digits - 1).bit_length()
-
-
-def _join(digits: np.ndarray, base: int) -> np.ndarray:
-  """The numbers `[n]` of digits `[n, k]`."""
-  numbers = np.zeros(len(digits), np.uint64)
-  for column in digits.T:
-    numbers = numbers * np.uint64(base) + column
-  return numbers
 
 
 def _split(numbers: np.ndarray, count: int, base: int) -> np.ndarray:
@@ -181,14 +118,8 @@ def _split(numbers: np.ndarray, count: int, base: int) -> np.ndarray:
   return digits.reshape(-1)
 
 
-def _to_bits(numbers: np.ndarray, width: int) -> np.ndarray:
-  """Numbers uint64 `[n]` -> bits `[n * width]`, the highest first."""
-  octets = numbers.astype(">u8").view(np.uint8).reshape(-1, 8)
-  return np.unpackbits(octets, axis=1)[:, _BLOCK_BITS - width :].reshape(-1)
-
-
 def _from_bits(bits: np.ndarray, count: int, width: int) -> np.ndarray:
-  """The inverse of `_to_bits`, for `count` numbers."""
+  """Bits `[count * width]`, the highest first -> numbers uint64 `[count]`."""
   padded = np.zeros((count, _BLOCK_BITS), np.uint8)
   padded[:, _BLOCK_BITS - width :] = bits.reshape(count, width)
   return np.packbits(padded, axis=1).view(">u8").reshape(-1).astype(np.uint64)

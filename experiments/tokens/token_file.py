@@ -1,39 +1,22 @@
-"""Token files: images as codes, in the bits that their rate promises.
+"""Token files: images as codes, in the bits that their coded rate promises.
 
 A file is, all numbers big-endian,
 
     magic     8 bytes, 89 "ADQTOK" 0A
-    version   16 bits, 2
+    version   16 bits, 3
     size      32 bits, of the header in bytes, at most 65,536
     header    JSON, an object with the fields of `Header`; spaces may follow
-    chunks    until they have all of the header's images
+    chunks    until they have all of the header's images; see `coded_chunks`
     SHA-256   32 bytes, of everything before
 
-and a chunk, of n images of one size, at most 4,096,
+Codes are coded by integers alone, so any machine decodes them.  The tables of
+the model are not in the file: the header has their hash, and the run has them.
 
-    names     32 bits, the size of the images' names in bytes
-    h, w      32 bits each, the positions of an image on the finest grid: its
-              sides, divided by the model's downsampling
-    counts    32 bits for each stream, how many codes it has in the chunk
-    sizes     32 bits for each stream of coding "entropy", its size in bytes
-    names     JSON, a list of n strings: paths that stay in their folder
-    codes     of each stream, of the positions that have one, image by image in
-              row-major order: of coding "fixed" by `packing.pack`, of coding
-              "entropy" by `packing.encode_symbols`; nothing where it has none
-
-Which positions have a code of a stream, the streams before it tell; see
-`adq_jax.Quantizer.sent`.  Where there are h w positions, a stream of stride s
-has (h / s) (w / s).
-
-So a chunk's codes take the nominal rate, and beyond that, with a single stream,
-at most 21 bytes; with a choice among m codebooks 28 + 7 m bytes and (of eight)
-0.001 bits a position.  Where an alphabet is no power of two, a code takes under
-1 / k bits more, k being how many of them fit into 64 bits.
-
-Version 1 is read too; see `old_chunks`.
+Versions 1 and 2 are read too; see `old_chunks`.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import hashlib
@@ -45,19 +28,18 @@ from typing import BinaryIO
 
 import numpy as np
 
-from adq_jax import Stream
 from experiments.errors import one_line
 from experiments.errors import UserError
+from experiments.runs.frequencies import Frequencies
+from experiments.tokens import coded_chunks
 from experiments.tokens import file_header
 from experiments.tokens import old_chunks
-from experiments.tokens import packing
 from experiments.tokens.chunk import Chunk
 from experiments.tokens.file_header import Header
 from experiments.tokens.file_header import VERSION
 
 _MAGIC = b"\x89ADQTOK\n"
 _START = struct.Struct(">8sHI")
-_CHUNK = struct.Struct(">3I")
 _MAX_HEADER = 2**16
 _HASH_BYTES = 32
 _AT_ONCE = 2**20  # bytes
@@ -67,47 +49,47 @@ class Writer:
   """Writes a token file, chunk by chunk.
 
   Attributes:
+    tables: of the model, one for each symbol; None where it has none.
     num_images: written so far.
+    name_bytes: that their names take, so far.
   """
 
-  def __init__(self, file: BinaryIO, header: Header):
+  def __init__(
+    self,
+    file: BinaryIO,
+    header: Header,
+    frequencies: Frequencies | None = None,
+  ):
     """Writes the header.
 
     Args:
       file: open for writing, and for reading too where fewer images may come
         than the header says.
       header: the header of the file.
+      frequencies: those that the header names, None where it names none.
     """
     self._file = file
     self._header = header
+    self.tables = _tables_of(header, frequencies)
     self._hash = hashlib.sha256()
     self.num_images = 0
+    self.name_bytes = 0
     content = header.to_json()
     self._write(_START.pack(_MAGIC, VERSION, len(content)) + content)
 
   def write(self, chunk: Chunk) -> int:
-    """Appends a chunk; returns the bytes of its codes, its names left out.
+    """Appends a chunk; returns its bytes, its names left out.
 
     Raises:
       ValueError: if a code is out of range.
     """
-    names = json.dumps(chunk.names, ensure_ascii=False).encode()
-    packed = [
-      _pack(codes, stream)
-      for codes, stream in zip(chunk.codes, self._header.streams, strict=True)
-    ]
-    numbers = [len(codes) for codes in chunk.codes]
-    numbers += [
-      len(content)
-      for content, stream in zip(packed, self._header.streams, strict=True)
-      if stream.coding == "entropy"
-    ]
-    head = _CHUNK.pack(len(names), chunk.height, chunk.width)
-    head += np.array(numbers, ">u4").tobytes()
-    for part in (head, names, *packed):
-      self._write(part)
+    content, of_names = coded_chunks.to_bytes(
+      chunk, self._header.streams, self.tables
+    )
+    self._write(content)
     self.num_images += len(chunk.names)
-    return len(head) + sum(map(len, packed))
+    self.name_bytes += of_names
+    return len(content) - of_names
 
   def finish(self) -> None:
     """Writes the hash, after the last chunk.
@@ -154,12 +136,34 @@ class Reader:
       self._check_hash(file)
 
   def __iter__(self) -> Iterator[Chunk]:
+    return self.chunks()
+
+  def chunks(self, frequencies: Frequencies | None = None) -> Iterator[Chunk]:
+    """Returns an iterator of the chunks.
+
+    Args:
+      frequencies: of the model, if the header names `tables`.
+
+    Raises:
+      UserError: if the file takes other frequencies than these; while
+        iterating, if it is damaged.
+    """
+    try:
+      tables = _tables_of(self.header, frequencies)
+    except ValueError as error:
+      raise UserError(
+        f"token file {self._path} {one_line(error)}; take those of the run that"
+        f" encoded it, of step {self.header.step}"
+      ) from error
+    return self._chunks(tables)
+
+  def _chunks(self, tables: Sequence[np.ndarray] | None) -> Iterator[Chunk]:
     seen = 0
     with self._open() as file:
       end = os.fstat(file.fileno()).st_size - _HASH_BYTES
       file.seek(self._chunks_at)
       while seen < self.header.num_images:
-        chunk = self._read_chunk(file, end)
+        chunk = self._read_chunk(file, end, tables)
         seen += len(chunk.names)
         yield chunk
       if seen != self.header.num_images or file.tell() != end:
@@ -212,16 +216,38 @@ class Reader:
     if file.read(_HASH_BYTES) != digest.digest():
       raise self.damaged("its SHA-256 is another")
 
-  def _read_chunk(self, file: BinaryIO, end: int) -> Chunk:
+  def _read_chunk(
+    self, file: BinaryIO, end: int, tables: Sequence[np.ndarray] | None
+  ) -> Chunk:
     def read(size: int) -> bytes:
       if size > end - file.tell():
         raise ValueError("it is cut short")
       return file.read(size)
 
     try:
-      return old_chunks.read(read, self.header)
+      if self.header.version < VERSION:
+        return old_chunks.read(read, self.header)
+      return coded_chunks.read(read, self.header, tables)
     except (ValueError, RecursionError) as error:
       raise self.damaged(one_line(error)) from error
+
+
+def _tables_of(
+  header: Header, frequencies: Frequencies | None
+) -> tuple[np.ndarray, ...] | None:
+  """Returns the model's tables by which a file is coded, None of none.
+
+  Raises:
+    ValueError: if the frequencies are not those that the header names.
+  """
+  named = header.tables
+  if named is None:
+    return None
+  if frequencies is None:
+    raise ValueError("is coded by the frequencies of its model, which lack")
+  if frequencies.sha256 != named.sha256:
+    raise ValueError("is coded by other frequencies than these")
+  return frequencies.mixed(named.row, named.weight)
 
 
 def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
@@ -231,10 +257,3 @@ def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
     digest.update(part)
     size -= len(part)
   return digest
-
-
-def _pack(codes: np.ndarray, stream: Stream) -> bytes:
-  """Returns the codes of a stream as bytes, b"" if it has none."""
-  if stream.coding == "fixed":
-    return packing.pack(codes, stream.alphabet)
-  return packing.encode_symbols(codes, stream.alphabet) if len(codes) else b""

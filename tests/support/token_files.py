@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 
 from adq_jax import Stream
+from adq_jax.streams import symbols
+from experiments.runs import frequencies
 from experiments.tokens import file_header
 from experiments.tokens import token_file
 from experiments.tokens.chunk import Chunk
@@ -18,7 +20,9 @@ POOL = (
 ONE = (Stream("index", 7),)
 # Streams as hierarchical, scalar and residual quantizers have them.
 GRIDS = (Stream("top", 9, stride=2), Stream("bottom", 5))
-LEVELS = tuple(Stream(f"level_{i}", n) for i, n in enumerate((8, 5, 5)))
+LEVELS = tuple(
+  Stream(f"level_{i}", n, group="levels") for i, n in enumerate((8, 5, 5))
+)
 DEPTHS = (
   Stream("depth", 3, coding="entropy"),
   Stream("level_0", 4),
@@ -66,12 +70,18 @@ def check_same(found, wanted):
 def fields_of(**fields):
   """A stream as a header has it."""
   usual = {"name": "x", "alphabet": 8, "stride": 1, "coding": "fixed"}
-  return usual | fields
+  return {**usual, "group": "", **fields}
 
 
-def write(path, head, written):
+def frequencies_of(streams, counts):
+  """Frequencies of counts, and what a header says of them."""
+  found = frequencies.of_counts(symbols(streams), [counts])
+  return found, file_header.Tables(found.sha256, 0, 0)
+
+
+def write(path, head, written, known=None):
   with open(path, "wb") as file:
-    writer = token_file.Writer(file, head)
+    writer = token_file.Writer(file, head, known)
     sizes = [writer.write(chunk) for chunk in written]
     writer.finish()
   return sizes

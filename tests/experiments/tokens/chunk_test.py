@@ -1,5 +1,3 @@
-import json
-
 from absl.testing import parameterized
 
 from experiments.tokens import chunk as chunks
@@ -11,12 +9,12 @@ class ChunkTest(parameterized.TestCase):
     self.assertEqual(found, [256, 7])
 
   def test_names(self):
-    content = json.dumps(["a", "b/c"]).encode()
-    self.assertEqual(chunks.parse_names(content, 4, 6, 8), ("a", "b/c"))
+    self.assertEqual(chunks.check_names(["a", "b/c"], 4, 6, 8), ("a", "b/c"))
 
   @parameterized.parameters(
     ("x", 4, 6, "no list of images"),
     ([], 4, 6, "no list of images"),
+    (["x", 7], 4, 6, "no name of a file"),
     (["x"] * 4097, 1, 1, "no list of images"),
     (["../x"], 4, 6, "no path inside a folder"),
     (["x"], 0, 6, "^0 pixels"),
@@ -24,4 +22,4 @@ class ChunkTest(parameterized.TestCase):
   )
   def test_what_is_refused(self, names, height, width, message):
     with self.assertRaisesRegex(ValueError, message):
-      chunks.parse_names(json.dumps(names).encode(), height, width, 8)
+      chunks.check_names(names, height, width, 8)

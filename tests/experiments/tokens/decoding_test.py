@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 
 from adq_jax import Stream
 from adq_jax import streams as streams_lib
+from adq_jax.streams import symbols
 from experiments.data import augment
 from experiments.runs import checkpoints
+from experiments.runs import frequencies
 from experiments.tokens import decoding
 from experiments.tokens import encoding
 from experiments.tokens import token_file
@@ -19,10 +22,7 @@ from tests.support import untrained
 
 class RoundTripTest(conversion.Case):
   def test_one_codebook_and_two_sizes_of_images(self):
-    # Ten indices below 100 would go into 64 bits.
-    self.check(
-      untrained.ONE, ((16, 16), (16, 16), (24, 20), (16, 16)), excess=1 / 9
-    )
+    self.check(untrained.ONE, ((16, 16), (16, 16), (24, 20), (16, 16)))
 
   def test_a_pool(self):
     self.check(untrained.POOL)
@@ -37,13 +37,12 @@ class RoundTripTest(conversion.Case):
   def test_choices_by_channels_as_in_the_authors_code(self):
     self.check({**untrained.POOL, "quantizer.selection_unit": "channels"})
 
-  def check(self, fields, sides=conversion.SIDES, excess=0.0):
+  def check(self, fields, sides=conversion.SIDES):
     """Encodes and decodes, and compares with the forward pass.
 
     Args:
       fields: of the config.
       sides: of the images.
-      excess: bits of an index beyond its nominal rate.
     """
     self.config = untrained.make_run(self.run_dir, fields)
     conversion.make_images(self.folder, sides)
@@ -90,15 +89,20 @@ class RoundTripTest(conversion.Case):
         bits += own.sum() * np.log2(stream.alphabet)
       else:
         bits -= sum(n * np.log2(n / own.sum()) for n in own if n)
-    pattern = r"positions, ([\d.]+) bits.*rate ([\d.]+)\), (\d+) bytes"
-    taken, rate, size = map(float, re.search(pattern, told).groups())
+    pattern = (
+      r"positions, ([\d.]+) bits/position \(nominal rate ([\d.]+)\),"
+      r" ([\d.]+) bits/pixel, (\d+) bytes, (\d+) of them for names"
+    )
+    taken, rate, of_pixel, size, names = map(
+      float, re.search(pattern, told).groups()
+    )
     self.assertAlmostEqual(rate, bits / positions, delta=2e-3)
-    # What is stated in `token_file`, where every chunk has sizes of its own.
-    beyond = 21 if len(streams) == 1 else 28 + 7 * len(streams) + 0.1
-    beyond = 8 * beyond * len(chunks) + excess * positions
-    self.assertBetween((taken - rate) * positions, -1, beyond)
     self.assertEqual(size, self.file.stat().st_size)
-    self.assertLess(size, taken * positions / 8 + 1000)
+    self.assertAlmostEqual(taken, 8 * size / positions, delta=1e-3)
+    self.assertAlmostEqual(of_pixel, 8 * size / positions / 16, delta=1e-4)
+    # A chunk has its own numbers, the file its header and hash.
+    beyond = (24 + 8 * len(streams)) * len(chunks) + 600
+    self.assertLess(size - names, bits / 8 + beyond)
 
 
 class DecodeTest(conversion.UntrainedCase):
@@ -119,6 +123,42 @@ class DecodeTest(conversion.UntrainedCase):
       self.run_dir = first
       self.config = untrained.make_run(first, untrained.ONE, step=9)
       self.said(decoding.decode, self.file, self.output)
+
+  def test_a_file_that_is_coded_by_the_frequencies_of_its_run(self):
+    conversion.make_images(self.folder)
+    symbol = symbols([Stream("index", 100)])
+    first, second = (
+      frequencies.of_counts(symbol, [[np.full(100, n)]]) for n in (0, 1)
+    )
+    second.tables[0][0, 0] += 1
+    second.tables[0][0, 1] -= 1
+    frequencies.keep(self.run_dir, 0, first)
+    told = self.said(encoding.encode, self.folder, self.file)
+    self.assertRegex(told, r"\(nominal rate 6.644, coded rate 6.644\)")
+    self.said(decoding.decode, self.file, self.output)
+    self.assertLen(list(self.output.rglob("*.png")), 3)
+    shutil.rmtree(self.output)
+    path = frequencies.path_of(self.run_dir, 0)
+    path.unlink()
+    self.refused(
+      "is coded by the frequencies of its model, which lack",
+      decoding.decode,
+      self.file,
+      self.output,
+    )
+    frequencies.keep(self.run_dir, 0, second)
+    self.refused(
+      "is coded by other frequencies than these; .* of step 0",
+      decoding.decode,
+      self.file,
+      self.output,
+    )
+    path.write_bytes(path.read_bytes()[:-50])
+    for function, place in (
+      (decoding.decode, (self.file, self.output)),
+      (encoding.encode, (self.folder, self.root / "y.tokens")),
+    ):
+      self.refused("0.npz is damaged, or of another", function, *place)
 
   def test_a_damaged_file_leaves_no_folder(self):
     conversion.make_images(self.folder)

@@ -2,17 +2,21 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from unittest import mock
 
 from absl.testing import parameterized
 import numpy as np
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import Stream
+from adq_jax.streams import coded_rate
+from adq_jax.streams import symbols
 from experiments import files
 from experiments.errors import UserError
 from experiments.tokens import file_header
 from experiments.tokens import token_file
 from experiments.tokens.chunk import Chunk
+from tests.support import old_tokens
 from tests.support import token_files
 
 
@@ -27,7 +31,7 @@ class TokensTest(parameterized.TestCase):
     (token_files.GRIDS,),
     (token_files.LEVELS,),
     (token_files.DEPTHS,),
-    ((Stream("x", 2**24),),),
+    ((Stream("x", 2**24), Stream("y", 2**31 - 1), Stream("z", 70_000)),),
   )
   def test_there_and_back(self, *streams):
     (streams,) = streams
@@ -100,60 +104,79 @@ class TokensTest(parameterized.TestCase):
         )
 
   def test_the_bytes_are_those_of_the_description(self):
-    streams = (Stream("index", 8),)
-    chunk = Chunk(("a",), 1, 2, (np.array([3, 5]),))
+    streams = (Stream("index", 256),)
+    chunk = Chunk(("a",), 1, 4, (np.array([1, 2, 3, 4]),))
     token_files.write(
       self.path, token_files.header(streams, num_images=1), [chunk]
     )
     content = self.path.read_bytes()
-    self.assertEqual(content[:10], b"\x89ADQTOK\n\0\2")
+    self.assertEqual(content[:10], b"\x89ADQTOK\n\0\3")
     end = token_files.START + int.from_bytes(content[10:14])
+    header = json.loads(content[token_files.START : end])
     self.assertEqual(
-      json.loads(content[token_files.START : end])["streams"],
-      [{"name": "index", "alphabet": 8, "stride": 1, "coding": "fixed"}],
+      header["streams"], [token_files.fields_of(name="index", alphabet=256)]
     )
-    numbers = np.frombuffer(content[end : end + 16], ">u4").tolist()
-    self.assertEqual(numbers, [5, 1, 2, 2])
-    self.assertEqual(content[end + 16 : -32], b'["a"]' + b"\x74")  # 011 101
+    self.assertIsNone(header["tables"])
     self.assertEqual(content[-32:], hashlib.sha256(content[:-32]).digest())
 
-  @parameterized.parameters(
-    (((512, 128),), 1.0),
-    (((1000, 16),), 1.0),
-    (((512, 128), (1024, 64), (2048, 32), (65_536, 1)), 1.0),
-    (((512, 128), (1024, 64), (2048, 32), (65_536, 1)), 0.05),
-    (tuple((2 ** (9 + i), 128 >> i) for i in range(8)), 0.6),
-  )
-  def test_the_size_is_what_the_rate_promises(self, structures, evenness):
+  def test_the_size_is_what_the_coded_rate_promises(self):
     rng = np.random.default_rng(0)
-    m = len(structures)
-    shares = evenness ** np.arange(m)
-    book = rng.choice(m, (20, 56, 56), p=shares / shares.sum())
-    indices = [
-      rng.integers(0, n, (book == i).sum())
-      for i, (n, _) in enumerate(structures)
-    ]
-    names = tuple(map(str, range(20)))
-    codes = indices if m == 1 else [book.reshape(-1), *indices]
-    chunk = Chunk(names, 56, 56, tuple(codes))
+    structures = ((512, 128), (1024, 64), (2048, 32), (65_536, 1))
     streams = AdaptiveQuantizer(structures, 128).streams
-    (size,) = token_files.write(
-      self.path,
-      token_files.header(file_header.bare(streams), num_images=20),
-      [chunk],
-    )
-    p = np.bincount(book.reshape(-1), minlength=m) / book.size
-    bits = np.log2([n for n, _ in structures])
-    rate = p @ bits - sum(x * np.log2(x) for x in p if x)
-    promised = rate * book.size / 8
-    # As the description says; of 1,000 codewords six take 60 bits.
-    beyond = 21 if m == 1 else 28 + 7 * m + 0.001 * book.size / 8
-    if structures[0][0] == 1000:
-      beyond += (60 / 6 - np.log2(1000)) * book.size / 8
-    self.assertLess(size, promised + beyond)
-    self.assertGreater(size, promised)
-    # In the file there are the header, the names and the hash too.
-    self.assertLess(self.path.stat().st_size, size + 2000)
+    of_books = rng.dirichlet(np.ones(4))
+    of_codes = [rng.dirichlet(np.full(n, 0.3)) for n, _ in structures]
+
+    def draw(n):
+      book = rng.choice(4, n, p=of_books)
+      counts = np.bincount(book, minlength=4)
+      indices = [
+        rng.choice(len(p), k, p=p)
+        for p, k in zip(of_codes, counts, strict=True)
+      ]
+      return [book, *indices]
+
+    def count(codes):
+      pairs = zip(codes, symbols(streams), strict=True)
+      return [np.bincount(c, minlength=s.alphabet) for c, s in pairs]
+
+    reference = count(draw(300_000))
+    found, tables = token_files.frequencies_of(streams, reference)
+    for n, side in ((20, 56), (1, 8)):
+      codes = draw(n * side**2)
+      rate = coded_rate(symbols(streams), count(codes), reference, n * side**2)
+      chunk = Chunk(tuple(map(str, range(n))), side, side, tuple(codes))
+      header = token_files.header(
+        file_header.bare(streams), num_images=n, tables=tables
+      )
+      (size,) = token_files.write(self.path, header, [chunk], found)
+      promised = float(rate) * n * side**2 / 8
+      self.assertBetween(size, promised, 1.001 * promised + 64)
+      (read,) = token_file.Reader(self.path).chunks(found)
+      token_files.check_same(read, chunk)
+
+  def test_other_frequencies_or_none(self):
+    counts = [np.arange(7)]
+    found, tables = token_files.frequencies_of(token_files.ONE, counts)
+    header = token_files.header(token_files.ONE, tables=tables)
+    wanted = list(token_files.chunks(token_files.ONE))
+    token_files.write(self.path, header, wanted, found)
+    reader = token_file.Reader(self.path)
+    other, _ = token_files.frequencies_of(token_files.ONE, [np.arange(7) + 1])
+    for wrong, message in (
+      (None, "is coded by the frequencies of its model, which lack; take"),
+      (other, "is coded by other frequencies than these; take .* of step 6"),
+    ):
+      with self.assertRaisesRegex(UserError, message):
+        reader.chunks(wrong)
+    with self.assertRaisesRegex(UserError, "model, which lack"):
+      iter(reader)
+    for chunk, own in zip(reader.chunks(found), wanted, strict=True):
+      token_files.check_same(chunk, own)
+    with self.subTest("rows that there are not"):
+      tables = dataclasses.replace(tables, row=1)
+      self._with_header({"tables": dataclasses.asdict(tables)})
+      with self.assertRaisesRegex(UserError, "row 1 and weight 0 are of other"):
+        token_file.Reader(self.path).chunks(found)
 
   @parameterized.parameters(0, 5, 9, 30, -40, -1)
   def test_a_flipped_bit_is_found(self, place):
@@ -175,8 +198,8 @@ class TokensTest(parameterized.TestCase):
       self.path.write_bytes(other)
       with self.assertRaisesRegex(UserError, "is no token file; name one"):
         token_file.Reader(self.path)
-    self.path.write_bytes(content[:9] + b"\3" + content[10:])
-    with self.assertRaisesRegex(UserError, "version 3; .* versions 1 to 2"):
+    self.path.write_bytes(content[:9] + b"\4" + content[10:])
+    with self.assertRaisesRegex(UserError, "version 4; .* versions 1 to 3"):
       token_file.Reader(self.path)
     self.path.unlink()
     with self.assertRaisesRegex(UserError, "cannot be read"):
@@ -205,7 +228,13 @@ class TokensTest(parameterized.TestCase):
     {"streams": []},
     {"streams": [token_files.fields_of(alphabet=0)]},
     {"streams": [token_files.fields_of(alphabet=2**31)]},
-    {"streams": [token_files.fields_of(alphabet=257, coding="entropy")]},
+    {"streams": [token_files.fields_of(group=0)]},
+    {"streams": [token_files.fields_of(group="../x")]},
+    {"tables": 1},
+    {"tables": {"sha256": "x", "row": 0}},
+    {"tables": {"sha256": "x", "row": -1, "weight": 0}},
+    {"tables": {"sha256": "x", "row": 0, "weight": 257}},
+    {"tables": {"sha256": 0, "row": 0, "weight": 0}},
     {"streams": [token_files.fields_of(alphabet=True)]},
     {"streams": [token_files.fields_of(stride=0)]},
     {"streams": [token_files.fields_of(stride=1.0)]},
@@ -258,39 +287,10 @@ class TokensTest(parameterized.TestCase):
       files.check_name(name)
     (chunk,) = token_files.chunks(counts=(1,))
     chunk = dataclasses.replace(chunk, names=(name,))
-    dump = json.dumps  # of what `Writer` cannot write as UTF-8
-    with self.subTest("in a file"):
-      token_files.write(
-        self.path,
-        token_files.header(num_images=1),
-        [dataclasses.replace(chunk, names=("placeholder",))],
-      )
-      content = self.path.read_bytes()
-      old, new = dump(["placeholder"]).encode(), dump([name]).encode()
-      place = content.index(old) - 4 * (3 + len(token_files.POOL) + 1)
-      size = len(new).to_bytes(4)
-      content = content[:place] + size + content[place + 4 :].replace(old, new)
-      self.path.write_bytes(token_files.rehash(content))
-      with self.assertRaisesRegex(UserError, "is damaged, "):
-        list(token_file.Reader(self.path))
-
-  def test_no_absurd_allocation(self):
-    # Codebooks of one codeword take no bits at all.
-    streams = (Stream("index", 1),)
-    (chunk,) = token_files.chunks(streams, counts=(1,))
-    token_files.write(
-      self.path, token_files.header(streams, num_images=1), [chunk]
-    )
-    content = self.path.read_bytes()
-    sides = content.rindex(np.array([4, 6], ">u4").tobytes())
-    for height, width, count in (
-      (2**31, 2**31, 24),
-      (1025, 1024, 24),
-      (0, 0, 0),
-      (4, 6, 2**32 - 1),
-    ):
-      numbers = np.array([height, width, count], ">u4").tobytes()
-      bad = content[:sides] + numbers + content[sides + 12 :]
-      self.path.write_bytes(token_files.rehash(bad))
-      with self.assertRaisesRegex(UserError, "pixels|more codes than pos"):
-        list(token_file.Reader(self.path))
+    # The second version could name what is no text.
+    fields = old_tokens.fields_of(token_files.header(num_images=1))
+    dump = json.dumps
+    with mock.patch.object(json, "dumps", lambda *a, **k: dump(*a)):
+      old_tokens.write_second(self.path, fields, token_files.POOL, [chunk])
+    with self.assertRaisesRegex(UserError, "is damaged, "):
+      list(token_file.Reader(self.path))

@@ -1,10 +1,11 @@
 """Makes a run of every kind of model, with a token file and what it decodes to.
 
-    python -m tests.support.old_files.make DIRECTORY
+    python -m tests.support.old_files.make DIRECTORY [KIND ...]
 
 Each kind is one archive, KIND.zip.  The files of a version are made by the code
 of that version, and kept: later ones must decode them.  Those in `version_1`
-are of commit 23c2b32, with one CPU device.
+are of commit 23c2b32, and two kinds in `version_2` of 10233ab, with one CPU
+device.
 """
 
 import pathlib
@@ -57,6 +58,7 @@ def make(directory: pathlib.Path, kind: str) -> None:
     decoding.decode(config, run, tokens, root / "decoded")
     kept = [tokens, run / workdirs.CONFIG]
     kept += sorted((root / "decoded").iterdir())
+    kept += (run / workdirs.FREQUENCIES).iterdir()
     kept += [
       path
       for path in sorted((run / workdirs.CHECKPOINTS).rglob("*"))
@@ -81,5 +83,5 @@ def _make_images(folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-  for each in KINDS:
+  for each in sys.argv[2:] or KINDS:
     make(pathlib.Path(sys.argv[1]), each)
