@@ -48,6 +48,11 @@ class AbstractPlacement(options.Option, abc.ABC):
   def is_active(self) -> bool:
     """Whether it places anything, ever."""
 
+  @property
+  def counts_updates(self) -> bool:
+    """Whether it needs `num_updates` of the state."""
+    return False
+
   @abc.abstractmethod
   def before_search(
     self,
@@ -91,6 +96,9 @@ class Placement(AbstractPlacement):
     revive_below: a codeword that is used less often than this share of the mean
       becomes an encoding again, as in Dhariwal et al., 2020, "Jukebox", section
       3; see `revive_dead_codes`.  0: never.
+    revive_updates: the first updates in which codewords do so; 0: all.  A
+      price of bits makes some codewords rare, and these should stay so in the
+      end.
 
   Example:
     >>> from adq_jax import Placement, VectorQuantizer
@@ -101,11 +109,13 @@ class Placement(AbstractPlacement):
 
   init: str = "normal"
   revive_below: float = 0.0
+  revive_updates: int = 0
 
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
     checks.check_choice("init", self.init, _INITS)
     checks.check_at_least("revive_below", self.revive_below, 0)
+    checks.check_count("revive_updates", self.revive_updates, 0)
 
   @property
   def waits_for_data(self) -> bool:
@@ -116,6 +126,11 @@ class Placement(AbstractPlacement):
   def is_active(self) -> bool:
     """Whether codewords start upon data, or come to life again."""
     return self.waits_for_data or self.revive_below > 0
+
+  @property
+  def counts_updates(self) -> bool:
+    """Whether codewords come to life again in the first updates alone."""
+    return self.revive_below > 0 and self.revive_updates > 0
 
   def before_search(
     self,
@@ -144,11 +159,15 @@ class Placement(AbstractPlacement):
     """Returns the state with the codewords revived that are hardly used."""
     if not self.revive_below:
       return codebook
+    threshold = self.revive_below
+    if self.counts_updates:
+      is_early = codebook.num_updates <= self.revive_updates
+      threshold = jnp.where(is_early, threshold, 0.0)
     return revive_dead_codes(
       make_key(f"placement.revive_below is {self.revive_below}, which"),
       codebook,
       batch.points,
-      self.revive_below,
+      threshold,
       mask=batch.is_real,
       axis_name=batch.axis_name,
       shard_axis=batch.shard_axis,
@@ -195,7 +214,7 @@ def revive_dead_codes(
   key: jax.Array,
   codebook: Codebook,
   points: jax.Array,
-  threshold: float,
+  threshold: float | jax.Array,
   *,
   mask: jax.Array | None = None,
   axis_name: str | None = None,

@@ -26,19 +26,23 @@ class Codebook:
       codeword, float32 `[N]`.
     embedding_sum: moving average of the sum of those points, float32 `[N, D]`.
     initialized: whether the codewords have their first values, bool `[]`.
+    num_updates: the updates that were made, int32 `[]`; None where nothing
+      depends on it.
   """
 
   embedding: jax.Array
   cluster_size: jax.Array
   embedding_sum: jax.Array
   initialized: jax.Array
+  num_updates: jax.Array | None = None
 
   def to_collection(self) -> dict[str, jax.Array]:
     """Returns the state as `variables["codebook"]` of a quantizer has it."""
-    return {
+    values = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
     }
+    return {name: x for name, x in values.items() if x is not None}
 
 
 def init_codebook(
@@ -125,6 +129,7 @@ def check_state(
     "cluster_size": (size,),
     "embedding_sum": (size, embedding_dim),
     "initialized": (),
+    "num_updates": (),
   }
   for name, value in state.items():
     checks.check_shape(
@@ -137,8 +142,9 @@ def check_state(
 
 def check_dtypes(state: Mapping[str, jax.Array]) -> None:
   """Raises a ValueError unless averages are float32: others stop moving."""
+  others = {"initialized": "bool", "num_updates": "int32"}
   for name, value in state.items():
-    wanted = jnp.dtype("bool" if name == "initialized" else "float32")
+    wanted = jnp.dtype(others.get(name, "float32"))
     if value.dtype != wanted:
       raise ValueError(
         f'{name} in the collection "codebook" has dtype {value.dtype}; moving'

@@ -24,7 +24,11 @@ from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import Statistics
 
 State = Mapping[str, jax.Array]
-_OF_A_CODEBOOK = tuple(field.name for field in dataclasses.fields(Codebook))
+_OF_A_CODEBOOK = tuple(
+  field.name
+  for field in dataclasses.fields(Codebook)
+  if field.default is dataclasses.MISSING
+)
 _SMOOTHING = 1e-5  # points added to every codeword's count
 
 
@@ -73,7 +77,7 @@ class AbstractUpdate(options.Option, abc.ABC):
     """Returns the state after a step.
 
     Args:
-      state: `state_names`, before.
+      state: `state_names`, before; `num_updates` too, where it is kept.
       statistics: of the step, over all devices.
       shard_axis: the mapped axis over which the codebook is cut.
     """
@@ -234,8 +238,8 @@ def ema_update(
     sums: the sums of those points, over all devices, `[N, D]`.
     decay: g, in [0, 1).
   """
-  cluster_size = _average(codebook.cluster_size, counts, decay)
-  embedding_sum = _average(codebook.embedding_sum, sums, decay)
+  cluster_size = average(codebook.cluster_size, counts, decay)
+  embedding_sum = average(codebook.embedding_sum, sums, decay)
   is_assigned = counts > 0
   # Where no point is assigned, cluster_size may have decayed to zero.
   size = jnp.where(is_assigned, cluster_size, 1.0)
@@ -271,13 +275,13 @@ def smoothed_ema_update(
     decay: g, in [0, 1).
     shard_axis: the mapped axis over which the codebook is cut.
   """
-  size = _average(codebook.cluster_size, counts, decay)
+  size = average(codebook.cluster_size, counts, decay)
   total = collectives.total(size, shard_axis)
   codebook_size = len(size) * collectives.num_shards(shard_axis)
   size = (size + _SMOOTHING) / (total + codebook_size * _SMOOTHING) * total
   # Before the first point nothing could be divided by.
   is_counted = total > 0
-  embedding_sum = _average(codebook.embedding_sum, sums, decay)
+  embedding_sum = average(codebook.embedding_sum, sums, decay)
   moved = codebook.replace(
     embedding=embedding_sum / jnp.where(is_counted, size, 1.0)[:, None],
     cluster_size=size,
@@ -286,7 +290,7 @@ def smoothed_ema_update(
   return jax.tree.map(functools.partial(jnp.where, is_counted), moved, codebook)
 
 
-def _average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:
+def average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:
   """Returns g old + (1-g) new, elementwise."""
   # With two products, which of them is rounded before they are added is a
   # compiler's choice, and may differ between arrays of different sizes.

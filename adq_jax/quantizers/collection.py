@@ -23,11 +23,14 @@ from adq_jax.codebook.updates import AbstractUpdate
 
 COLLECTION = "codebook"  # and the rng stream for what is placed
 
+_COUNT = "num_updates"
+
 
 class CodebookCollection:
   """The state of one codebook, as variables of a module.
 
-  It makes them in the module's `setup`, by the names that `update` keeps.
+  It makes them in the module's `setup`, by the names that `update` keeps, and
+  counts updates where `placement` needs it.
   """
 
   def __init__(
@@ -64,13 +67,16 @@ class CodebookCollection:
       key = module.make_rng(COLLECTION)
       codebook = update.init(key, codebook_size, embedding_dim)
       initialized = jnp.array(not placement.waits_for_data)
-      return codebook.replace(initialized=initialized)
+      return codebook.replace(
+        initialized=initialized, num_updates=jnp.zeros((), jnp.int32)
+      )
 
+    names = update.state_names + (_COUNT,) * placement.counts_updates
     self._variables = {
       name: module.variable(
         COLLECTION, name, lambda name: getattr(initial(), name), name
       )
-      for name in update.state_names
+      for name in names
     }
     values = self.values()
     is_shard = shard_axis is not None
@@ -101,6 +107,8 @@ class CodebookCollection:
   def move(self, statistics: Statistics) -> None:
     """Makes the update of a step."""
     moved = self._update.move(self.values(), statistics, self._shard_axis)
+    if _COUNT in self._variables:
+      moved[_COUNT] = self._variables[_COUNT].value + 1
     self._store(moved)
 
   def place_before_search(self, batch: Batch) -> None:

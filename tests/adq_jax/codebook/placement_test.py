@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adq_jax import codebook_from
+from adq_jax import Placement
+from adq_jax import VectorQuantizer
 from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
 from adq_jax.codebook import statistics
@@ -101,6 +104,32 @@ class PlacementTest(parameterized.TestCase):
     sums = jnp.zeros((6, 3)).at[5].set(placed)
     after = updates.ema_update(state, counts, sums, 0.99)
     chex.assert_trees_all_close(after.embedding[5], placed, rtol=1e-6)
+
+  def test_codewords_are_revived_in_the_first_updates_alone(self):
+    quantizer = VectorQuantizer(
+      4, 2, placement=Placement(revive_below=0.5, revive_updates=2)
+    )
+    z = jnp.full((8, 2), 3.0)
+    variables = quantizer.init(jax.random.key(0), z)
+    self.assertEqual(variables["codebook"]["num_updates"], 0)
+    revived = []
+    for step in range(4):
+      # Nobody is assigned to the first three.
+      rare = codebook_from(
+        jnp.array([[99.0, 99], [98, 99], [97, 99], [3, 3]]),
+        jnp.array([1e-3, 1e-3, 1e-3, 8]),
+      )
+      state = rare.replace(num_updates=jnp.int32(step)).to_collection()
+      _, after = quantizer.apply(
+        {"codebook": state},
+        z,
+        train=True,
+        mutable=["codebook"],
+        rngs={"codebook": jax.random.key(step)},
+      )
+      self.assertEqual(after["codebook"]["num_updates"], step + 1)
+      revived.append(bool((after["codebook"]["embedding"] < 50).all()))
+    self.assertEqual(revived, [True, True, False, False])
 
   def test_nothing_is_dead_at_threshold_zero(self):
     state = make_codebook().replace(cluster_size=jnp.zeros(6))

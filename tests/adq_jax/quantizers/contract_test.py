@@ -56,7 +56,12 @@ CASES = {
   "channels": Case(AdaptiveQuantizer(_POOL, 4, selection_unit="channels")),
   "residual": Case(
     ResidualQuantizer(
-      2, 12, 3, features=4, stage_dropout=0.5, placement=Placement("data", 0.5)
+      2,
+      12,
+      3,
+      features=4,
+      stage_dropout=0.5,
+      placement=Placement("data", 0.5, revive_updates=1),
     )
   ),
   "residual_shared": Case(
