@@ -35,6 +35,9 @@ from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.choice import DistortionChoice
 from adq_jax.quantizers.codewords import FreeCodewords
 from adq_jax.quantizers.estimators import StraightThrough
+from adq_jax.quantizers.price import CodedPrice
+from adq_jax.quantizers.price import NominalPrice
+from adq_jax.quantizers.price import NoPrice
 from adq_jax.quantizers.residual import ResidualQuantizer
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.search.nearest import index_codebook
@@ -48,11 +51,14 @@ __all__ = [
   "AttentionChoice",
   "AttentionSelector",
   "Codebook",
+  "CodedPrice",
   "DistortionChoice",
   "EmaUpdate",
   "FreeCodewords",
   "GradientUpdate",
   "InitialValues",
+  "NoPrice",
+  "NominalPrice",
   "Placement",
   "Quantized",
   "Quantizer",

@@ -119,6 +119,11 @@ class VQVAE(nn.Module):
     return self.quantizer.draws
 
   @property
+  def has_price(self) -> bool:
+    """Whether codes depend on what a bit costs, `rate_weight`."""
+    return self.quantizer.has_price
+
+  @property
   def sharded_size(self) -> int:
     """The number of codewords that devices share out; 0 where each has all."""
     return self.quantizer.sharded_size
@@ -177,6 +182,7 @@ class VQVAE(nn.Module):
     temperature: jax.Array | float = 1.0,
     draw: bool | jax.Array | None = None,
     example_index: jax.Array | None = None,
+    rate_weight: jax.Array | float | None = None,
   ) -> Reconstruction:
     """Reconstructs images.
 
@@ -190,6 +196,7 @@ class VQVAE(nn.Module):
       temperature: passed to the quantizer.
       draw: passed to the quantizer.
       example_index: passed to the quantizer.
+      rate_weight: what a bit costs, a number or `[B]`; passed to the quantizer.
 
     Returns:
       A `Reconstruction`.
@@ -215,6 +222,7 @@ class VQVAE(nn.Module):
       temperature=temperature,
       draw=draw,
       example_index=example_index,
+      **self._prices(rate_weight),
     )
     reconstructed = self.decoder(quantized.values)
     squared_error = jnp.square(reconstructed - images.astype(jnp.float32)).mean(
@@ -236,18 +244,22 @@ class VQVAE(nn.Module):
     """Moves the codewords by the statistics of a quantizer's result."""
     self.quantizer.update_codebook(statistics)
 
-  def encode(self, images: jax.Array) -> Any:
+  def encode(
+    self, images: jax.Array, *, rate_weight: jax.Array | float | None = None
+  ) -> Any:
     """Returns the codes of images, on a `[B, H / f, W / f]` grid.
 
     Args:
       images: floating `[B, H, W, channels]`, in [-0.5, 0.5]; H and W multiples
         of f.
+      rate_weight: what a bit costs, a number or `[B]`; passed to the quantizer.
 
     Raises:
       ValueError: if the shape or dtype does not fit.
     """
     self._check_images(images)
-    return self.quantizer.encode(self.encoder(images))
+    z = self.encoder(images)
+    return self.quantizer.encode(z, **self._prices(rate_weight))
 
   def decode(self, codes: Any) -> jax.Array:
     """Returns the images float32 `[B, H, W, channels]` of codes.
@@ -260,6 +272,10 @@ class VQVAE(nn.Module):
     """
     # The forward pass rounds here too, where it computes in bfloat16.
     return self.decoder(self.quantizer.decode(codes).astype(self.dtype))
+
+  def _prices(self, rate_weight: Any) -> dict[str, Any]:
+    """Returns the price as the quantizer takes it, if it takes one."""
+    return {"rate_weight": rate_weight} if self.has_price else {}
 
   def _check_images(self, images: jax.Array) -> None:
     checks.check_floating("images", images, rank=4)

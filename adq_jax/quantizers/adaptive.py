@@ -28,6 +28,7 @@ from adq_jax.quantizers import base
 from adq_jax.quantizers import choice as choices
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import keywords
+from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import units
 from adq_jax.quantizers.adaptive_codes import AdaptiveCodes
 from adq_jax.quantizers.collection import update_each
@@ -120,6 +121,11 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     return self.choice.draws
 
   @property
+  def has_price(self) -> bool:
+    """Whether the choice depends on what a bit costs."""
+    return self.choice.has_price
+
+  @property
   def spatial_axes(self) -> int:
     """2 where `all_indices`; else 0."""
     return 2 if self.all_indices else 0
@@ -202,6 +208,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     mask: jax.Array | None = None,
     draw: bool | jax.Array | None = None,
     example_index: jax.Array | None = None,
+    rate_weight: jax.Array | float | None = None,
   ) -> base.Quantized:
     """Quantizes z with every codebook and keeps the choice of each point.
 
@@ -219,6 +226,8 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
         noise depends on it and the rng stream alone.  By default the place
         in the batch, in training in that of all devices along `axis_name`;
         the stream is then the same on all devices.
+      rate_weight: what a bit costs, a number or `[B]`; by default what the
+        choice says.  A choice that looks at no bits ignores it.
 
     Returns:
       Quantized with `AdaptiveCodes`.  The loss is the mean over codebooks
@@ -245,7 +254,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     loss = sum(result.loss for result in results) / len(results)
     of_each = [result.values for result in results]
     of_units = [units.to_units(own, self.selection_unit) for own in of_each]
-    scores = self._scores(z, of_units)
+    scores = self._scores(z, of_units, rate_weight)
     loss = self.choice.add_loss_of_scores(loss, scores, is_real, axis_name)
     noise = self._noise(scores.shape, train, draw, example_index, axis_name)
     noisy = scores if noise is None else scores + noise
@@ -316,15 +325,18 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     """
     update_each(self.codebooks, statistics)
 
-  def encode(self, z: jax.Array) -> AdaptiveCodes:
-    """Returns the codes that evaluation chooses for z `[..., C]`."""
+  def encode(
+    self, z: jax.Array, *, rate_weight: jax.Array | float | None = None
+  ) -> AdaptiveCodes:
+    """Returns the codes of z `[..., C]` in evaluation; see `__call__`."""
     self._check_z(z, None)
     given = jnp.asarray(z).astype(jnp.float32)
     z = masks.keep(given, masks.finite_rows(given))
     if self.all_indices or self.choice.needs_values:
       indices = [codebook.encode(given) for codebook in self.codebooks]
-      return self._make_codes(self._best_choice(z, indices), indices)
-    book = self._best_choice(z, [])
+      book = self._best_choice(z, indices, rate_weight)
+      return self._make_codes(book, indices)
+    book = self._best_choice(z, [], rate_weight)
     spaces = (codebook.search_space(given) for codebook in self.codebooks)
     index = lookup.nearest_of_chosen(book.reshape(-1), spaces)
     return AdaptiveCodes(book, index.reshape(book.shape))
@@ -366,22 +378,38 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   def _sizes(self) -> list[int]:
     return [codebook_size for codebook_size, _ in self.structures]
 
-  def _scores(self, z: jax.Array, of_units: list[jax.Array]) -> jax.Array:
+  def _scores(
+    self,
+    z: jax.Array,
+    of_units: list[jax.Array],
+    rate_weight: jax.Array | float | None,
+  ) -> jax.Array:
     """Returns what the choice is made by, float32 `[..., m]`.
 
     Args:
       z: float32 `[..., C]`.
       of_units: the values of each codebook, in units; those that it needs.
+      rate_weight: what a bit costs, as of `__call__`.
     """
     z = units.to_units(z, self.selection_unit)
-    return self.choice.scores(self.selector, z, of_units, self._sizes())
+    if rate_weight is not None:
+      rate_weight = prices.at_positions(rate_weight, z.shape[:-1])
+    return self.choice.scores(
+      self.selector, z, of_units, self._sizes(), rate_weight
+    )
 
-  def _best_choice(self, z: jax.Array, indices: list[jax.Array]) -> jax.Array:
+  def _best_choice(
+    self,
+    z: jax.Array,
+    indices: list[jax.Array],
+    rate_weight: jax.Array | float | None,
+  ) -> jax.Array:
     """Returns the choice of evaluation, int32 `[...]`.
 
     Args:
       z: float32 `[..., C]`.
       indices: in each codebook; none where the choice needs no values.
+      rate_weight: what a bit costs, as of `__call__`.
     """
     of_units = []
     if self.choice.needs_values:
@@ -389,7 +417,8 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
         units.to_units(codebook.decode(index), self.selection_unit)
         for codebook, index in zip(self.codebooks, indices, strict=True)
       ]
-    _, book = self.choice.choose(self._scores(z, of_units), 1.0)
+    scores = self._scores(z, of_units, rate_weight)
+    _, book = self.choice.choose(scores, 1.0)
     return book
 
   @nn.nowrap

@@ -41,6 +41,11 @@ class Quantizer(nn.Module):
     return False
 
   @property
+  def has_price(self) -> bool:
+    """Whether codes depend on what a bit costs, `rate_weight`."""
+    return False
+
+  @property
   def sharded_size(self) -> int:
     """The number of codewords that devices share out; 0 where each has all."""
     return 0
@@ -105,6 +110,7 @@ class Quantizer(nn.Module):
     temperature: jax.Array | float = 1.0,
     draw: bool | jax.Array | None = None,
     example_index: jax.Array | None = None,
+    rate_weight: jax.Array | float | None = None,
   ) -> "Quantized":
     """Quantizes z `[..., C]`.  A quantizer ignores arguments it has no use for.
 
@@ -116,11 +122,21 @@ class Quantizer(nn.Module):
       draw: whether codes are sampled; by default in training alone.
       example_index: what tells examples apart for which codes are sampled, int
         `[B]`.
+      rate_weight: what a bit costs, a number or `[B]`; by default what a field
+        says.
     """
     raise NotImplementedError(f"{type(self).__name__}.__call__")
 
-  def encode(self, z: jax.Array) -> Any:
-    """Returns the codes that evaluation gives z `[..., C]`."""
+  def encode(
+    self, z: jax.Array, *, rate_weight: jax.Array | float | None = None
+  ) -> Any:
+    """Returns the codes that evaluation gives z `[..., C]`.
+
+    Args:
+      z: what to quantize, floating.
+      rate_weight: what a bit costs, a number or `[B]`; by default what a field
+        says.
+    """
     raise NotImplementedError(f"{type(self).__name__}.encode")
 
   def decode(self, codes: Any) -> jax.Array:

@@ -52,10 +52,12 @@ class AbstractChoice(options.Option, abc.ABC):
   Attributes:
     draws: whether the choice can be sampled.
     needs_values: whether it looks at the values of all codebooks.
+    has_price: whether it depends on what a bit costs.
   """
 
   draws: ClassVar[bool]
   needs_values: ClassVar[bool]
+  has_price: ClassVar[bool] = False
 
   def check_features(self, features: int) -> None:
     """Raises a ValueError if a field does not fit to C features."""
@@ -77,6 +79,7 @@ class AbstractChoice(options.Option, abc.ABC):
     z: jax.Array,
     of_each: Sequence[jax.Array],
     sizes: Sequence[int],
+    rate_weight: jax.Array | None = None,
   ) -> jax.Array:
     """Returns how well each codebook suits a unit, float32 `[..., m]`.
 
@@ -86,6 +89,8 @@ class AbstractChoice(options.Option, abc.ABC):
       of_each: the units of each codebook's values, float32 `[..., C]`; `()`
         unless `needs_values`.
       sizes: N of each codebook.
+      rate_weight: what a bit costs each unit, float32 `[...]`; None: what a
+        field says.
     """
 
   @abc.abstractmethod
@@ -186,9 +191,10 @@ class AttentionChoice(AbstractChoice):
     z: jax.Array,
     of_each: Sequence[jax.Array],
     sizes: Sequence[int],
+    rate_weight: jax.Array | None = None,
   ) -> jax.Array:
     """Returns log pi, or pi where `logits` are `"weights"`."""
-    del of_each, sizes
+    del of_each, sizes, rate_weight
     log_weights = selector(z)
     return jnp.exp(log_weights) if self.logits == "weights" else log_weights
 
@@ -222,7 +228,7 @@ class DistortionChoice(AbstractChoice):
   estimator goes around all of it.
 
   Attributes:
-    rate_weight: what a bit costs.
+    rate_weight: what a bit costs where a call does not say it.
 
   Example:
     >>> import jax
@@ -240,6 +246,7 @@ class DistortionChoice(AbstractChoice):
 
   draws: ClassVar[bool] = False
   needs_values: ClassVar[bool] = True
+  has_price: ClassVar[bool] = True
 
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
@@ -259,11 +266,14 @@ class DistortionChoice(AbstractChoice):
     z: jax.Array,
     of_each: Sequence[jax.Array],
     sizes: Sequence[int],
+    rate_weight: jax.Array | None = None,
   ) -> jax.Array:
     """Returns the costs of each codebook, below 0."""
     del selector
+    if rate_weight is None:
+      rate_weight = self.rate_weight
     costs = [
-      jnp.square(z - own).mean(axis=-1) + self.rate_weight * math.log2(size)
+      jnp.square(z - own).mean(axis=-1) + rate_weight * math.log2(size)
       for own, size in zip(of_each, sizes, strict=True)
     ]
     return -jax.lax.stop_gradient(jnp.stack(costs, axis=-1))

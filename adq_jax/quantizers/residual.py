@@ -24,7 +24,9 @@ from adq_jax.codebook.statistics import statistics_of
 from adq_jax.quantizers import base
 from adq_jax.quantizers import beam as beams
 from adq_jax.quantizers import codewords as of_codewords
+from adq_jax.quantizers import depths
 from adq_jax.quantizers import estimators
+from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import projections
 from adq_jax.quantizers import stages as of_stages
 from adq_jax.quantizers.collection import update_each
@@ -60,6 +62,9 @@ class ResidualQuantizer(base.Quantizer):
   they are, and then updates them once.  A codebook starts on data, or comes
   to life again, where its own stage has points: on residuals.
 
+  With a `price`, a point takes as many stages as pay for their bits, from none
+  to all.  This depth is a stream of its own, coded by entropy.
+
   Attributes:
     num_stages: S.
     codebook_size: N.
@@ -82,6 +87,8 @@ class ResidualQuantizer(base.Quantizer):
       are too long for the residuals of late stages: start them on data.
     estimator: what gives values a gradient, once for the sum.
     codewords: what codewords are made of.
+    price: what bits cost: `NoPrice`; `NominalPrice`, which decides on depths
+      alone; or `CodedPrice`, on codewords too.
     axis_name: the mapped axis over which a training batch is spread.
 
   Example:
@@ -120,6 +127,7 @@ class ResidualQuantizer(base.Quantizer):
   placement: placements.AbstractPlacement = placements.Placement()
   estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   codewords: of_codewords.AbstractCodewords = of_codewords.FreeCodewords()
+  price: prices.AbstractPrice = prices.NoPrice()
   axis_name: str | None = None
 
   decoding_fields: ClassVar[tuple[str, ...]] = (
@@ -133,23 +141,46 @@ class ResidualQuantizer(base.Quantizer):
 
   @property
   def streams(self) -> tuple[Stream, ...]:
-    """The codes of each stage."""
-    return tuple(
-      Stream(f"stage_{s}", self.codebook_size, width=self.embedding_dim)
-      for s in range(self.num_stages)
+    """The codes of each stage, after the depth where bits have a price."""
+    of_stages = tuple(
+      Stream(name, self.codebook_size, width=self.embedding_dim)
+      for name in self._names()
     )
+    if not self.has_price:
+      return of_stages
+    return (depths.make_stream(self.num_stages), *of_stages)
+
+  @property
+  def has_price(self) -> bool:
+    """Whether bits cost anything."""
+    return self.price.is_charged
 
   @nn.nowrap
   def to_streams(self, codes: jax.Array) -> tuple[jax.Array, ...]:
     """Returns the codes of each stage; of evaluation, where none is dropped."""
     self._check_codes(codes)
     codes = jnp.asarray(codes, jnp.int32)
-    return tuple(codes[..., s] for s in range(self.num_stages))
+    if not self.has_price:
+      return tuple(codes[..., s] for s in range(self.num_stages))
+    sent = jnp.where(of_stages.is_used(codes), codes, 0)
+    return (
+      depths.of_codes(codes),
+      *(sent[..., s] for s in range(self.num_stages)),
+    )
 
   @nn.nowrap
   def from_streams(self, values: Sequence[jax.Array]) -> jax.Array:
     """Returns the codes, int32 `[..., S]`."""
-    return jnp.stack([jnp.asarray(value) for value in values], axis=-1)
+    depth, codes = values[: self.has_price], values[self.has_price :]
+    codes = jnp.stack([jnp.asarray(value) for value in codes], axis=-1)
+    return of_stages.cut(codes, *depth) if depth else codes
+
+  @nn.nowrap
+  def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
+    """Returns where a stage is used; see `Quantizer.sent`."""
+    if not (self.has_price and earlier):
+      return None
+    return earlier[0] >= k
 
   def setup(self):
     self.check()
@@ -159,6 +190,10 @@ class ResidualQuantizer(base.Quantizer):
         self.features, self.embedding_dim
       )
     self.codebooks = self._make_codebooks()
+    if self.has_price:
+      self.depths = depths.DepthCollection(
+        self, self.num_stages, self.update.decay
+      )
 
   @nn.nowrap
   def _make_codebooks(self, **of_flax: Any) -> list[VectorQuantizer]:
@@ -175,6 +210,7 @@ class ResidualQuantizer(base.Quantizer):
     temperature: jax.Array | float = 1.0,
     draw: bool | jax.Array | None = None,
     example_index: jax.Array | None = None,
+    rate_weight: jax.Array | float | None = None,
   ) -> base.Quantized:
     """Quantizes z with the codewords as they are, then updates these.
 
@@ -190,15 +226,19 @@ class ResidualQuantizer(base.Quantizer):
       example_index: int `[B]`, for the B entries of z's first axis: how many
         stages they use depends on it and the stream `"dropout"` alone.  By
         default the place in the batch of all devices.
+      rate_weight: what a bit costs, with a `price`; see `VectorQuantizer`.
 
     Returns:
-      Quantized, with int32 `codes` `[..., S]`; -1, in training, where an
-      example does not use a stage.  Its `loss` is `commitment_cost` times the
-      commitment, and the mean of the stages' codebook terms, where there are
-      any.  Of its metrics, `quantization_error`, after each stage,
-      `perplexity` and `usage` are vectors `[S]`, of the points that use a
-      stage, and `nonfinite_points` is one number.  `statistics` are those of
-      each codebook.
+      Quantized, with int32 `codes` `[..., S]`; -1 where a point does not use a
+      stage, which in evaluation is so with a `price` alone.  Its `loss` is
+      `commitment_cost` times the commitment, and the mean of the stages'
+      codebook terms, where there are any.  Of its metrics,
+      `quantization_error`, after each stage, `perplexity` and `usage` are
+      vectors `[S]`, of the points that use a stage, and `nonfinite_points` is
+      one number; with a `price` there are `selection` `[S + 1]`, the share of
+      points that choose each depth, and
+      `rate`, the mean of the bits that it counts.  `statistics` are those of
+      each codebook, and with a `price` of the depths.
 
     Raises:
       ValueError: if a shape, dtype or field does not fit, a mask has other
@@ -212,10 +252,11 @@ class ResidualQuantizer(base.Quantizer):
     is_unmasked = masks.as_bool(mask, shape).reshape(-1)
     points, is_finite = projections.to_points(z, mask, self.project_in)
     batch = Batch(points, is_unmasked & is_finite, axis_name)
-    codes = self._search(batch, is_update=is_update)
+    tariff = self._tariff(rate_weight, shape, train=is_update)
+    codes = self._search(batch, tariff, is_update=is_update)
     if is_update and self.stage_dropout:
-      depths = self._depths(shape, example_index, axis_name)
-      codes = of_stages.cut(codes, depths)
+      sampled = self._sample_depths(shape, example_index, axis_name)
+      codes = of_stages.cut(codes, sampled)
     taken = self._take(codes, self.num_stages)
     *_, total = itertools.accumulate(taken)
     stages = of_stages.follow(batch, codes, taken)
@@ -229,7 +270,17 @@ class ResidualQuantizer(base.Quantizer):
       for stage in stages
     ]
     loss = self._loss(stages, batch, total)
-    of_codebooks = self._learn(stages, statistics) if is_update else None
+    metrics = of_stages.metrics_of(stages, statistics)
+    of_depths = None
+    if tariff is not None:
+      of_depths = depths.statistics_of(batch, codes)
+      metrics |= depths.metrics_of(of_depths)
+      sent = dict(zip(self._names(), codes.T, strict=True))
+      sent[depths.STREAM] = depths.of_codes(codes)
+      metrics |= prices.rate_of(tariff, sent, batch)
+    learned = None
+    if is_update:
+      learned = self._learn(stages, statistics, of_depths)
     values = projections.from_points(
       self.estimator.estimate(total, points), shape, self.project_out
     )
@@ -239,10 +290,10 @@ class ResidualQuantizer(base.Quantizer):
       codes=codes.reshape(*shape, self.num_stages),
       loss=loss,
       metrics={
-        **of_stages.metrics_of(stages, statistics),
+        **metrics,
         "nonfinite_points": masks.count(is_unmasked & ~is_finite, axis_name),
       },
-      statistics=of_codebooks,
+      statistics=learned,
     )
 
   def update_codebook(self, statistics: tuple[Statistics, ...]) -> None:
@@ -251,15 +302,20 @@ class ResidualQuantizer(base.Quantizer):
     See `VectorQuantizer.update_codebook`.
 
     Args:
-      statistics: of each codebook: one of a shared one, else S.
+      statistics: of each codebook: one of a shared one, else S; and with a
+        `price` of the depths.
     """
-    update_each(self.codebooks, statistics)
+    parts = [*self.codebooks, *([self.depths] if self.has_price else [])]
+    update_each(parts, statistics)
 
-  def encode(self, z: jax.Array) -> jax.Array:
-    """Returns the codes of z `[..., C]`, int32 `[..., S]`."""
+  def encode(
+    self, z: jax.Array, *, rate_weight: jax.Array | float | None = None
+  ) -> jax.Array:
+    """Returns the codes of z `[..., C]`, int32 `[..., S]`; see `__call__`."""
     self._check_z(z, None)
     codes = self._search(
-      Batch(*projections.to_points(z, None, self.project_in))
+      Batch(*projections.to_points(z, None, self.project_in)),
+      self._tariff(rate_weight, z.shape[:-1]),
     )
     return codes.reshape(*z.shape[:-1], self.num_stages)
 
@@ -292,16 +348,48 @@ class ResidualQuantizer(base.Quantizer):
   def _codebook(self, stage: int) -> VectorQuantizer:
     return self.codebooks[0 if self.shared_codebook else stage]
 
-  def _search(self, batch: Batch, *, is_update: bool = False) -> jax.Array:
+  @nn.nowrap
+  def _names(self) -> list[str]:
+    """Returns the names of the stages' streams."""
+    return [f"stage_{s}" for s in range(self.num_stages)]
+
+  def _tariff(
+    self,
+    rate_weight: jax.Array | float | None,
+    shape: tuple[int, ...],
+    *,
+    train: bool = False,
+  ) -> prices.Tariff | None:
+    """Returns what codes cost points `[...]`; None: nothing."""
+    if not self.has_price:
+      return None
+    bits = {
+      name: self.price.bits(self._codebook(s).state.values()["cluster_size"])
+      for s, name in enumerate(self._names())
+    }
+    bits[depths.STREAM] = self.depths.bits()
+    return prices.make_tariff(
+      self, self.price, rate_weight, shape, bits, train=train
+    )
+
+  def _search(
+    self,
+    batch: Batch,
+    tariff: prices.Tariff | None,
+    *,
+    is_update: bool = False,
+  ) -> jax.Array:
     """Returns the codes of points, int32 `[T, S]`; 0 where one is not real.
 
     Args:
       batch: of the step.
+      tariff: what codes cost, if they do.
       is_update: whether codewords may be placed, each stage's before it is
         searched.
     """
     beam = beams.start(batch.points)
-    for s in range(self.num_stages):
+    ends = [beam]
+    for s, name in enumerate(self._names()):
       codebook = self._codebook(s)
       if is_update and (s == 0 or not self.shared_codebook):
         codebook.state.check_can_change()
@@ -310,10 +398,18 @@ class ResidualQuantizer(base.Quantizer):
           dataclasses.replace(batch, points=left)
         )
       codewords = codebook.all_codewords()
+      extra = {}
+      if tariff is not None:
+        extra = tariff.search_arguments(name, self.embedding_dim)
       beam = beams.extend(
-        beam, batch.points, batch.is_real, codewords, self.beam_size
+        beam, batch.points, batch.is_real, codewords, self.beam_size, **extra
       )
-    return jnp.where(batch.is_real[:, None], beam.codes[:, 0], 0)
+      ends.append(beam)
+    codes = beam.codes[:, 0]
+    if tariff is not None:
+      charges = tariff.charges(depths.STREAM, self.embedding_dim)
+      codes = depths.choose(ends, batch.points, charges)
+    return jnp.where(batch.is_real[:, None], codes, 0)
 
   def _take(self, codes: jax.Array, num_stages: int) -> list[jax.Array]:
     """Returns the codewords of the first stages, float32 `[T, D]` each.
@@ -349,9 +445,12 @@ class ResidualQuantizer(base.Quantizer):
     return loss
 
   def _learn(
-    self, stages: Sequence[Stage], statistics: Sequence[Statistics]
+    self,
+    stages: Sequence[Stage],
+    statistics: Sequence[Statistics],
+    of_depths: Statistics | None,
   ) -> tuple[Statistics, ...]:
-    """Updates all codebooks, and returns what with."""
+    """Updates the state, and returns what with; see `update_codebook`."""
     batches = [stage.batch for stage in stages]
     if self.shared_codebook:
       batches = [of_stages.join(batches)]
@@ -361,9 +460,12 @@ class ResidualQuantizer(base.Quantizer):
     ):
       codebook.state.move(own)
       codebook.state.place_after_update(batch)
-    return tuple(statistics)
+    if of_depths is None:
+      return tuple(statistics)
+    self.depths.update_codebook(of_depths)
+    return (*statistics, of_depths)
 
-  def _depths(
+  def _sample_depths(
     self,
     shape: tuple[int, ...],
     example_index: jax.Array | None,
@@ -417,6 +519,11 @@ class ResidualQuantizer(base.Quantizer):
       )
     checks.check_choice("committed", self.committed, of_stages.COMMITTED)
     # Before a codebook, which accepts earlier spellings, sees them.
-    check_slots(self.update, self.placement, self.estimator, self.codewords)
+    check_slots(self)
+    if self.has_price and self.stage_dropout:
+      raise ValueError(
+        f"stage_dropout is {self.stage_dropout}; it must be 0 where price is"
+        f" {self.price!r}, which decides how many stages are used"
+      )
     for codebook in self._make_codebooks(parent=None):
       codebook.check()

@@ -7,36 +7,26 @@ from adq_jax.codebook import updates
 from adq_jax.options import check_option
 from adq_jax.quantizers import codewords as of_codewords
 from adq_jax.quantizers import estimators
+from adq_jax.quantizers import price as prices
+
+_SLOTS = {
+  "update": (updates.AbstractUpdate, "EmaUpdate()"),
+  "placement": (placements.AbstractPlacement, "Placement()"),
+  "estimator": (estimators.AbstractEstimator, "StraightThrough()"),
+  "codewords": (of_codewords.AbstractCodewords, "FreeCodewords()"),
+  "price": (prices.AbstractPrice, "NoPrice()"),
+}
 
 
-def check_slots(
-  update: Any, placement: Any, estimator: Any, codewords: Any
-) -> None:
-  """Raises a ValueError unless these objects fit their slots, and each other.
+def check_slots(quantizer: Any) -> None:
+  """Raises a ValueError unless objects fit their slots, and each other.
 
   Args:
-    update: how codewords learn.
-    placement: where they are placed.
-    estimator: what gives values a gradient.
-    codewords: what codewords are made of.
+    quantizer: a module that has the fields of `_SLOTS`.
   """
-  for slot, value, kind, like in (
-    ("update", update, updates.AbstractUpdate, "EmaUpdate()"),
-    ("placement", placement, placements.AbstractPlacement, "Placement()"),
-    (
-      "estimator",
-      estimator,
-      estimators.AbstractEstimator,
-      "StraightThrough()",
-    ),
-    (
-      "codewords",
-      codewords,
-      of_codewords.AbstractCodewords,
-      "FreeCodewords()",
-    ),
-  ):
-    check_option(slot, value, kind, like)
+  for slot, (kind, like) in _SLOTS.items():
+    check_option(slot, getattr(quantizer, slot), kind, like)
+  update, placement = quantizer.update, quantizer.placement
   if placement.is_active and not update.can_be_placed:
     raise ValueError(
       f"update is {update!r}; it must be an EmaUpdate where placement is"

@@ -46,14 +46,14 @@ def is_used(codes: jax.Array) -> jax.Array:
 
 
 def cut(codes: jax.Array, depths: jax.Array) -> jax.Array:
-  """Returns codes int32 `[T, S]`, with `NOTHING` from some stage on.
+  """Returns codes int32 `[..., S]`, with `NOTHING` from some stage on.
 
   Args:
-    codes: int32 `[T, S]`.
-    depths: how many stages a point uses, int32 `[T]`.
+    codes: int32 `[..., S]`.
+    depths: how many stages a point uses, int32 `[...]`.
   """
-  stages = jnp.arange(codes.shape[1], dtype=jnp.int32)
-  return jnp.where(stages[None] < depths[:, None], codes, NOTHING)
+  stages = jnp.arange(codes.shape[-1], dtype=jnp.int32)
+  return jnp.where(stages < depths[..., None], codes, NOTHING)
 
 
 def follow(

@@ -25,10 +25,13 @@ from adq_jax.quantizers import base
 from adq_jax.quantizers import codewords as of_codewords
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import keywords
+from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import projections
 from adq_jax.quantizers.collection import CodebookCollection
 from adq_jax.quantizers.slots import check_slots
 from adq_jax.streams import Stream
+
+_STREAM = "index"
 
 
 class VectorQuantizer(keywords.Translated, base.Quantizer):
@@ -43,7 +46,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   another dtype, training refuses the collection, and all else computes in
   float32.
 
-  Four fields are slots: their values are objects, and another paper is another
+  Five fields are slots: their values are objects, and another paper is another
   class of them.
 
       quantizer = VectorQuantizer(
@@ -72,6 +75,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     placement: where codewords are placed at first, and again: `Placement`.
     estimator: what gives values a gradient: `StraightThrough`.
     codewords: what codewords are made of: `FreeCodewords`.
+    price: what bits cost: `NoPrice`; or `CodedPrice`, with which a point takes
+      a frequent codeword unless another one is nearer by what it costs more.
     output_kernel: side of the projection D -> C: 1, or an odd number for a
       convolution over z `[..., H, W, C]`.
     projection_init: how the projections start: as parts of the `"identity"`, or
@@ -95,6 +100,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   placement: placements.AbstractPlacement = placements.Placement()
   estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   codewords: of_codewords.AbstractCodewords = of_codewords.FreeCodewords()
+  price: prices.AbstractPrice = prices.NoPrice()
   output_kernel: int = 1
   projection_init: str = "identity"
   axis_name: str | None = None
@@ -113,7 +119,12 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   @property
   def streams(self) -> tuple[Stream, ...]:
     """The codes."""
-    return (Stream("index", self.codebook_size, width=self.embedding_dim),)
+    return (Stream(_STREAM, self.codebook_size, width=self.embedding_dim),)
+
+  @property
+  def has_price(self) -> bool:
+    """Whether bits cost anything."""
+    return self.price.is_charged
 
   @property
   def sharded_size(self) -> int:
@@ -174,6 +185,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     temperature: jax.Array | float = 1.0,
     draw: bool | jax.Array | None = None,
     example_index: jax.Array | None = None,
+    rate_weight: jax.Array | float | None = None,
   ) -> base.Quantized:
     """Quantizes z with the codewords as they are, then updates these.
 
@@ -190,12 +202,15 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
         sampled.
       draw: ignored.
       example_index: ignored.
+      rate_weight: what a bit costs, with a `price`: a number, or one for each
+        of the B entries of z's first axis, `[B]`; by default the price's own.
 
     Returns:
       Quantized, with int32 `codes` `[...]`.  Its `loss` and
       `metrics["quantization_error"]` are means over points and width;
       `metrics` also has the batch's `perplexity` (1 to N), `usage`, the
-      share of codewords used, and `nonfinite_points`.  In training under
+      share of codewords used, and `nonfinite_points`; with a `price` the
+      `rate`, the mean of the bits that it counts.  In training under
       `axis_name`, metrics are of the batch of all devices, and the mean of
       `loss` over devices is its loss; in evaluation no device looks at
       another, except that those of a sharded codebook count `perplexity` and
@@ -217,7 +232,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     if is_update:
       self.state.check_can_change()
       self.state.place_before_search(batch)
-    codes, quantized = self._search(points, is_real)
+    tariff = self._tariff(rate_weight, shape, train=is_update)
+    codes, quantized = self._search(points, is_real, tariff)
     error = masks.mean_square(
       points, jax.lax.stop_gradient(quantized), is_real, axis_name
     )
@@ -250,6 +266,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
         "perplexity": metrics.perplexity(statistics.counts, self._shard_axis),
         "usage": metrics.usage(statistics.counts, self._shard_axis),
         "nonfinite_points": masks.count(is_unmasked & ~is_finite, axis_name),
+        **prices.rate_of(tariff, {_STREAM: codes}, batch),
       },
       statistics=statistics if is_update else None,
     )
@@ -274,10 +291,14 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     check_statistics(statistics, self.state.size, dim)
     self.state.move(statistics)
 
-  def encode(self, z: jax.Array) -> jax.Array:
-    """Returns the codes of z `[..., C]`, int32 `[...]`."""
+  def encode(
+    self, z: jax.Array, *, rate_weight: jax.Array | float | None = None
+  ) -> jax.Array:
+    """Returns the codes of z `[..., C]`, int32 `[...]`; see `__call__`."""
     self._check_z(z, None)
-    codes, _ = self._search(*projections.to_points(z, None, self.project_in))
+    tariff = self._tariff(rate_weight, z.shape[:-1])
+    points = projections.to_points(z, None, self.project_in)
+    codes, _ = self._search(*points, tariff)
     return codes.reshape(z.shape[:-1])
 
   def search_space(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -315,8 +336,26 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     is_sharded = self.shard_codebook and not self.is_initializing()
     return self.axis_name if is_sharded else None
 
+  def _tariff(
+    self,
+    rate_weight: jax.Array | float | None,
+    shape: tuple[int, ...],
+    *,
+    train: bool = False,
+  ) -> prices.Tariff | None:
+    """Returns what each codeword costs points `[...]`; None: nothing."""
+    if not self.price.is_charged:
+      return None
+    bits = self.price.bits(self.state.values()["cluster_size"])
+    return prices.make_tariff(
+      self, self.price, rate_weight, shape, {_STREAM: bits}, train=train
+    )
+
   def _search(
-    self, points: jax.Array, is_real: jax.Array
+    self,
+    points: jax.Array,
+    is_real: jax.Array,
+    tariff: prices.Tariff | None,
   ) -> tuple[jax.Array, jax.Array]:
     """Returns the codes `[T]` of points, and their codewords `[T, D]`.
 
@@ -327,7 +366,10 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       # While it is made, it may be too large for a search.
       codes = jnp.zeros(len(points), jnp.int32)
       return codes, jnp.take(codewords, codes, axis=0)
-    return lookup.nearest(points, is_real, codewords, self._shard_axis)
+    extra = {}
+    if tariff is not None:
+      extra = tariff.search_arguments(_STREAM, self.embedding_dim)
+    return lookup.nearest(points, is_real, codewords, self._shard_axis, **extra)
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
     min_rank = 1 + self.spatial_axes
@@ -343,11 +385,16 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     if self.features is not None:
       checks.check_count("features", self.features)
     checks.check_at_least("commitment_cost", self.commitment_cost, 0)
-    check_slots(self.update, self.placement, self.estimator, self.codewords)
+    check_slots(self)
     projections.check_kernel(self.output_kernel, self.features)
     projections.check_init("projection_init", self.projection_init)
     checks.check_axis_name("axis_name", self.axis_name)
     shards.check_field(self.shard_codebook, self.axis_name)
+    if self.shard_codebook and self.price.is_charged:
+      raise ValueError(
+        "shard_codebook is True; it must be False where price is"
+        f" {self.price!r}"
+      )
     if self.shard_codebook and self.update.has_parameter:
       raise ValueError(
         "shard_codebook is True; it must be False where update is"

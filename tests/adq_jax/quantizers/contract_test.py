@@ -18,6 +18,7 @@ import pytest
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import AttentionChoice
+from adq_jax import CodedPrice
 from adq_jax import DistortionChoice
 from adq_jax import GradientUpdate
 from adq_jax import Placement
@@ -63,6 +64,10 @@ CASES = {
       stage_dropout=0.5,
       placement=Placement("data", 0.5, revive_updates=1),
     )
+  ),
+  "vector_priced": Case(VectorQuantizer(20, 3, 4, price=CodedPrice(0.1))),
+  "residual_priced": Case(
+    ResidualQuantizer(2, 12, 3, features=4, price=CodedPrice(0.02))
   ),
   "residual_shared": Case(
     ResidualQuantizer(2, 12, 4, shared_codebook=True, beam_size=3)
@@ -210,6 +215,36 @@ def test_a_draw_decodes_and_belongs_to_its_example(subject):
   assert (other.values != result.values).any()
   with pytest.raises(ValueError, match='rng stream "[a-z]+" is missing'):
     jax.eval_shape(lambda z: evaluate(z, index, {}), subject.z)
+
+
+def test_a_price_belongs_to_its_example(subject):
+  quantizer, variables = subject.quantizer, subject.variables
+  if not quantizer.has_price:
+    plain, priced = (
+      re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(function)(subject.z)))
+      for function in (
+        lambda z: quantizer.apply(variables, z),
+        lambda z: quantizer.apply(variables, z, rate_weight=0.5),
+      )
+    )
+    assert plain == priced
+    return
+  prices = jnp.array([0.0, 1e-3, 1e-2, 0.05, 0.1, 0.5, 2.0, 10.0])
+
+  @jax.jit
+  def encode(z, price):
+    return quantizer.apply(variables, z, rate_weight=price, method="encode")
+
+  codes = encode(subject.z, prices)
+  for i in range(len(prices)):
+    own = jax.tree.map(lambda x, i=i: x[i], codes)
+    alone = encode(subject.z[i : i + 1], prices[i])
+    chex.assert_trees_all_equal(own, jax.tree.map(lambda x: x[0], alone))
+  same = encode(jnp.broadcast_to(subject.z[0], subject.z.shape), prices)
+  first, *_, last = zip(*map(list, jax.tree.leaves(same)), strict=True)
+  assert any((a != b).any() for a, b in zip(first, last, strict=True))
+  with pytest.raises(ValueError, match="rate_weight has the value -1"):
+    quantizer.apply(variables, subject.z, rate_weight=-1.0)
 
 
 def test_what_training_misses_is_named(subject):

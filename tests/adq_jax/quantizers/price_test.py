@@ -1,0 +1,188 @@
+"""What bits cost, against float64 NumPy and by hand."""
+
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adq_jax import CodedPrice
+from adq_jax import NominalPrice
+from adq_jax import NoPrice
+from adq_jax import Placement
+from adq_jax import VectorQuantizer
+from adq_jax.quantizers import price as prices
+from tests.support.small import train
+
+
+class BitsTest(parameterized.TestCase):
+  def test_a_codeword_takes_minus_log2_of_its_share(self):
+    bits = CodedPrice().bits(jnp.array([4.0, 2.0, 1.0, 1.0]))
+    chex.assert_trees_all_close(
+      bits, jnp.array([1.0, 2.0, 3.0, 3.0]), atol=0.01
+    )
+    # 0.1% of the mean is added to each count.
+    expected = -np.log2((np.array([4, 2, 1, 1]) / 2 + 1e-3) / 4.004)
+    chex.assert_trees_all_close(bits, expected.astype(np.float32), rtol=1e-6)
+
+  def test_a_code_that_was_never_used_has_finite_bits(self):
+    bits = prices.coded_bits(jnp.array([8.0, 0.0]))
+    chex.assert_tree_all_finite(bits)
+    self.assertBetween(bits[1], 10, 12)
+    self.assertBetween(bits[0], 0, 0.01)
+
+  def test_before_the_first_code_all_are_as_frequent(self):
+    bits = prices.coded_bits(jnp.zeros(8))
+    chex.assert_trees_all_close(bits, jnp.full(8, 3.0), atol=1e-6)
+
+  def test_the_scale_of_counts_means_nothing(self):
+    counts = jnp.array([5.0, 1.0, 0.0])
+    chex.assert_trees_all_close(
+      prices.coded_bits(counts), prices.coded_bits(1e3 * counts), rtol=1e-5
+    )
+
+  def test_nominal_bits_are_equal(self):
+    bits = NominalPrice().bits(jnp.array([9.0, 1.0, 0.0, 0.0]))
+    chex.assert_trees_all_equal(bits, jnp.full(4, 2.0))
+    self.assertTrue((NoPrice().bits(jnp.ones(4)) == 0).all())
+
+
+def make(weight=0.0, **fields):
+  """A quantizer with codewords at 0, 1, 2 and 3, used more and more often."""
+  quantizer = VectorQuantizer(4, 1, price=CodedPrice(weight), **fields)
+  embedding = jnp.arange(4.0)[:, None]
+  size = jnp.array([1.0, 3.0, 12.0, 48.0])
+  return quantizer, {
+    "codebook": {
+      "embedding": embedding,
+      "cluster_size": size,
+      "embedding_sum": embedding * size[:, None],
+      "initialized": jnp.array(True),
+    }
+  }
+
+
+class ChoiceTest(parameterized.TestCase):
+  @parameterized.parameters(0.0, 0.02, 0.3, 20.0)
+  def test_a_point_takes_the_codeword_of_the_least_cost(self, weight):
+    quantizer, variables = make(weight)
+    z = jnp.linspace(-0.5, 3.5, 41)[:, None]
+    bits = np.asarray(CodedPrice().bits(variables["codebook"]["cluster_size"]))
+    costs = np.square(np.float64(z) - np.arange(4)) + weight * bits
+    expected = costs.argmin(axis=1)
+    result = quantizer.apply(variables, z)
+    np.testing.assert_array_equal(result.codes, expected)
+    np.testing.assert_allclose(
+      result.metrics["rate"], bits[expected].mean(), rtol=1e-6
+    )
+    if weight == 20.0:
+      self.assertEqual(set(expected), {3})
+
+  def test_each_example_has_a_price(self):
+    quantizer, variables = make()
+    z = jax.random.uniform(jax.random.key(0), (3, 5, 1), maxval=3.0)
+    weight = jnp.array([0.0, 0.1, 1.0])
+    found = quantizer.apply(variables, z, rate_weight=weight)
+    for i in range(3):
+      own = quantizer.apply(variables, z[i], rate_weight=weight[i])
+      chex.assert_trees_all_equal(found.codes[i], own.codes)
+    codes = quantizer.apply(variables, z, rate_weight=weight, method="encode")
+    chex.assert_trees_all_equal(codes, found.codes)
+    self.assertGreater(
+      jnp.square(found.values - z)[2].mean(),
+      jnp.square(found.values - z)[0].mean(),
+    )
+
+  def test_training_learns_from_the_points_that_chose(self):
+    quantizer, variables = make(update="ema", decay=0.0)
+    z = jnp.array([[1.6], [1.4], [0.1]])
+    _, result, after = train(
+      VectorQuantizer(4, 1, price=CodedPrice(0.3), update=quantizer.update),
+      variables,
+      z,
+    )
+    # The second would be nearer to codeword 1.
+    np.testing.assert_array_equal(result.codes, [2, 2, 0])
+    np.testing.assert_allclose(after["codebook"]["cluster_size"], [1, 0, 2, 0])
+
+  @parameterized.parameters(
+    (-1.0, "value -1.0; it must be finite and 0 or more"),
+    (jnp.nan, "value nan"),
+    (jnp.inf, "value inf"),
+    (jnp.ones(2), r"shape \(2,\); it must be a number, or \(3,\)"),
+    (jnp.ones((3, 5)), r"shape \(3, 5\)"),
+  )
+  def test_a_bad_price_is_refused(self, weight, message):
+    quantizer, variables = make()
+    for method in ("__call__", "encode"):
+      with self.assertRaisesRegex(ValueError, f"rate_weight has .*{message}"):
+        quantizer.apply(
+          variables, jnp.ones((3, 5, 1)), rate_weight=weight, method=method
+        )
+
+  def test_fields_that_do_not_fit(self):
+    with self.assertRaisesRegex(ValueError, "price.rate_weight is -1"):
+      VectorQuantizer(4, 1, price=CodedPrice(-1)).check()
+    with self.assertRaisesRegex(ValueError, "price is 3; it must be an Abs"):
+      VectorQuantizer(4, 1, price=3).check()
+    with self.assertRaisesRegex(ValueError, "shard_codebook is True; it must"):
+      VectorQuantizer(
+        4, 1, price=CodedPrice(), axis_name="i", shard_codebook=True
+      ).check()
+
+
+class TablesTest(parameterized.TestCase):
+  """Bits that come from elsewhere, in the collection "rates"."""
+
+  def setUp(self):
+    super().setUp()
+    self.quantizer, self.variables = make()
+    self.bits = np.array([[4.0, 2, 1, 2], [2.0, 1, 4, 8]], np.float32)
+    self.variables["rates"] = {
+      "prices": np.array([0.01, 1.0], np.float32),
+      "index": self.bits,
+    }
+
+  @parameterized.parameters(
+    (0.01, (1, 0)),
+    (1.0, (0, 1)),
+    (0.1, (0.5, 0.5)),
+    (1e-4, (1, 0)),
+    (0.0, (1, 0)),
+    (50.0, (0, 1)),
+  )
+  def test_bits_are_mixed_by_the_logarithm_of_the_price(self, weight, shares):
+    z = jnp.linspace(-0.5, 3.5, 41)[:, None]
+    bits = np.asarray(shares) @ self.bits
+    costs = np.square(np.float64(z) - np.arange(4)) + weight * bits
+    result = self.quantizer.apply(self.variables, z, rate_weight=weight)
+    np.testing.assert_array_equal(result.codes, costs.argmin(axis=1))
+    np.testing.assert_allclose(
+      result.metrics["rate"], bits[costs.argmin(axis=1)].mean(), rtol=1e-5
+    )
+
+  def test_training_counts_for_itself(self):
+    z = jnp.linspace(-0.5, 3.5, 41)[:, None]
+    del self.variables["rates"]
+    _, expected, _ = train(self.quantizer, self.variables, z)
+    self.setUp()
+    _, result, _ = train(self.quantizer, self.variables, z)
+    chex.assert_trees_all_equal(result.metrics, expected.metrics)
+
+  def test_tables_of_another_quantizer_are_refused(self):
+    self.variables["rates"]["index"] = np.ones((2, 5), np.float32)
+    with self.assertRaisesRegex(
+      ValueError, r'index in the collection "rates" has shape \(2, 5\)'
+    ):
+      self.quantizer.apply(self.variables, jnp.ones((2, 1)))
+
+
+class PlacedTest(parameterized.TestCase):
+  def test_codewords_that_start_on_data_are_as_frequent(self):
+    quantizer = VectorQuantizer(
+      8, 2, price=CodedPrice(0.1), placement=Placement("data")
+    )
+    z = jax.random.normal(jax.random.key(0), (64, 2))
+    variables = quantizer.init(jax.random.key(1), z)
+    _, result, _ = train(quantizer, variables, z)
+    np.testing.assert_allclose(result.metrics["rate"], 3.0, rtol=1e-5)
