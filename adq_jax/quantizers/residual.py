@@ -4,7 +4,6 @@ Shapes: C features of z, S stages, N codewords of width D in each, T points.
 """
 
 from collections.abc import Sequence
-import dataclasses
 import itertools
 from typing import Any
 from typing import ClassVar
@@ -15,14 +14,12 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import masks
-from adq_jax.codebook import lookup
 from adq_jax.codebook import placement as placements
 from adq_jax.codebook import updates
 from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import statistics_of
 from adq_jax.quantizers import base
-from adq_jax.quantizers import beam as beams
 from adq_jax.quantizers import codewords as of_codewords
 from adq_jax.quantizers import depths
 from adq_jax.quantizers import estimators
@@ -32,6 +29,7 @@ from adq_jax.quantizers import stages as of_stages
 from adq_jax.quantizers.collection import update_each
 from adq_jax.quantizers.examples import index_of
 from adq_jax.quantizers.slots import check_slots
+from adq_jax.quantizers.stage_codebooks import StageCodebooks
 from adq_jax.quantizers.stages import Stage
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.streams import Stream
@@ -253,11 +251,13 @@ class ResidualQuantizer(base.Quantizer):
     points, is_finite = projections.to_points(z, mask, self.project_in)
     batch = Batch(points, is_unmasked & is_finite, axis_name)
     tariff = self._tariff(rate_weight, shape, train=is_update)
-    codes = self._search(batch, tariff, is_update=is_update)
+    codes = self._books.search(
+      batch, self.beam_size, tariff, is_update=is_update
+    )
     if is_update and self.stage_dropout:
       sampled = self._sample_depths(shape, example_index, axis_name)
       codes = of_stages.cut(codes, sampled)
-    taken = self._take(codes, self.num_stages)
+    taken = self._books.take(codes, self.num_stages)
     *_, total = itertools.accumulate(taken)
     stages = of_stages.follow(batch, codes, taken)
     statistics = [
@@ -313,8 +313,9 @@ class ResidualQuantizer(base.Quantizer):
   ) -> jax.Array:
     """Returns the codes of z `[..., C]`, int32 `[..., S]`; see `__call__`."""
     self._check_z(z, None)
-    codes = self._search(
+    codes = self._books.search(
       Batch(*projections.to_points(z, None, self.project_in)),
+      self.beam_size,
       self._tariff(rate_weight, z.shape[:-1]),
     )
     return codes.reshape(*z.shape[:-1], self.num_stages)
@@ -341,12 +342,13 @@ class ResidualQuantizer(base.Quantizer):
         f"num_stages is {num_stages}; it must be at most {self.num_stages}, the"
         " stages that there are"
       )
-    taken = self._take(codes.reshape(-1, self.num_stages), num_stages)
+    taken = self._books.take(codes.reshape(-1, self.num_stages), num_stages)
     *_, total = itertools.accumulate(taken)
     return projections.from_points(total, codes.shape[:-1], self.project_out)
 
-  def _codebook(self, stage: int) -> VectorQuantizer:
-    return self.codebooks[0 if self.shared_codebook else stage]
+  @property
+  def _books(self) -> StageCodebooks:
+    return StageCodebooks(self.codebooks, self._names())
 
   @nn.nowrap
   def _names(self) -> list[str]:
@@ -364,67 +366,13 @@ class ResidualQuantizer(base.Quantizer):
     if not self.has_price:
       return None
     bits = {
-      name: self.price.bits(self._codebook(s).state.values()["cluster_size"])
+      name: self.price.bits(self._books.of(s).state.values()["cluster_size"])
       for s, name in enumerate(self._names())
     }
     bits[depths.STREAM] = self.depths.bits()
     return prices.make_tariff(
       self, self.price, rate_weight, shape, bits, train=train
     )
-
-  def _search(
-    self,
-    batch: Batch,
-    tariff: prices.Tariff | None,
-    *,
-    is_update: bool = False,
-  ) -> jax.Array:
-    """Returns the codes of points, int32 `[T, S]`; 0 where one is not real.
-
-    Args:
-      batch: of the step.
-      tariff: what codes cost, if they do.
-      is_update: whether codewords may be placed, each stage's before it is
-        searched.
-    """
-    beam = beams.start(batch.points)
-    ends = [beam]
-    for s, name in enumerate(self._names()):
-      codebook = self._codebook(s)
-      if is_update and (s == 0 or not self.shared_codebook):
-        codebook.state.check_can_change()
-        left = batch.points - beam.sums[:, 0]
-        codebook.state.place_before_search(
-          dataclasses.replace(batch, points=left)
-        )
-      codewords = codebook.all_codewords()
-      extra = {}
-      if tariff is not None:
-        extra = tariff.search_arguments(name, self.embedding_dim)
-      beam = beams.extend(
-        beam, batch.points, batch.is_real, codewords, self.beam_size, **extra
-      )
-      ends.append(beam)
-    codes = beam.codes[:, 0]
-    if tariff is not None:
-      charges = tariff.charges(depths.STREAM, self.embedding_dim)
-      codes = depths.choose(ends, batch.points, charges)
-    return jnp.where(batch.is_real[:, None], codes, 0)
-
-  def _take(self, codes: jax.Array, num_stages: int) -> list[jax.Array]:
-    """Returns the codewords of the first stages, float32 `[T, D]` each.
-
-    Args:
-      codes: any integers `[T, S]`; `NOTHING` takes zeros.
-      num_stages: how many stages.
-    """
-    is_used = of_stages.is_used(codes)
-    taken = []
-    for s in range(num_stages):
-      codewords = self._codebook(s).all_codewords()
-      own = lookup.take(codes[:, s], codewords, self.codebook_size, None)
-      taken.append(masks.keep(own, is_used[:, s]))
-    return taken
 
   def _loss(
     self, stages: Sequence[Stage], batch: Batch, total: jax.Array
@@ -451,19 +399,11 @@ class ResidualQuantizer(base.Quantizer):
     of_depths: Statistics | None,
   ) -> tuple[Statistics, ...]:
     """Updates the state, and returns what with; see `update_codebook`."""
-    batches = [stage.batch for stage in stages]
-    if self.shared_codebook:
-      batches = [of_stages.join(batches)]
-      statistics = [jax.tree.map(lambda *x: sum(x), *statistics)]
-    for codebook, batch, own in zip(
-      self.codebooks, batches, statistics, strict=True
-    ):
-      codebook.state.move(own)
-      codebook.state.place_after_update(batch)
+    learned = self._books.learn(stages, statistics)
     if of_depths is None:
-      return tuple(statistics)
+      return learned
     self.depths.update_codebook(of_depths)
-    return (*statistics, of_depths)
+    return (*learned, of_depths)
 
   def _sample_depths(
     self,
