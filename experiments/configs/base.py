@@ -79,6 +79,14 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   # Whether evaluation samples it too; the summary has both ways.
   config.sampling.draw_in_evaluation = False
 
+  # What a bit costs in training, of a quantizer that has a price: sampled for
+  # each image from this range, by its logarithm.  Then evaluation has the
+  # curve of the range.  0: what the quantizer's own field says.
+  config.rate_weight = ml_collections.ConfigDict()
+  config.rate_weight.lowest = 0.0
+  config.rate_weight.highest = 0.0
+  config.rate_weight.warmup_steps = 0  # in which it rises from 0
+
   config.data = ml_collections.ConfigDict()
   config.data.image_size = 28  # height and width that the model sees
   config.data.channels = 1

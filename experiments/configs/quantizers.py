@@ -77,6 +77,11 @@ def slots() -> dict[str, dict[str, type]]:
       "attention": adq_jax.AttentionChoice,
       "distortion": adq_jax.DistortionChoice,
     },
+    "price": {
+      "none": adq_jax.NoPrice,
+      "nominal": adq_jax.NominalPrice,
+      "coded": adq_jax.CodedPrice,
+    },
     "update": {
       "ema": adq_jax.EmaUpdate,
       "smoothed_ema": adq_jax.SmoothedEmaUpdate,

@@ -21,6 +21,7 @@ GROUPS = {
   "improved": "A pool that reaches a lower loss in as many updates",
   "improved_fixed": "One codebook, improved in the same ways",
   "improved_changed": "The improved pool with one change",
+  "priced": "One model for a range of rates",
 }
 """What variants belong to, and how a list of them is headed."""
 
@@ -89,6 +90,16 @@ _IMPROVED_TRAINING = {
   "quantizer.placement.revive_below": 0.1,
 }
 IMPROVED = _IMPROVED_TRAINING | {"quantizer.choice": "distortion"}
+
+# One model for every rate: points take the codewords, and the stages, that pay
+# for their bits, at a price that is sampled for each image.
+_PRICED = _IMPROVED_TRAINING | {
+  "quantizer.price": "coded",
+  "quantizer.placement.revive_updates": 2_500,
+  "rate_weight.lowest": 3e-5,
+  "rate_weight.highest": 5e-3,
+  "rate_weight.warmup_steps": 300,
+}
 
 # A few minutes on two CPU cores: a smaller network, a higher learning rate,
 # codewords that start on the data and follow it faster, and a selector that
@@ -271,6 +282,32 @@ def _changed_fixed(
   )
 
 
+def _priced(stages: str, size: str, dim: str) -> Variant:
+  return Variant(
+    f"Priced, {stages} x {structure_name((int(size), int(dim)))}",
+    "priced",
+    _PRICED
+    | {
+      "quantizer.kind": "residual",
+      "quantizer.num_stages": int(stages),
+      "quantizer.codebook_size": int(size),
+      "quantizer.embedding_dim": int(dim),
+      "quantizer.committed": "last",
+    },
+    label=f"{stages} x {size},{dim}",
+  )
+
+
+def _priced_fixed(size: str, dim: str) -> Variant:
+  fixed = _fixed(size, dim)
+  return dataclasses.replace(
+    fixed,
+    title=f"Priced, {fixed.title}",
+    group="priced",
+    changes=_PRICED | fixed.changes,
+  )
+
+
 def _improved_rate(price: str) -> Variant:
   return Variant(
     f"Improved, a bit costs {price}",
@@ -357,6 +394,12 @@ FAMILIES: dict[str, Family] = {
   "improved_rate_X": Family(
     "A bit costs X", "improved_rate_3e-4", _improved_rate
   ),
+  "priced_SxNxD": Family(
+    "S stages of N codewords of width D", "priced_3x256x32", _priced
+  ),
+  "priced_fixed_NxD": Family(
+    "N codewords of width D", "priced_fixed_2048x32", _priced_fixed
+  ),
   "improved_fixed_NxD": Family(
     "N codewords of width D",
     "improved_fixed_2048x32",
@@ -383,4 +426,4 @@ FAMILIES: dict[str, Family] = {
     ),
   ),
 }
-"""By the form of their names: N and D stand for integers, X for any number."""
+"""By the form of their names: N, D and S stand for integers, X for a number."""

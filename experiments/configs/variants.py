@@ -17,7 +17,12 @@ from experiments.configs.variant_table import VARIANTS
 from experiments.errors import UserError
 
 _WHOLE, _ANY = r"(\d+)", r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
-_NUMBERS = {"N": _WHOLE, "D": _WHOLE, "X": _ANY}  # in a family's name
+_NUMBERS = {
+  "N": _WHOLE,
+  "D": _WHOLE,
+  "S": _WHOLE,
+  "X": _ANY,
+}  # in a family's name
 _CLOSE = 0.7  # from which likeness on one name may mean another
 
 

@@ -18,6 +18,7 @@ from adq_jax import VQVAE
 from experiments.data import augment
 from experiments.data import pipeline
 from experiments.data.split import Split
+from experiments.model import rate_weights
 from experiments.processes import hosts
 from experiments.processes.devices import AXIS
 from experiments.processes.devices import of_all_processes
@@ -56,6 +57,8 @@ class Evaluator:
 
   Attributes:
     model: the model that is run.
+    symbols: in which the codes of its streams are counted.
+    devices: of this process, over which it is run.
     draws_by_default: whether the config asks for sampled codes.
   """
 
@@ -71,23 +74,28 @@ class Evaluator:
       symbol.alphabet == model.sharded_size for symbol in symbols
     ]
 
-    def step(variables, images, indices, mask, draw):
+    def counts_of(codes, mask):
+      values, masks = streams_lib.sent_streams(model, codes)
+      counts, sent = [], []
+      for symbol, is_sharded in zip(symbols, self._is_sharded, strict=True):
+        count = _shard_counts if is_sharded else _counts
+        joined = symbol.join(values)
+        is_sent = masks[symbol.members[0]]
+        is_counted = is_sent & (mask > 0)[:, None, None]
+        counts.append(count(joined, symbol.alphabet, is_counted))
+        sent.append(jnp.where(is_sent, joined, -1))
+      return values, counts, sent
+
+    def step(variables, images, indices, mask, draw, rate_weight):
       result = model.apply(
         variables,
         augment.to_float(images),
         rngs={"gumbel": key},
         draw=draw,
         example_index=indices,
+        rate_weight=rate_weight,
       )
-      values, masks = streams_lib.sent_streams(model, result.quantized.codes)
-      counts, sent = [], []
-      for symbol, is_sharded in zip(symbols, self._is_sharded, strict=True):
-        count = _shard_counts if is_sharded else _counts
-        codes = symbol.join(values)
-        is_sent = masks[symbol.members[0]]
-        is_counted = is_sent & (mask > 0)[:, None, None]
-        counts.append(count(codes, symbol.alphabet, is_counted))
-        sent.append(jnp.where(is_sent, codes, -1))
+      values, counts, sent = counts_of(result.quantized.codes, mask)
       choice = streams_lib.choice_of(model.streams)
       return {
         "squared_error": result.squared_error,
@@ -97,13 +105,37 @@ class Evaluator:
         "codes": sent,
       }
 
+    def count(variables, images, mask, prices):
+      z = model.apply(
+        variables, augment.to_float(images), method=lambda m, x: m.encoder(x)
+      )
+
+      def at(rate_weight):
+        codes = model.apply(
+          variables,
+          z,
+          method=lambda m, z: m.quantizer.encode(z, rate_weight=rate_weight),
+        )
+        return counts_of(codes, mask)[1]
+
+      return jax.lax.map(at, prices)
+
     self.model = model
+    self.symbols = symbols
+    self.devices = devices
+    self._rate_weight = rate_weights.middle(config)
     self.draws_by_default = config.sampling.draw_in_evaluation
     self._step = jax.pmap(
       step,
       AXIS,
       devices=of_all_processes(devices),
-      in_axes=(0, 0, 0, 0, None),
+      in_axes=(0, 0, 0, 0, None, None),
+    )
+    self._count = jax.pmap(
+      count,
+      AXIS,
+      devices=of_all_processes(devices),
+      in_axes=(0, 0, 0, None),
     )
     self._num_devices = len(devices)
     self._batch_size = config.batch_size
@@ -111,7 +143,12 @@ class Evaluator:
     self._downsampling = config.model.downsampling
 
   def evaluate(
-    self, variables: Any, split: Split, *, draw: bool | None = None
+    self,
+    variables: Any,
+    split: Split,
+    *,
+    draw: bool | None = None,
+    rate_weight: float | None = None,
   ) -> Evaluation:
     """Evaluates every image of a split once.
 
@@ -120,9 +157,11 @@ class Evaluator:
       split: the images; larger ones are cut to their centre.
       draw: whether a model that can sample its codes does so, at temperature 1;
         by default the config decides.
+      rate_weight: what a bit costs; by default the middle of the prices that
+        the config has for training, or what the quantizer's field says.
     """
     collector, total = _RowCollector(), None
-    for result, mask in self._run(variables, split, draw):
+    for result, mask in self._run(variables, split, draw, rate_weight):
       collector.add(mask, result["squared_error"])
       counts = [
         np.asarray(unshard(x) if is_sharded else unreplicate(x), np.float64)
@@ -145,13 +184,14 @@ class Evaluator:
     )
 
   def reconstruct(
-    self, variables: Any, split: Split
+    self, variables: Any, split: Split, *, rate_weight: float | None = None
   ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns reconstructions, and the choice of each position.
 
     Args:
       variables: those of the model, replicated.
       split: the images; larger ones are cut to their centre.
+      rate_weight: as of `evaluate`.
 
     Returns:
       The reconstructions float32 `[n, H, W, C]`, and the codes of the stream
@@ -160,29 +200,59 @@ class Evaluator:
     """
     collector = _RowCollector()
     has_choice = streams_lib.choice_of(self.model.streams) is not None
-    for result, mask in self._run(variables, split):
+    for result, mask in self._run(variables, split, rate_weight=rate_weight):
       collector.add(mask, result["images"], *[result["choice"]] * has_choice)
     images, *choice = collector.gather()
     return images, choice[0] if choice else None
 
-  def codes(self, variables: Any, split: Split) -> list[np.ndarray]:
+  def codes(
+    self, variables: Any, split: Split, *, rate_weight: float | None = None
+  ) -> list[np.ndarray]:
     """Returns the symbols that each image takes.
 
     Args:
       variables: those of the model, replicated.
       split: the images; larger ones are cut to their centre.
+      rate_weight: as of `evaluate`.
 
     Returns:
       int32 `[n, h, w]` for each of `adq_jax.streams.symbols`, -1 where none is
       sent.
     """
     collector = _RowCollector()
-    for result, mask in self._run(variables, split):
+    for result, mask in self._run(variables, split, rate_weight=rate_weight):
       collector.add(mask, *result["codes"])
     return collector.gather()
 
+  def count(
+    self, variables: Any, split: Split, prices: Sequence[float]
+  ) -> list[tuple[np.ndarray, ...]]:
+    """Returns how often each symbol is sent, for each of several prices.
+
+    Images are encoded once, and quantized for each price.  The model's codebook
+    must not be sharded.
+
+    Args:
+      variables: those of the model, replicated.
+      split: the images.
+      prices: of a bit, K of them.
+
+    Returns:
+      for each price, counts float64 `[A]` for each symbol.
+    """
+    total = [np.zeros((len(prices), s.alphabet)) for s in self.symbols]
+    of_bit = np.asarray(prices, np.float32)
+    for images, _, mask, _ in self._batches(split):
+      counts = unreplicate(self._count(variables, images, mask, of_bit))
+      total = [a + np.asarray(b) for a, b in zip(total, counts, strict=True)]
+    return [tuple(x[k] for x in total) for k in range(len(prices))]
+
   def _run(
-    self, variables: Any, split: Split, draw: bool | None = None
+    self,
+    variables: Any,
+    split: Split,
+    draw: bool | None = None,
+    rate_weight: float | None = None,
   ) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
     """Yields the results of every batch, on the devices, and its mask.
 
@@ -190,6 +260,17 @@ class Evaluator:
     the global batch.
     """
     draw = self.draws_by_default if draw is None else draw
+    rate_weight = self._rate_weight if rate_weight is None else rate_weight
+    for images, indices, mask, whole_mask in self._batches(split):
+      result = self._step(variables, images, indices, mask, draw, rate_weight)
+      yield result, whole_mask
+
+  def _batches(self, split: Split) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yields batches of a split as devices take them.
+
+    Images, their places in the split and their mask are cut for this process's
+    devices; the last array is the mask of the global batch.
+    """
     batches = pipeline.EvalBatches(
       split.images,
       self._batch_size,
@@ -199,8 +280,7 @@ class Evaluator:
     for images, indices, mask in pipeline.iterate(batches):
       images = augment.crop_centre(images, self._image_size)
       batch = (images, indices, hosts.own_part(mask))
-      shards = (shard(x, self._num_devices) for x in batch)
-      yield self._step(variables, *shards, draw), mask
+      yield *(shard(x, self._num_devices) for x in batch), mask
 
 
 class _RowCollector:

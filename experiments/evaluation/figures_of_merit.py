@@ -53,6 +53,9 @@ def describe(
     }
   if codebooks := _describe_codebooks(evaluation):
     figures["codebooks"] = codebooks
+  choice = streams_lib.choice_of(evaluation.streams)
+  if choice is not None:
+    figures["selection"] = _selection(evaluation, choice).tolist()
   if split.source_names:
     figures["psnr_per_source"] = per_source_psnr(
       evaluation.squared_error, split
@@ -92,7 +95,7 @@ def _describe_codebooks(evaluation: Evaluation) -> list[dict[str, Any]]:
   selection = [counts.sum() / evaluation.positions for _, counts in books]
   choice = streams_lib.choice_of(evaluation.streams)
   if choice is not None and evaluation.streams[choice].labels == titles:
-    selection = of_stream[(choice,)] / of_stream[(choice,)].sum()
+    selection = _selection(evaluation, choice)
   return [
     {
       "structure": [stream.alphabet, stream.width],
@@ -102,6 +105,23 @@ def _describe_codebooks(evaluation: Evaluation) -> list[dict[str, Any]]:
     }
     for (stream, counts), share in zip(books, selection, strict=True)
   ]
+
+
+def _selection(evaluation: Evaluation, choice: int) -> np.ndarray:
+  """Returns how often each code of a choice is chosen, shares `[A]`.
+
+  Args:
+    evaluation: of a model.
+    choice: the place of the choice among its streams.
+  """
+  (counts,) = (
+    counts
+    for symbol, counts in zip(
+      evaluation.symbols, evaluation.counts, strict=True
+    )
+    if symbol.members == (choice,)
+  )
+  return counts / counts.sum()
 
 
 def describe_coded_rate(
@@ -143,6 +163,8 @@ def loggable(figures: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("selection", "usage", "perplexity"):
       key = name if name == "selection" else f"codebook_{name}"
       flat.setdefault(key, []).append(book[name])
+  if "selection" in figures:
+    flat["selection"] = figures["selection"]
   if "codebooks" not in figures:
     for stream in figures.get("streams", ()):
       for name in ("usage", "perplexity"):

@@ -35,6 +35,9 @@ _MINIMA = {
   "gradient_gap_every": 0,
   "max_skipped": 0,
   "rate_examples": 0,
+  "rate_weight.lowest": 0,
+  "rate_weight.highest": 0,
+  "rate_weight.warmup_steps": 0,
   "model.downsampling": 2,
   "model.quantization_weight": 0,
   "data.image_size": 1,
@@ -75,6 +78,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         f"a multiple of config.steps_per_call, {config.steps_per_call}",
       )
   model = _checked_model(config)
+  _check_prices(config, model)
   if config.data.image_size % config.model.downsampling:
     raise _error(
       config,
@@ -126,6 +130,22 @@ def _of_group(group: str) -> Iterator[None]:
     yield
   except ValueError as error:
     raise UserError(f"config.{group}.{error}") from error
+
+
+def _check_prices(config: ml_collections.ConfigDict, model: VQVAE) -> None:
+  lowest, highest = config.rate_weight.lowest, config.rate_weight.highest
+  if not 0 < lowest <= highest and (lowest or highest):
+    raise _error(
+      config,
+      "rate_weight.lowest",
+      f"above 0 and at most config.rate_weight.highest, {highest}, or both 0",
+    )
+  if highest and not model.has_price:
+    raise _error(
+      config,
+      "rate_weight.highest",
+      "0 unless config.quantizer.price is nominal or coded",
+    )
 
 
 def _check_memory(config: ml_collections.ConfigDict, model: VQVAE) -> None:

@@ -33,7 +33,7 @@ def make_gradient_gap(
   prepare = make_preparation(config, model)
 
   def gap(state: TrainState, images: jax.Array) -> jax.Array:
-    images, rngs, choice = prepare(state.step, images)
+    images, rngs, arguments = prepare(state.step, images)
     z = model.apply(state.variables, images, method=lambda m, x: m.encoder(x))
 
     def quantize(z: jax.Array) -> jax.Array:
@@ -44,7 +44,7 @@ def make_gradient_gap(
         mutable=["codebook"],
         rngs=rngs,
         method=lambda m, *args, **kwargs: m.quantizer(*args, **kwargs),
-        **choice,
+        **arguments,
       )
       return result.values
 

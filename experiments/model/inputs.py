@@ -9,6 +9,7 @@ import ml_collections
 
 from adq_jax import VQVAE
 from experiments.data import augment
+from experiments.model import rate_weights
 from experiments.model import schedules
 from experiments.processes.devices import AXIS
 
@@ -20,7 +21,8 @@ def make_preparation(
 
   The function takes the number of steps done and images uint8 `[B, H, W, C]`.
   It returns the images for the model, its rng streams, and more keyword
-  arguments of the quantizer.
+  arguments of the quantizer: the temperature where the choice is sampled, and
+  the price of a bit for each image where the config gives a range.
   """
   temperature = schedules.temperature(config)
   root_key = jax.random.key(config.seed)
@@ -42,13 +44,19 @@ def make_preparation(
         random_flip=config.data.random_flip,
       )
     )
-    choice = {"temperature": temperature(step)} if model.draws else {}
+    arguments = {}
+    if model.draws:
+      arguments["temperature"] = temperature(step)
+    if rate_weights.are_sampled(config):
+      arguments["rate_weight"] = rate_weights.sample(
+        config, jax.random.fold_in(step_key, 4), example_index, step
+      )
     rngs = {
       "gumbel": gumbel_key,
       "codebook": codebook_key,
       # Not of the same split: the three above stay what they were.
       "dropout": jax.random.fold_in(step_key, 3),
     }
-    return images, rngs, choice
+    return images, rngs, arguments
 
   return prepare

@@ -64,7 +64,7 @@ def _make_step(config: ml_collections.ConfigDict, model: VQVAE) -> _Step:
   skips = config.on_nonfinite == "skip"
 
   def train_step(state: TrainState, images: jax.Array):
-    images, rngs, choice = prepare(state.step, images)
+    images, rngs, arguments = prepare(state.step, images)
 
     def compute_loss(params):
       result, updated = model.apply(
@@ -73,7 +73,7 @@ def _make_step(config: ml_collections.ConfigDict, model: VQVAE) -> _Step:
         train=True,
         mutable=["codebook"],
         rngs=rngs,
-        **choice,
+        **arguments,
       )
       return result.loss, (result, updated.get("codebook", {}))
 
@@ -94,7 +94,7 @@ def _make_step(config: ml_collections.ConfigDict, model: VQVAE) -> _Step:
       "gradient_norm": gradient_norm,
       "mse": mse,
       "quantizer_loss": quantizer_loss,
-      **choice,
+      **{name: x for name, x in arguments.items() if not jnp.ndim(x)},
       **result.quantized.metrics,
     }
 

@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from adq_jax import VQVAE
+from adq_jax.streams import symbols
 from experiments.errors import one_line
 from experiments.errors import UserError
 from experiments.model import build
@@ -22,6 +23,7 @@ from experiments.model.state import merge
 from experiments.model.state import TrainState
 from experiments.processes import hosts
 from experiments.runs import checkpoint_file
+from experiments.runs import frequencies
 from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 
@@ -160,6 +162,9 @@ def load_model(
       model, variables = load_model("runs/photo_patches_adaptive")
       codes = model.apply(variables, images, method="encode")
 
+  Those of a model with a price have the frequencies of its codes, once the run
+  is done.
+
   Args:
     workdir: the directory of the run.
     step: the step of a checkpoint; by default that of the latest intact one.
@@ -170,7 +175,12 @@ def load_model(
   workdir = pathlib.Path(workdir)
   config = workdirs.read_config(workdir)
   model, state = load_state(config, workdir, step)
-  return model, state.variables
+  variables, of_streams = state.variables, symbols(model.streams)
+  if model.has_price:
+    found = frequencies.read(workdir, int(state.step), of_streams)
+    if found is not None:
+      variables |= frequencies.to_collection(found, of_streams)
+  return model, variables
 
 
 def load_state(

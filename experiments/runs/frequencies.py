@@ -11,10 +11,12 @@ import hashlib
 import io
 import math
 import pathlib
+from typing import Any
 import zipfile
 
 import numpy as np
 
+from adq_jax.quantizers.price import TABLES
 from adq_jax.streams import Symbol
 from experiments import files
 from experiments.errors import one_line
@@ -155,6 +157,46 @@ def of_counts(
       rows = np.stack([table(2 * of[i].astype(np.int64) + 1) for of in counts])
     tables.append(rows.astype(np.uint32))
   return Frequencies(np.asarray(prices, np.float64), tuple(tables))
+
+
+def bits_of(
+  found: Frequencies, symbols: Sequence[Symbol]
+) -> tuple[np.ndarray, ...]:
+  """Returns the bits of the codes of each symbol, float64 `[K, A]`.
+
+  A symbol without a table takes as many bits as there are for its alphabet.
+
+  Args:
+    found: the frequencies.
+    symbols: of the streams of their model.
+  """
+  return tuple(
+    np.log2(TOTAL / rows)
+    if rows.shape[1]
+    else np.full((len(rows), symbol.alphabet), np.log2(symbol.alphabet))
+    for symbol, rows in zip(symbols, found.tables, strict=True)
+  )
+
+
+def to_collection(
+  found: Frequencies, symbols: Sequence[Symbol]
+) -> dict[str, Any]:
+  """Returns the collection by which a model's quantizer counts bits.
+
+  Args:
+    found: the frequencies.
+    symbols: of the streams of their model, each of one stream.
+  """
+  names = [symbol.name for symbol in symbols]
+  bits = zip(names, bits_of(found, symbols), strict=True)
+  of_quantizer = {"prices": found.prices} | dict(bits)
+  return {
+    TABLES: {
+      "quantizer": {
+        name: np.asarray(x, np.float32) for name, x in of_quantizer.items()
+      }
+    }
+  }
 
 
 def path_of(workdir: pathlib.Path, step: int) -> pathlib.Path:

@@ -13,6 +13,7 @@ from adq_jax.streams import choice_of
 from experiments.data import augment
 from experiments.data.split import Split
 from experiments.evaluation import pictures
+from experiments.evaluation import rate_curve
 from experiments.evaluation import wording
 from experiments.evaluation.all_figures import all_figures
 from experiments.evaluation.all_figures import evaluate_reference
@@ -51,10 +52,18 @@ def finish(
   Returns:
     The content of summary.json.
   """
-  reference = evaluate_reference(config, evaluator, state.variables, splits)
-  figures = all_figures(
-    config, evaluator, state.variables, splits, validation, reference
+  found = rate_curve.find_frequencies(
+    config, evaluator, state.variables, splits
   )
+  variables = rate_curve.with_frequencies(state.variables, evaluator, found)
+  reference = evaluate_reference(config, evaluator, variables, splits)
+  known = validation if found is None else None
+  figures = all_figures(config, evaluator, variables, splits, known, reference)
+  if found is not None:
+    points = rate_curve.measure(config, evaluator, variables, splits, found)
+    figures["curve"] = points
+  elif reference is not None and reference.streams:
+    found = frequencies.of_counts(reference.symbols, [reference.counts])
   summary = {
     "name": config.name,
     "variant": config.variant,
@@ -66,23 +75,17 @@ def finish(
   }
   try:
     claim.check()
-    draw_pictures(config, claim.workdir, evaluator, state, splits["validation"])
+    draw_pictures(
+      config, claim.workdir, evaluator, variables, splits["validation"]
+    )
     if hosts.is_main():
-      _keep_frequencies(claim.workdir, run["steps"], reference)
+      if found is not None:
+        frequencies.keep(claim.workdir, run["steps"], found)
       # Last of all: it says that the run is finished.
       write_summary(claim.workdir, summary)
   finally:  # also where it cannot be saved
     print(wording.outcome(claim.workdir, summary))
   return summary
-
-
-def _keep_frequencies(
-  workdir: pathlib.Path, step: int, reference: Evaluation | None
-) -> None:
-  """Writes the tables by which token files are coded, if there can be any."""
-  if reference is not None and reference.streams:
-    found = frequencies.of_counts(reference.symbols, [reference.counts])
-    frequencies.keep(workdir, step, found)
 
 
 def _commit() -> str | None:
@@ -103,7 +106,7 @@ def draw_pictures(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   evaluator: Evaluator,
-  state: TrainState,
+  variables: Any,
   validation: Split,
 ) -> None:
   """Draws reconstructions.png, and for a model with a choice selection.png.
@@ -111,7 +114,7 @@ def draw_pictures(
   All processes compute the images; only the main process draws them.
   """
   shown = validation.subsample(_SHOWN)
-  images, choice = evaluator.reconstruct(state.variables, shown)
+  images, choice = evaluator.reconstruct(variables, shown)
   if not hosts.is_main():
     return
   model = evaluator.model
