@@ -23,6 +23,7 @@ COLORS = (
   "#F0E442",
   "#000000",
 )
+SEQUENTIAL = "viridis"  # for numbers: brighter is more, in grey too
 # So that lines can be told apart without colours, too.
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = "osv^D*PX"

@@ -50,7 +50,21 @@ def describe_image_bits(
 def image_bits(
   tables: Sequence[np.ndarray], codes: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """Returns the bits of each image.
+  """Returns the bits of each image, float64 `[n]`.
+
+  The arguments are those of `bits_of_positions`, but for symbols that are on
+  different grids.
+  """
+  return sum(
+    bits_of_positions([table], [values]).sum(axis=(1, 2))
+    for table, values in zip(tables, codes, strict=True)
+  )
+
+
+def bits_of_positions(
+  tables: Sequence[np.ndarray], codes: Sequence[np.ndarray]
+) -> np.ndarray:
+  """Returns the bits of each position.
 
   Args:
     tables: the bits of each symbol, `[A]` for each kind of symbol.
@@ -58,13 +72,12 @@ def image_bits(
       is sent.
 
   Returns:
-    float64 `[n]`.
+    float64 `[n, h, w]`.
   """
   bits = 0.0
   for table, values in zip(tables, codes, strict=True):
     # The last one is that of -1.
-    with_none = np.append(table.astype(np.float64), 0.0)
-    bits = bits + with_none[values].sum(axis=(1, 2))
+    bits = bits + np.append(table.astype(np.float64), 0.0)[values]
   return bits
 
 

@@ -1,5 +1,6 @@
 """Pictures that a run leaves in its directory."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import pathlib
 
@@ -15,24 +16,23 @@ from experiments.runs.metric_log import read_series
 
 def draw_reconstructions(
   path: pathlib.Path,
-  originals: np.ndarray,
-  reconstructions: np.ndarray,
+  rows: Mapping[str, np.ndarray],
   choice: np.ndarray | None = None,
   stream: Stream | None = None,
+  bits: np.ndarray | None = None,
 ) -> None:
-  """Draws originals above reconstructions above the choices of positions.
+  """Draws images above the bits of positions above the choices of positions.
 
   Args:
     path: the path of the PNG file.
-    originals: uint8 `[n, H, W, C]`, C 1 or 3.
-    reconstructions: the same shape.
+    rows: versions of n images, uint8 `[n, H, W, C]`, C 1 or 3, by their titles.
     choice: the choice of each position, int `[n, h, w]`; None where there is no
       choice.
     stream: the stream of the choice, with labels.
+    bits: the bits of each position, `[n, h, w]`; None for no such map.
   """
-  rows = {"original": originals, "reconstruction": reconstructions}
-  num_rows = len(rows) + (choice is not None)
-  count = len(originals)
+  count = len(next(iter(rows.values())))
+  num_rows = len(rows) + (bits is not None) + (choice is not None)
   figure, axes = plt.subplots(
     num_rows,
     count,
@@ -40,19 +40,39 @@ def draw_reconstructions(
     squeeze=False,
     layout="compressed",
   )
-  for row, (title, images) in zip(axes, rows.items(), strict=False):
-    row[0].set_ylabel(title)
-    for ax, image in zip(row, images, strict=True):
-      if image.shape[-1] == 1:
-        ax.imshow(image[..., 0], "gray", vmin=0, vmax=255)
-      else:
-        ax.imshow(image)
+  left = iter(axes)
+  for title, images in rows.items():
+    _draw_images(next(left), title, images)
+  if bits is not None:
+    _draw_bits(figure, next(left), bits)
   if choice is not None:
-    _draw_choice(figure, axes[-1], choice, stream)
+    _draw_choice(figure, next(left), choice, stream)
   for ax in axes.flat:
     ax.set_xticks([])
     ax.set_yticks([])
   style.save(figure, path)
+
+
+def _draw_images(
+  row: Sequence[plt.Axes], title: str, images: np.ndarray
+) -> None:
+  """Draws images, grey or in colours."""
+  row[0].set_ylabel(title)
+  for ax, image in zip(row, images, strict=True):
+    if image.shape[-1] == 1:
+      ax.imshow(image[..., 0], "gray", vmin=0, vmax=255)
+    else:
+      ax.imshow(image)
+
+
+def _draw_bits(
+  figure: plt.Figure, row: Sequence[plt.Axes], bits: np.ndarray
+) -> None:
+  """Draws the bits of each image's positions, and a scale."""
+  for ax, values in zip(row, bits, strict=True):
+    drawn = ax.imshow(values, style.SEQUENTIAL, vmin=0, vmax=bits.max())
+  row[0].set_ylabel("bits")
+  figure.colorbar(drawn, ax=row, label="bits", pad=0.01)
 
 
 def _draw_choice(

@@ -7,10 +7,8 @@ import subprocess
 from typing import Any
 
 import ml_collections
-import numpy as np
 
 from adq_jax.streams import choice_of
-from experiments.data import augment
 from experiments.data.split import Split
 from experiments.evaluation import pictures
 from experiments.evaluation import rate_curve
@@ -19,14 +17,13 @@ from experiments.evaluation.all_figures import all_figures
 from experiments.evaluation.all_figures import evaluate_reference
 from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
+from experiments.evaluation.examples import find_examples
 from experiments.model.state import TrainState
 from experiments.processes import hosts
 from experiments.runs import claims
 from experiments.runs import frequencies
 from experiments.runs import run_identity
 from experiments.runs.summary import write_summary
-
-_SHOWN = 16  # images in reconstructions.png
 
 
 def finish(
@@ -76,7 +73,12 @@ def finish(
   try:
     claim.check()
     draw_pictures(
-      config, claim.workdir, evaluator, variables, splits["validation"]
+      config,
+      claim.workdir,
+      evaluator,
+      variables,
+      splits["validation"],
+      found,
     )
     if hosts.is_main():
       if found is not None:
@@ -108,25 +110,25 @@ def draw_pictures(
   evaluator: Evaluator,
   variables: Any,
   validation: Split,
+  found: frequencies.Frequencies | None = None,
 ) -> None:
   """Draws reconstructions.png, and for a model with a choice selection.png.
 
   All processes compute the images; only the main process draws them.
   """
-  shown = validation.subsample(_SHOWN)
-  images, choice = evaluator.reconstruct(variables, shown)
+  shown = find_examples(config, evaluator, variables, validation, found)
   if not hosts.is_main():
     return
   model = evaluator.model
-  stream = None if choice is None else model.streams[choice_of(model.streams)]
+  stream = None
+  if shown.choice is not None:
+    stream = model.streams[choice_of(model.streams)]
   pictures.draw_reconstructions(
     workdir / "reconstructions.png",
-    augment.crop_centre(
-      shown.images[np.arange(len(shown))], config.data.image_size
-    ),
-    np.asarray(augment.to_uint8(images)),
-    choice,
+    shown.rows,
+    shown.choice,
     stream,
+    shown.bits,
   )
   if stream is not None:
     pictures.draw_selection(workdir / "selection.png", stream, model.draws)
