@@ -12,8 +12,8 @@ from experiments.configs import variants
 def get_config(variant: str = "quick_start") -> ml_collections.ConfigDict:
   """Returns the config of a variant.
 
-  `"quick_start"` is adaptive and learns fast; the others, as in all data sets,
-  have the paper's settings.
+  `"quick_start"` has a small network and one model for many rates, and learns
+  fast; `"adaptive"` has the paper's settings, as in all data sets.
   """
   config = base.get_config("photo_patches")
   config.data.image_size = 32

@@ -101,17 +101,12 @@ _PRICED = _IMPROVED_TRAINING | {
   "rate_weight.warmup_steps": 300,
 }
 
-# A few minutes on two CPU cores: a smaller network, a higher learning rate,
-# codewords that start on the data and follow it faster, and a selector that
-# learns from the start.
-_QUICK_START = {
-  "num_steps": 700,
+# A few minutes on two CPU cores: a smaller network, a higher learning rate, and
+# codewords that start on the data and follow it faster.
+_QUICK = {
   "learning_rate": 8e-3,
   "schedule": "cosine",
   "warmup_steps": 50,
-  "sampling.temperature": "constant",
-  "eval_every": 175,
-  "checkpoint_every": 175,
   "gradient_gap_every": 0,
   "rate_examples": 1_000,
   "data.random_flip": True,
@@ -120,6 +115,28 @@ _QUICK_START = {
   "quantizer.update.decay": 0.9,
   "quantizer.placement.init": "data",
   "quantizer.placement.revive_below": 0.1,
+}
+_QUICK_START = _QUICK | {
+  "num_steps": 900,
+  "eval_every": 225,
+  "checkpoint_every": 225,
+  "quantizer.kind": "residual",
+  "quantizer.num_stages": 3,
+  "quantizer.codebook_size": 256,
+  "quantizer.embedding_dim": 32,
+  "quantizer.committed": "last",
+  "quantizer.price": "coded",
+  "quantizer.placement.revive_updates": 450,
+  "rate_weight.lowest": 2e-5,
+  "rate_weight.highest": 2e-3,
+  "rate_weight.warmup_steps": 100,
+}
+# The paper's pool in the same way, with a selector that learns from the start.
+_QUICK_START_ATTENTION = _QUICK | {
+  "num_steps": 700,
+  "eval_every": 175,
+  "checkpoint_every": 175,
+  "sampling.temperature": "constant",
 }
 
 
@@ -136,9 +153,16 @@ VARIANTS: dict[str, Variant] = {
   "adaptive": Variant("Adaptive", "adaptive", about="The paper's settings"),
   "quick_start": Variant(
     "Quick start",
-    "adaptive_changed",
+    "priced",
     _QUICK_START,
-    about="The default: a small network that learns fast",
+    about="The default: a small network that learns fast, for many rates",
+    dataset="photo_patches",
+  ),
+  "quick_start_attention": Variant(
+    "Quick start, choice by attention",
+    "adaptive_changed",
+    _QUICK_START_ATTENTION,
+    about="The paper's pool, trained as fast",
     dataset="photo_patches",
   ),
   "w_32768": _of_table_3("W = 32768", "quantizer.capacity", 32_768),

@@ -119,6 +119,8 @@ TABLES = {
         "improved_rate_1e-3",
         "improved_rate_3e-4",
         "improved",
+        "priced_fixed_2048x32",
+        "priced_3x256x32",
       ]
     ),
   ),

@@ -39,7 +39,8 @@ SERIES = (
     "-",
     reference="improved_fixed",
   ),
-  Series("fixed, other variants", 1, ("fixed_changed",)),
+  Series("priced", 1, ("priced",), reference="improved_fixed"),
+  Series("fixed, other variants", 6, ("fixed_changed",)),
   # There are many, near each other; the table has their names.
   Series("adaptive, variants of table 3", 7, ("table_3",), has_texts=False),
   _OTHERS,

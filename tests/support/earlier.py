@@ -24,6 +24,11 @@ _LATER = {
   "model.initial.bias": "zeros",
   "quantizer.projection_init": "identity",
   "quantizer.choice.input_init": "lecun_normal",
+  "quantizer.placement.revive_updates": 0,
+  "quantizer.price.kind": "none",
+  "rate_weight.lowest": 0.0,
+  "rate_weight.highest": 0.0,
+  "rate_weight.warmup_steps": 0,
 }
 _SAME = ("commitment_cost", "output_kernel", "selection_unit", "shard_codebook")
 
@@ -37,7 +42,7 @@ def could_be(config: ml_collections.ConfigDict) -> bool:
 def stored(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the fields that a config.json had for a config of now."""
   values = config.to_dict()
-  del values["model"]["initial"]
+  del values["model"]["initial"], values["rate_weight"]
   sampling, block = values.pop("sampling"), values["quantizer"]
   placement, choice = block["placement"], dict(block.get("choice", {}))
   choice.pop("input_init", None)

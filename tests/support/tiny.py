@@ -14,7 +14,8 @@ from experiments.runs import metric_log
 
 
 def config(variant: str = "adaptive", **fields) -> ml_collections.ConfigDict:
-  tiny = variants.apply(photo_patches.get_config(), variant)
+  tiny = photo_patches.get_config("quick_start_attention")
+  variants.apply(tiny, variant)
   tiny.data.image_size = 16
   return shrunk(tiny, **fields)
 

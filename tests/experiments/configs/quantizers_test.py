@@ -49,7 +49,7 @@ class ScaledQuantizer(adq_jax.VectorQuantizer):
 
 class QuantizersTest(parameterized.TestCase):
   def test_a_block_has_the_fields_of_its_kind_alone(self):
-    placement = {"init": "normal", "revive_below": 0.0}
+    placement = {"init": "normal", "revive_below": 0.0, "revive_updates": 0}
     update = {"kind": "ema", "decay": 0.99}
     common = {
       "commitment_cost": 0.25,
@@ -65,6 +65,7 @@ class QuantizersTest(parameterized.TestCase):
         "codebook_size": 512,
         "embedding_dim": 64,
         "shard_codebook": False,
+        "price": {"kind": "none"},
         **common,
       },
     )

@@ -39,6 +39,8 @@ FAMILIES = {
     "Improved, a bit costs 3e-4",
     "rate_3e-4",
   ),
+  "priced_SxNxD": ("priced_4x64x32", "Priced, 4 x [64,32]", "4 x 64,32"),
+  "priced_fixed_NxD": ("priced_fixed_64x4", "Priced, [64,4]", "64,4"),
   "improved_fixed_NxD": (
     "improved_fixed_131072x8",
     "Improved, fixed [131072,8]",

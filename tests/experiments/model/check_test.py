@@ -126,6 +126,30 @@ class CheckTest(parameterized.TestCase):
     with self.assertRaisesRegex(UserError, f"config.data.{field} is -1.*least"):
       check.check(config)
 
+  @parameterized.parameters(
+    (-1.0, 1.0, "lowest is -1.0; it must be at least 0"),
+    (2.0, 1.0, "lowest is 2.0; it must be above 0 and at most .*highest, 1.0"),
+    (0.0, 1.0, "lowest is 0.0; it must be above 0"),
+    (1.0, 0.0, "lowest is 1.0; .* or both 0"),
+    (1.0, float("nan"), "highest is nan"),
+  )
+  def test_a_range_of_prices(self, lowest, highest, message):
+    config = photo_patches.get_config("priced_2x8x4")
+    check.check(config)
+    config.rate_weight.lowest, config.rate_weight.highest = lowest, highest
+    with self.assertRaisesRegex(UserError, f"config.rate_weight.{message}"):
+      check.check(config)
+
+  def test_prices_are_for_quantizers_that_have_one(self):
+    config = photo_patches.get_config("fixed_16x4")
+    changes.apply(
+      config, {"rate_weight.lowest": 0.1, "rate_weight.highest": 1.0}
+    )
+    with self.assertRaisesRegex(UserError, "highest is 1.0; it must be 0 unl"):
+      check.check(config)
+    changes.apply(config, {"quantizer.price": "coded"})
+    check.check(config)
+
   def test_the_gradient_rule_places_no_codewords(self):
     config = photo_patches.get_config()
     changes.apply(config, {"quantizer.update": "gradient"})
