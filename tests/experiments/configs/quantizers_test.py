@@ -140,7 +140,8 @@ class NewFieldTest(parameterized.TestCase):
     self.enter_context(mock.patch.dict(quantizers.kinds(), {"vector": kind}))
 
   def changed(self, **texts):
-    config = variants.apply(photo_patches.get_config(), "fixed_16x4")
+    config = photo_patches.get_config("quick_start_attention")
+    variants.apply(config, "fixed_16x4")
     changes.apply_texts(
       config, [(f"quantizer.{name}", text) for name, text in texts.items()]
     )

@@ -37,7 +37,8 @@ class BuildTest(parameterized.TestCase):
     model = build.create_model(photo_patches.get_config())
     self.assertEqual(model.features, 64)
     self.assertEqual(model.network, "cnn")
-    self.assertLen(model.quantizer.structures, 8)
+    self.assertEqual(model.quantizer.num_stages, 3)
+    self.assertTrue(model.has_price)
 
   def test_a_pool_of_any_structures(self):
     config = photo_patches.get_config("adaptive")

@@ -41,7 +41,7 @@ class CheckTest(parameterized.TestCase):
 
   @parameterized.parameters("log_every", "eval_every", "checkpoint_every")
   def test_what_steps_started_together_do_not_divide(self, field):
-    config = photo_patches.get_config()
+    config = photo_patches.get_config("quick_start_attention")
     config.log_every = config.eval_every = config.checkpoint_every = 20
     config.steps_per_call = 10
     check.check(config)
@@ -94,7 +94,7 @@ class CheckTest(parameterized.TestCase):
     ("quantizer.update", "sgd", "one of ema, smoothed_ema, gradient"),
   )
   def test_a_field_that_cannot_work_is_named(self, field, value, message):
-    config = photo_patches.get_config()
+    config = photo_patches.get_config("quick_start_attention")
     with self.assertRaisesRegex(UserError, f"config.{field}.*{message}") as e:
       changes.apply(config, {field: value})
       check.check(config)
@@ -120,7 +120,7 @@ class CheckTest(parameterized.TestCase):
 
   @parameterized.parameters("memory_budget_gib", "resize_to")
   def test_a_field_that_only_some_have(self, field):
-    check.check(photo_patches.get_config())
+    check.check(photo_patches.get_config("quick_start_attention"))
     config = sources.CONFIGS["celeba"].get_config()
     config.data[field] = -1
     with self.assertRaisesRegex(UserError, f"config.data.{field} is -1.*least"):
@@ -151,7 +151,7 @@ class CheckTest(parameterized.TestCase):
     check.check(config)
 
   def test_the_gradient_rule_places_no_codewords(self):
-    config = photo_patches.get_config()
+    config = photo_patches.get_config("quick_start_attention")
     changes.apply(config, {"quantizer.update": "gradient"})
     config.quantizer.placement.revive_below = 0.1
     with self.assertRaisesRegex(
@@ -221,7 +221,7 @@ class SizeTest(parameterized.TestCase):
     self.assertNotIn("\n", str(context.exception))
 
   def test_the_machine_decides(self):
-    config = photo_patches.get_config()
+    config = photo_patches.get_config("quick_start_attention")
     config.batch_size = 2**20  # 3 GiB of images
     for gib, is_right in ((2, False), (4, True)):
       memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gib * 2**18}
@@ -249,7 +249,7 @@ class SizeTest(parameterized.TestCase):
     check.check(config)
 
   def test_a_batch_larger_than_the_training_split(self):
-    config = photo_patches.get_config()
+    config = photo_patches.get_config("quick_start_attention")
     config.batch_size = 3840
     check.check_batch(config, 3840)
     config.batch_size = 3841
