@@ -45,6 +45,14 @@ _SKIP_BAD = flags.DEFINE_bool(
   False,
   "In encoding, leave out files that cannot be encoded, and list them.",
 )
+_RATES = {
+  kind: flags.DEFINE_float(kind, None, about)
+  for kind, about in {
+    "rate_weight": "In encoding, what a bit costs: more for fewer bits.",
+    "bits_per_pixel": "In encoding, the coded bits of a pixel to stay within.",
+    "psnr": "In encoding, the PSNR in dB to reach.",
+  }.items()
+}
 _COORDINATOR = flags.DEFINE_string(
   "coordinator_address",
   None,
@@ -69,6 +77,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unknown arguments {argv[1:]}")
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells much
+  given = _rate_flags()
   config, workdir = _config_and_workdir()
   # Imported late, so that a wrong flag or field is told at once.
   from experiments.evaluation import run_evaluation
@@ -77,8 +86,10 @@ def main(argv: list[str]) -> None:
   from experiments.runs import checkpoints
   from experiments.tokens import decoding
   from experiments.tokens import encoding
+  from experiments.tokens.rate_target import Target
   from experiments.training import loop
 
+  target = Target(*given) if given else None
   joining.initialize(
     _COORDINATOR.value,
     _NUM_PROCESSES.value,
@@ -90,7 +101,12 @@ def main(argv: list[str]) -> None:
     paths = _paths()
     if _MODE.value == "encode":
       encoding.encode(
-        config, workdir, *paths, crop=_CROP.value, skip_bad=_SKIP_BAD.value
+        config,
+        workdir,
+        *paths,
+        crop=_CROP.value,
+        skip_bad=_SKIP_BAD.value,
+        target=target,
       )
     else:
       decoding.decode(config, workdir, *paths)
@@ -102,6 +118,24 @@ def main(argv: list[str]) -> None:
   }
   with main_output.only_main_prints():
     run[_MODE.value](config, workdir)
+
+
+def _rate_flags() -> tuple[str, float] | None:
+  """Returns the flag that says at which rate to encode, and its value."""
+  given = [
+    (kind, flag.value)
+    for kind, flag in _RATES.items()
+    if flag.value is not None
+  ]
+  names = " and ".join(f"--{kind}" for kind, _ in given)
+  if len(given) > 1:
+    raise errors.UserError(f"{names} are given together; give one of them")
+  if given and _MODE.value != "encode":
+    raise errors.UserError(
+      f"{names} is for --mode=encode, and the mode is {_MODE.value}; leave it"
+      " out"
+    )
+  return given[0] if given else None
 
 
 def _paths() -> tuple[pathlib.Path, pathlib.Path]:

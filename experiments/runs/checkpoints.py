@@ -175,12 +175,11 @@ def load_model(
   workdir = pathlib.Path(workdir)
   config = workdirs.read_config(workdir)
   model, state = load_state(config, workdir, step)
-  variables, of_streams = state.variables, symbols(model.streams)
+  found = None
   if model.has_price:
+    of_streams = symbols(model.streams)
     found = frequencies.read(workdir, int(state.step), of_streams)
-    if found is not None:
-      variables |= frequencies.to_collection(found, of_streams)
-  return model, variables
+  return model, frequencies.with_tables(state.variables, found, model)
 
 
 def load_state(

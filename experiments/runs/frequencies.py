@@ -16,8 +16,10 @@ import zipfile
 
 import numpy as np
 
+from adq_jax import VQVAE
 from adq_jax.quantizers.price import TABLES
 from adq_jax.streams import Symbol
+from adq_jax.streams import symbols
 from experiments import files
 from experiments.errors import one_line
 from experiments.runs import run_identity
@@ -197,6 +199,22 @@ def to_collection(
       }
     }
   }
+
+
+def with_tables(
+  variables: dict[str, Any], found: Frequencies | None, model: VQVAE
+) -> dict[str, Any]:
+  """Returns a model's variables, with frequencies if its choice is by them.
+
+  Args:
+    variables: of the model.
+    found: its frequencies, if there are any.
+    model: the model.
+  """
+  is_priced = found is not None and len(found.prices) > 1
+  if not (is_priced and model.has_price):
+    return variables
+  return {**variables, **to_collection(found, symbols(model.streams))}
 
 
 def path_of(workdir: pathlib.Path, step: int) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """Images to token files, with a trained model."""
 
 import pathlib
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -13,6 +14,7 @@ from adq_jax.streams import symbols
 from experiments.data import augment
 from experiments.data import pipeline
 from experiments.data import walk
+from experiments.model import rate_weights
 from experiments.model.state import TrainState
 from experiments.runs import frequencies
 from experiments.runs.checkpoints import load_state
@@ -21,9 +23,12 @@ from experiments.tokens import file_header
 from experiments.tokens import image_folder as folders
 from experiments.tokens import model_identity
 from experiments.tokens import output_place
+from experiments.tokens import rate_target
 from experiments.tokens import token_file
 from experiments.tokens.chunk import Chunk
+from experiments.tokens.folder_rate import make_measure
 from experiments.tokens.mapped import Mapped
+from experiments.tokens.rate_target import Target
 
 
 def encode(
@@ -34,6 +39,7 @@ def encode(
   *,
   crop: bool = False,
   skip_bad: bool = False,
+  target: Target | None = None,
 ) -> None:
   """Writes the codes of all images in a folder, and those in it, to a file.
 
@@ -49,38 +55,52 @@ def encode(
     crop: whether to cut images, at all edges alike, to sides that are multiples
       of the model's downsampling.
     skip_bad: whether to leave out, and list, files that cannot be encoded.
+    target: the rate that is asked for, of a model with a price of bits; by
+      default the middle of the prices that it was trained for.
 
   Raises:
-    UserError: if there is no model or no image, or the file cannot be written;
-      or unless `skip_bad`, naming all of them, if images are damaged, too large
-      or of sides or a name that cannot be encoded, or folders or links below
-      cannot be read.
+    UserError: if there is no model or no image, the target cannot be met, or
+      the file cannot be written; or unless `skip_bad`, naming all of them, if
+      images are damaged, too large or of sides or a name that cannot be
+      encoded, or folders or links below cannot be read.
   """
   checks.check_request(config, workdir, output)
   output_place.check_outside(output, folder)
   batches = _find_images(config, folder, crop, skip_bad)
   model, state = load_state(config, workdir)
   checks.check_streams(model)
+  of_streams = symbols(model.streams)
+  known = frequencies.read(workdir, int(state.step), of_streams)
+  if target is not None:
+    target.check(model, known)
+  variables = frequencies.with_tables(state.variables, known, model)
+  price = _price(config, model, variables, known, batches, target)
   encode_batch = Mapped(
-    lambda variables, images: sent_streams(
-      model, model.apply(variables, augment.to_float(images), method="encode")
+    lambda variables, batch: sent_streams(
+      model,
+      model.apply(
+        variables,
+        augment.to_float(batch[0]),
+        rate_weight=batch[1],
+        method="encode",
+      ),
     ),
-    state.variables,
+    variables,
   )
-  known = frequencies.read(workdir, int(state.step), symbols(model.streams))
-  header = _header(config, model, state, batches.num_images, known)
+  header = _header(config, model, state, batches.num_images, known, price)
   with (
     output_place.replacing(output) as temporary,
     open(temporary, "x+b") as file,
   ):
     tally = _Tally(token_file.Writer(file, header, known), model)
-    left_out = _write(tally, batches, encode_batch, skip_bad)
+    left_out = _write(tally, batches, encode_batch, price, skip_bad)
     tally.writer.finish()
   batches.say_left_out(left_out)
   num_bad = len(batches.bad) + len(left_out)
   print(
     f"{walk.printable(output)}: {tally.writer.num_images} images,"
     f"{f' {num_bad} files left out,' * (num_bad > 0)}"
+    f"{'' if price is None else f' at price {price:.3g},'}"
     f" {tally.text(output.stat().st_size)}"
   )
 
@@ -101,17 +121,35 @@ def _find_images(
   return batches
 
 
+def _price(
+  config: ml_collections.ConfigDict,
+  model: VQVAE,
+  variables: Any,
+  known: frequencies.Frequencies | None,
+  batches: folders.Batches,
+  target: Target | None,
+) -> float | None:
+  """Returns the price to encode at; None: what the quantizer's field says."""
+  if target is None:
+    return rate_weights.middle(config)
+  if target.flag == rate_target.PRICE:
+    return target.value
+  measure = make_measure(model, variables, known, batches, target.flag)
+  return target.find_price(measure, *known.prices[[0, -1]].tolist())
+
+
 def _header(
   config: ml_collections.ConfigDict,
   model: VQVAE,
   state: TrainState,
   num_images: int,
   known: frequencies.Frequencies | None,
+  price: float | None,
 ) -> file_header.Header:
   """Returns the header of a file with the codes of a model."""
   tables = None
   if known is not None:
-    tables = file_header.Tables(known.sha256, *known.at())
+    tables = file_header.Tables(known.sha256, *known.at(price or 0.0))
   return file_header.Header(
     name=config.name,
     variant=config.variant,
@@ -129,6 +167,7 @@ def _write(
   tally: "_Tally",
   batches: folders.Batches,
   encode_batch: Mapped,
+  price: float | None,
   skip_bad: bool,
 ) -> list[walk.Bad]:
   """Writes the codes of all batches; returns the files that are left out.
@@ -148,7 +187,10 @@ def _write(
         raise batches.refusal(bad, number + 1)
       left_out += bad
       if names:
-        tally.write(names, images, *encode_batch(images))
+        prices = price
+        if price is not None:
+          prices = np.full(len(images), price, np.float32)
+        tally.write(names, images, *encode_batch((images, prices)))
       progress.update(len(names) + len(bad))
   if not tally.writer.num_images:
     raise batches.refusal(left_out, len(batches))

@@ -70,12 +70,13 @@ class MainTest(parameterized.TestCase):
     ("--config=tests", "--config cannot be read: .*tests"),
     ("--config.num_stpes=5", "no field 'num_stpes'; did you mean num_steps?"),
     (
-      "--config.quantizer.choice.num_heads=two",
-      "num_heads is 'two'; .* an integer",
+      "--config.quantizer.num_stages=two",
+      "num_stages is 'two'; .* an integer",
     ),
     ("--noconfig.seed", "config.seed is 'false'; .* an integer"),
     ("--config.data.image_size=30", "config.data.image_size is 30"),
-    ("--config.quantizer.capacity=1000", "capacity is 1000"),
+    ("--config.quantizer.num_stages=0", "num_stages is 0"),
+    ("--rate_weight=0.1", "--rate_weight is for --mode=encode"),
   )
   def test_bad_input_is_one_line_and_leaves_nothing(self, argument, message):
     root = pathlib.Path(self.create_tempdir()) / "run"
