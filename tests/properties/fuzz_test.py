@@ -192,8 +192,10 @@ class TokensTest(Fuzzing):
             self.assertTrue(in_range.all())
         self.assertEqual(count, reader.header.num_images)
     self.assertGreater(self.outcomes["refused"], 700)
-    if has_right_hash:  # some changes are of names, or codes
-      self.assertGreater(self.outcomes["read"], 50)
+    if has_right_hash:
+      # Some changes are of names or codes; few of codes that a range coder has.
+      least = 50 if known is None else 15
+      self.assertGreater(self.outcomes["read"], least)
 
 
 @pytest.mark.slow

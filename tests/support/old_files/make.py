@@ -4,8 +4,8 @@
 
 Each kind is one archive, KIND.zip.  The files of a version are made by the code
 of that version, and kept: later ones must decode them.  Those in `version_1`
-are of commit 23c2b32, and two kinds in `version_2` of 10233ab, with one CPU
-device.
+are of commit 23c2b32, and two kinds each in `version_2` of 10233ab and in
+`version_3` of e889a55, with one CPU device.
 """
 
 import pathlib
