@@ -34,18 +34,13 @@ def nearest(
     is_real: which of them count, bool `[T]`; the code of others is 0.
     codewords: float32 `[N, D]`.
     shard_axis: the mapped axis over which they are cut.
-    penalty: of the codewords, floating `[N]` or `[K, N]`, where they are not
-      cut; see `adq_jax.nearest_codes`.
+    penalty: of these codewords, floating `[N]` or `[K, N]`; see
+      `adq_jax.nearest_codes`.
     price: of the points, floating `[T]` or `[T, K]`.
-
-  Raises:
-    ValueError: if there is a penalty, and the codewords are cut.
   """
   if shard_axis is not None:
     points = masks.with_nan(points, is_real)
-    if penalty is not None:
-      raise ValueError("penalty is given; it must be None for shards")
-    return sharded.nearest_codes(points, codewords, shard_axis)
+    return sharded.nearest_codes(points, codewords, shard_axis, penalty, price)
   codes = nearest_codes(points, codewords, penalty=penalty, price=price)
   codes = jnp.where(is_real, codes, 0)
   return codes, jnp.take(codewords, codes, axis=0)

@@ -1,8 +1,8 @@
 """Exact search among codewords that several devices share out.
 
-Shapes: n devices have t points each, and T = n t together.  Of N codewords of
-width D each device has N / n, its shard (see `adq_jax.codebook.shards`).  All
-functions are for use inside `jax.pmap`.
+Shapes: n devices have t points each, and T = n t together.  A point has K
+prices.  Of N codewords of width D each device has N / n, its shard (see
+`adq_jax.codebook.shards`).  All functions are for use inside `jax.pmap`.
 
 Nothing as large as N x D is ever on one device, and nothing as large as T x N
 anywhere.  The points go to all shards.  From every shard the nearest codeword
@@ -18,11 +18,19 @@ from adq_jax import collectives
 from adq_jax.chunks import map_chunks
 from adq_jax.search import bisection
 from adq_jax.search import nearest
+from adq_jax.search.distances import sum_of_products
 from adq_jax.search.distances import sum_of_squares
+from adq_jax.search.penalty import check_penalty
+from adq_jax.search.penalty import Penalty
+from adq_jax.search.penalty import prepare_penalty
 
 
 def nearest_codes(
-  points: jax.Array, shard: jax.Array, axis_name: str
+  points: jax.Array,
+  shard: jax.Array,
+  axis_name: str,
+  penalty: jax.Array | None = None,
+  price: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Finds the nearest of the codewords of all devices.
 
@@ -32,19 +40,43 @@ def nearest_codes(
     points: this device's points, floating `[t, D]`, with one t on all devices.
     shard: this device's codewords, floating `[N / n, D]`.
     axis_name: the mapped axis over whose devices the codebook is cut.
+    penalty: of this device's codewords, floating `[N / n]` or `[K, N / n]`, as
+      that of `adq_jax.nearest_codes`.
+    price: of this device's points, floating `[t]` or `[t, K]`.
 
   Returns:
     The codes int32 `[t]`, and their codewords `[t, D]`, to the bit.
+
+  Raises:
+    ValueError: if the penalty and the price do not fit.
   """
+  check_penalty(penalty, price, shard, points.shape[:1])
   if not len(points):
     return jnp.zeros(0, jnp.int32), points
-  size = nearest.points_at_once(points.shape[1])
+  points = jax.lax.stop_gradient(points)
+  num_devices = jax.lax.axis_size(axis_name)
+  if penalty is None:
+    return map_chunks(
+      lambda chunk: _nearest_of_all(
+        collectives.gather(chunk, axis_name), shard, axis_name
+      ),
+      points,
+      max(nearest.points_at_once(points.shape[1]) // num_devices, 1),
+    )
+  codewords, own = prepare_penalty(
+    penalty, price, nearest.prepare_codewords(shard), len(points)
+  )
+  width = points.shape[1] + own.per_point.shape[1]
+
+  def search(chunk):
+    points, prices = collectives.gather(chunk, axis_name)
+    of_all = Penalty(own.per_codeword, prices)
+    return _cheapest_of_all(points, shard, codewords, of_all, axis_name)
+
   return map_chunks(
-    lambda chunk: _nearest_of_all(
-      collectives.gather(chunk, axis_name), shard, axis_name
-    ),
-    jax.lax.stop_gradient(points),
-    max(size // jax.lax.axis_size(axis_name), 1),
+    search,
+    (points, own.per_point),
+    max(nearest.points_at_once(width) // num_devices, 1),
   )
 
 
@@ -82,6 +114,44 @@ def _nearest_of_all(
   )
   codes = choose(finite, nearest.prepare_codewords(rows), indices)
   codes = jnp.where(is_nan, 0, codes)
+  return codes, _pick(rows, indices == codes[None, None])
+
+
+def _cheapest_of_all(
+  points: jax.Array,
+  shard: jax.Array,
+  codewords: jax.Array,
+  penalty: Penalty,
+  axis_name: str,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns this device's codes and codewords, where penalties are added.
+
+  Args:
+    points: of all devices, floating `[T, D]`.
+    shard: this device's codewords, floating `[N / n, D]`.
+    codewords: the same, prepared for a search, float32 `[N / n, D]`.
+    penalty: of this device's codewords and of all points.
+    axis_name: the mapped axis over whose devices the codebook is cut.
+  """
+  finite, is_nan = nearest.prepare_points(points)
+  penalties, prices_t = penalty.per_codeword, penalty.per_point.T
+  local = nearest.nearest_codes(
+    finite, codewords, penalty=penalties.T, price=penalty.per_point
+  )
+  local = jnp.where(is_nan, 0, local)
+  # As in `_nearest_of_all`, points go on the minor axis.
+  rows, own, products = (
+    jnp.take(x, local, axis=0, mode="clip").T
+    for x in (shard, codewords, penalties)
+  )
+  sums = sum_of_squares(len(own), lambda d: own[d] - finite[:, d])
+  sums += sum_of_products(len(prices_t), lambda k: products[k] * prices_t[k])
+  indices = local + len(shard) * jax.lax.axis_index(axis_name)
+  rows, sums, indices = (
+    collectives.to_owners(x[None], axis_name) for x in (rows, sums, indices)
+  )
+  codes = _lowest_of_smallest(sums, indices)
+  codes = jnp.where(collectives.part_of_device(is_nan, axis_name), 0, codes)
   return codes, _pick(rows, indices == codes[None, None])
 
 
@@ -134,9 +204,14 @@ def _choose_nearest(
   squares = sum_of_squares(
     points.shape[1], lambda d: candidates[:, :, d] - points[None, None, :, d]
   )
-  smallest = squares.min(axis=(0, 1), keepdims=True)
+  return _lowest_of_smallest(squares, indices)
+
+
+def _lowest_of_smallest(values: jax.Array, indices: jax.Array) -> jax.Array:
+  """Returns the lowest index `[t]` of the smallest of values `[n, c, t]`."""
+  smallest = values.min(axis=(0, 1), keepdims=True)
   largest = jnp.iinfo(jnp.int32).max
-  return jnp.where(squares == smallest, indices, largest).min(axis=(0, 1))
+  return jnp.where(values == smallest, indices, largest).min(axis=(0, 1))
 
 
 def _choose_neighbour(

@@ -68,6 +68,60 @@ class SearchTest(parameterized.TestCase):
         # To the bit, so also -0 and NaN.
         chex.assert_trees_all_equal(bits(codewords), bits(codebook[expected]))
 
+  @parameterized.parameters(
+    # By "blocked" and "screened", and by products; one codeword a shard.
+    (40, (64, 1), None),
+    (24, (64, 2), 3),
+    (120, (256, 4), None),
+    (120, (256, 4), 3),
+    (40, (64, 32), 2),
+    (8, (8, 3), 1),
+  )
+  def test_penalties_and_prices_are_shared_out(
+    self, num_points, structure, tables
+  ):
+    parallel = jax.pmap(
+      lambda z, c, p, r: sharded.nearest_codes(z, c, "devices", p, r), "devices"
+    )
+    rows = () if tables is None else (tables,)
+    for name, z, codebook in cases(num_points, structure):
+      rng = np.random.default_rng(1)
+      penalty = rng.integers(0, 5, (*rows, len(codebook))) / np.float32(2)
+      price = rng.integers(0, 4, (num_points, *rows)) / np.float32(2)
+      if name == "random":  # else multiples of a half, which make ties
+        penalty += rng.random(penalty.shape, np.float32)
+        price *= rng.random(price.shape, np.float32)
+      if name != "NaN and infinities":
+        penalty[..., ::3] = np.inf
+        penalty[..., : len(codebook) // 8] = np.inf  # the whole first shard
+      parts = np.moveaxis(penalty.reshape(*rows, NUM_DEVICES, -1), -2, 0)
+      with self.subTest(name):
+        codes, codewords = jax.tree.map(
+          lambda x: np.asarray(x).reshape(num_points, *x.shape[2:]),
+          parallel(
+            z.reshape(NUM_DEVICES, -1, z.shape[1]),
+            codebook.reshape(NUM_DEVICES, -1, z.shape[1]),
+            parts,
+            price.reshape(NUM_DEVICES, -1, *rows),
+          ),
+        )
+        expected = np.asarray(
+          nearest_codes(z, codebook, penalty=penalty, price=price)
+        )
+        chex.assert_trees_all_equal(codes, expected)
+        chex.assert_trees_all_equal(bits(codewords), bits(codebook[expected]))
+
+  def test_nothing_is_found_where_all_penalties_are_infinite(self):
+    z, codebook = (np.ones((8, size, 3), np.float32) for size in (5, 2))
+    codes, codewords = jax.pmap(
+      lambda z, c: sharded.nearest_codes(
+        z, c, "devices", jnp.full(2, jnp.inf), jnp.zeros(5)
+      ),
+      "devices",
+    )(z, codebook)
+    chex.assert_trees_all_equal(np.asarray(codes), np.zeros((8, 5), np.int32))
+    chex.assert_trees_all_equal(np.asarray(codewords), z)
+
   def test_no_point(self):
     codes, codewords = jax.pmap(
       lambda z, c: sharded.nearest_codes(z, c, "devices"), "devices"
