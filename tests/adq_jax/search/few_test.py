@@ -50,11 +50,53 @@ class FewTest(parameterized.TestCase):
     self.assertFalse(np.isin(found[:, :9], [0, 3, 7]).any())
     self.assertTrue(((found >= 0) & (found < 12)).all())
 
-  def test_chunks_of_points_change_nothing(self):
+  @parameterized.parameters(None, 1, 3)
+  def test_penalties_are_part_of_the_squared_distances(self, tables):
+    points, codewords = make_data(30, 40, 3)
+    rng = np.random.default_rng(1)
+    rows = () if tables is None else (tables,)
+    penalty = rng.exponential(size=(*rows, 40)).astype(np.float32)
+    price = rng.exponential(size=(30, *rows)).astype(np.float32)
+    price[::4] = 0
+    with mock.patch.object(few, "_BLOCK", 16):  # the last one is not full
+      found, sums = few.nearest_few.__wrapped__(
+        points, codewords, 7, penalty, price
+      )
+    differences = points[:, None].astype(np.float64) - codewords[None]
+    every_sum = np.square(differences).sum(axis=-1)
+    every_sum += price.reshape(30, -1) @ np.atleast_2d(penalty)
+    expected = np.argsort(every_sum, axis=1, kind="stable")[:, :7]
+    chex.assert_trees_all_equal(found, expected.astype(np.int32))
+    chex.assert_trees_all_close(
+      sums, np.take_along_axis(every_sum, expected, axis=1), rtol=1e-5
+    )
+
+  def test_an_infinite_penalty_comes_last_also_at_a_price_of_0(self):
+    points, codewords = make_data(10, 12, 2)
+    penalty = np.zeros(12, np.float32)
+    penalty[::2] = np.inf
+    found, sums = few.nearest_few(
+      points, codewords, 12, penalty, np.zeros(10, np.float32)
+    )
+    self.assertTrue((found[:, :6] % 2 == 1).all())
+    self.assertTrue(np.isfinite(sums[:, :6]).all())
+    self.assertTrue(np.isinf(sums[:, 6:]).all())
+
+  def test_penalties_of_another_number_are_refused(self):
+    points, codewords = make_data(10, 12, 2)
+    message = r"penalty has shape \(11,\); its last axis must be 12"
+    with self.assertRaisesRegex(ValueError, message):
+      few.nearest_few(points, codewords, 3, np.ones(11, np.float32))
+
+  @parameterized.parameters(False, True)
+  def test_chunks_of_points_change_nothing(self, has_penalty):
     points, codewords = make_data(41, 30, 3)
-    expected = few.nearest_few(points, codewords, 4)
-    with mock.patch.object(few, "points_at_once", lambda dim: 13):
-      found = few.nearest_few.__wrapped__(points, codewords, 4)
+    rng = np.random.default_rng(1)
+    more = rng.random((2, 30), np.float32), rng.random((41, 2), np.float32)
+    args = (points, codewords, 4, *(more if has_penalty else ()))
+    expected = few.nearest_few(*args)
+    with mock.patch.object(few, "points_at_once", lambda width: 13):
+      found = few.nearest_few.__wrapped__(*args)
     chex.assert_trees_all_equal(found, expected)
 
   def test_memory_does_not_grow_with_the_number_of_codewords(self):
