@@ -14,6 +14,29 @@ class LanesTest(parameterized.TestCase):
     np.testing.assert_array_equal(rows[:300], codewords)
     self.assertTrue(np.isinf(rows[300:]).all())
 
+  def test_the_filler_is_infinitely_far_without_a_penalty(self):
+    # Times a price of 0 an infinite penalty would be NaN.
+    both = lanes.cut_all(jnp.ones((300, 2)), jnp.ones((300, 3)), in_one_go=2)
+    codewords, penalties = (np.reshape(x, (512, -1)) for x in both)
+    np.testing.assert_array_equal(penalties[:300], np.ones((300, 3)))
+    np.testing.assert_array_equal(penalties[300:], np.zeros((212, 3)))
+    self.assertTrue(np.isinf(codewords[300:]).all())
+
+  @parameterized.parameters((0.0, 5), (30.0, 2))
+  def test_a_lane_is_searched_in_chunks(self, price, index):
+    # Of 7 codewords, 5 and 2, for they are wide.
+    codewords = jnp.tile(jnp.arange(7.0)[:, None], (1, 100))
+    penalties = jnp.array([[90.0], [90], [0], [90], [50], [50], [50]])
+    both = codewords[None, None], penalties[None, None]
+    found = lanes.search_lane(
+      jnp.full((1, 100), 5.2),
+      both,
+      jnp.zeros(1, jnp.int32),
+      7,
+      jnp.array([[price]]),
+    )
+    self.assertEqual(found.tolist(), [index])
+
   def test_the_first_of_several_matches(self):
     is_match = jnp.array([[0, 0, 0], [1, 0, 0], [1, 0, 1]], bool)
     np.testing.assert_array_equal(lanes.first_of(is_match), [1, 0, 2])
