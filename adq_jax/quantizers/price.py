@@ -169,7 +169,10 @@ class Tariff:
     It is for streams of few codes.  The unit is that of squared distances of a
     width.
     """
-    bits = self.shares @ self.tables[name]
+    # In float32 in full, where a TPU would round to bfloat16.
+    bits = jnp.matmul(
+      self.shares, self.tables[name], precision=jax.lax.Precision.HIGHEST
+    )
     return width * self.rate_weight[:, None] * bits
 
   def bits(self, name: str, codes: jax.Array) -> jax.Array:
