@@ -391,6 +391,11 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       of_units: the values of each codebook, in units; those that it needs.
       rate_weight: what a bit costs, as of `__call__`.
     """
+    if jnp.ndim(rate_weight) and z.ndim - 1 == self.spatial_axes:
+      raise ValueError(
+        f"rate_weight has shape {jnp.shape(rate_weight)}; it must be a number,"
+        " as z is one image"
+      )
     z = units.to_units(z, self.selection_unit)
     if rate_weight is not None:
       rate_weight = prices.at_positions(rate_weight, z.shape[:-1])

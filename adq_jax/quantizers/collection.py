@@ -71,7 +71,12 @@ class CodebookCollection:
         initialized=initialized, num_updates=jnp.zeros((), jnp.int32)
       )
 
-    names = update.state_names + (_COUNT,) * placement.counts_updates
+    # A state that comes from elsewhere may lack it, until it is trained.
+    has_count = placement.counts_updates and (
+      module.has_variable(COLLECTION, _COUNT)
+      or module.is_mutable_collection(COLLECTION)
+    )
+    names = update.state_names + (_COUNT,) * has_count
     self._variables = {
       name: module.variable(
         COLLECTION, name, lambda name: getattr(initial(), name), name

@@ -57,8 +57,8 @@ def choose(
   num_stages = len(ends) - 1
   codes = jnp.full((len(points), num_stages), stages.NOTHING, jnp.int32)
   for depth, end in enumerate(ends):
-    own = codes.at[:, :depth].set(end.codes[:, 0])
-    own = own.at[:, depth:].set(stages.NOTHING)
+    rest = ((0, 0), (0, num_stages - depth))
+    own = jnp.pad(end.codes[:, 0], rest, constant_values=stages.NOTHING)
     codes = jnp.where((depths == depth)[:, None], own, codes)
   return codes
 
@@ -79,12 +79,18 @@ class DepthCollection:
     """
     self._size = num_stages + 1
     self._decay = decay
-    self._counts = module.variable(
-      COLLECTION, STREAM, jnp.ones, self._size, jnp.float32
-    )
+    self._counts = None  # of variables that were made without a price
+    if module.has_variable(COLLECTION, STREAM) or module.is_mutable_collection(
+      COLLECTION
+    ):
+      self._counts = module.variable(
+        COLLECTION, STREAM, jnp.ones, self._size, jnp.float32
+      )
 
   def bits(self) -> jax.Array:
     """Returns the bits of each depth, float32 `[S + 1]`."""
+    if self._counts is None:
+      return prices.coded_bits(jnp.ones(self._size))
     return prices.coded_bits(self._counts.value)
 
   def update_codebook(self, statistics: Statistics) -> None:

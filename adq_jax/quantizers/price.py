@@ -6,13 +6,15 @@ A quantizer with a price looks for the least
 
 instead of the nearest codeword, as in entropy-constrained vector quantization
 (Chou, Lookabaugh and Gray, 1989).  So points take cheap codes unless a dear one
-pays, and `rate_weight` is a knob: one quantizer serves many rates.
+pays.  `rate_weight` may change from call to call: one quantizer serves many
+rates.
 
 Shapes: T points of B examples, K prices, N codewords, D their width.
 """
 
 import abc
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import math
 from typing import ClassVar
@@ -43,10 +45,13 @@ class AbstractPrice(options.Option, abc.ABC):
 
   Attributes:
     is_charged: whether bits cost anything, ever.
+    is_coded: whether bits are those of an entropy code, which the collection
+      `TABLES` may give.
     rate_weight: what a bit costs where a call does not say it.
   """
 
   is_charged: ClassVar[bool] = True
+  is_coded: ClassVar[bool] = False
   rate_weight: float
 
   def check(self) -> None:
@@ -125,6 +130,8 @@ class CodedPrice(AbstractPrice):
 
   rate_weight: float = 0.0
 
+  is_coded: ClassVar[bool] = True
+
   def bits(self, cluster_size: jax.Array) -> jax.Array:
     """Returns -log2 of how often each is used."""
     return coded_bits(cluster_size)
@@ -137,6 +144,7 @@ def coded_bits(counts: jax.Array) -> jax.Array:
     counts: how often each code is used, float32 `[N]`; where none was ever, all
       are as frequent.
   """
+  counts = counts.astype(jnp.float32)  # of variables in half precision too
   mean = collectives.add_up(counts) / len(counts)
   share = jnp.where(mean > 0, counts / jnp.where(mean > 0, mean, 1.0), 1.0)
   most = math.log2(len(counts) * (1 + _SMOOTHING))
@@ -212,13 +220,14 @@ def make_tariff(
   shape: tuple[int, ...],
   running: Mapping[str, jax.Array],
   *,
+  always_coded: Sequence[str] = (),
   train: bool,
 ) -> Tariff:
   """Returns the tariff of a batch.
 
-  In training it has the running bits; in evaluation those of the collection
-  `TABLES`, if there is one.  Between two of its prices, bits are interpolated
-  by the logarithm of the price.
+  In training it has the running bits; in evaluation coded ones are those of the
+  collection `TABLES`, if there is one.  Between two of its prices, bits are
+  interpolated by the logarithm of the price.
 
   Args:
     module: the quantizer, bound to its variables.
@@ -227,6 +236,7 @@ def make_tariff(
       None: what the price says.
     shape: of the positions, `[...]`, T in all; B come first.
     running: by the name of each stream, the bits of its codes, float32 `[A]`.
+    always_coded: names of streams that are coded whatever the price is.
     train: whether it is for a step of training.
 
   Raises:
@@ -239,13 +249,18 @@ def make_tariff(
   if train or not module.has_variable(TABLES, _PRICES):
     shares = jnp.ones((len(weight), 1), jnp.float32)
     return Tariff(weight, shares, {n: x[None] for n, x in running.items()})
-  prices = module.get_variable(TABLES, _PRICES)
-  tables = {name: module.get_variable(TABLES, name) for name in running}
-  for name, table in tables.items():
+  prices = _table(module, _PRICES, 1)
+  tables = {}
+  for name, bits in running.items():
+    shape = len(prices), len(bits)
+    if not price.is_coded and name not in always_coded:
+      tables[name] = jnp.broadcast_to(bits, shape)
+      continue
+    tables[name] = _table(module, name, 2)
     checks.check_shape(
       f'{name} in the collection "{TABLES}"',
-      table,
-      (len(prices), len(running[name])),
+      tables[name],
+      shape,
       "for each price the bits of each code",
     )
   rows = jnp.arange(len(prices), dtype=jnp.float32)
@@ -253,6 +268,15 @@ def make_tariff(
   place = jnp.interp(jnp.log(inside), jnp.log(prices), rows)
   shares = jnp.maximum(1 - jnp.abs(place[:, None] - rows), 0.0)
   return Tariff(weight, shares, tables)
+
+
+def _table(module: nn.Module, name: str, rank: int) -> jax.Array:
+  """Returns an array of the collection `TABLES`, float32."""
+  table = module.get_variable(TABLES, name)
+  checks.check_floating(
+    f'{name} in the collection "{TABLES}"', table, rank=rank
+  )
+  return table.astype(jnp.float32)
 
 
 def at_positions(

@@ -140,13 +140,13 @@ class ResidualQuantizer(base.Quantizer):
   @property
   def streams(self) -> tuple[Stream, ...]:
     """The codes of each stage, after the depth where bits have a price."""
-    of_stages = tuple(
+    stages = tuple(
       Stream(name, self.codebook_size, width=self.embedding_dim)
       for name in self._names()
     )
     if not self.has_price:
-      return of_stages
-    return (depths.make_stream(self.num_stages), *of_stages)
+      return stages
+    return (depths.make_stream(self.num_stages), *stages)
 
   @property
   def has_price(self) -> bool:
@@ -371,7 +371,13 @@ class ResidualQuantizer(base.Quantizer):
     }
     bits[depths.STREAM] = self.depths.bits()
     return prices.make_tariff(
-      self, self.price, rate_weight, shape, bits, train=train
+      self,
+      self.price,
+      rate_weight,
+      shape,
+      bits,
+      always_coded=(depths.STREAM,),
+      train=train,
     )
 
   def _loss(

@@ -52,6 +52,8 @@ class StageCodebooks:
   ) -> jax.Array:
     """Returns the codes of points, int32 `[T, S]`; 0 where one is not real.
 
+    With a tariff they are `NOTHING` from the depth of a point on.
+
     Args:
       batch: of the step.
       beam_size: how many sums are looked at for each point.

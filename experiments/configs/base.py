@@ -80,8 +80,8 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   config.sampling.draw_in_evaluation = False
 
   # What a bit costs in training, of a quantizer that has a price: sampled for
-  # each image from this range, by its logarithm.  Then evaluation has the
-  # curve of the range.  0: what the quantizer's own field says.
+  # each image from this range, by its logarithm.  At the end the range gets a
+  # curve, if there are rate_examples.  0: what the quantizer's field says.
   config.rate_weight = ml_collections.ConfigDict()
   config.rate_weight.lowest = 0.0
   config.rate_weight.highest = 0.0

@@ -22,6 +22,7 @@ GROUPS = {
   "improved_fixed": "One codebook, improved in the same ways",
   "improved_changed": "The improved pool with one change",
   "priced": "One model for a range of rates",
+  "quick_start": "A small network that learns fast",
 }
 """What variants belong to, and how a list of them is headed."""
 
@@ -153,14 +154,14 @@ VARIANTS: dict[str, Variant] = {
   "adaptive": Variant("Adaptive", "adaptive", about="The paper's settings"),
   "quick_start": Variant(
     "Quick start",
-    "priced",
+    "quick_start",
     _QUICK_START,
     about="The default: a small network that learns fast, for many rates",
     dataset="photo_patches",
   ),
   "quick_start_attention": Variant(
     "Quick start, choice by attention",
-    "adaptive_changed",
+    "quick_start",
     _QUICK_START_ATTENTION,
     about="The paper's pool, trained as fast",
     dataset="photo_patches",

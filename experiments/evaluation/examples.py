@@ -1,6 +1,6 @@
 """Some images of a split as a model sees them, for the picture of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -22,14 +22,14 @@ class Examples:
   """Images, and what a model makes of them.
 
   Attributes:
-    rows: versions of the n images, uint8 `[n, H, W, C]` each, by their titles.
+    rows: titles, and versions of the n images, uint8 `[n, H, W, C]` each.
     choice: the choice of each position, int32 `[n, h, w]`; None where there is
       no choice.
     bits: the bits of each position, float64 `[n, h, w]`; None of a model
       without a curve.
   """
 
-  rows: Mapping[str, np.ndarray]
+  rows: Sequence[tuple[str, np.ndarray]]
   choice: np.ndarray | None
   bits: np.ndarray | None = None
 
@@ -57,10 +57,10 @@ def find_examples(
   originals = augment.crop_centre(
     shown.images[np.arange(len(shown))], config.data.image_size
   )
-  rows = {"original": originals}
+  rows = [("original", originals)]
   if found is None or len(found.prices) == 1:
     images, choice = evaluator.reconstruct(variables, shown)
-    rows["reconstruction"] = np.asarray(augment.to_uint8(images))
+    rows.append(("reconstruction", np.asarray(augment.to_uint8(images))))
     return Examples(rows, choice)
   tables = frequencies.bits_of(found, evaluator.symbols)
   middle = len(found.prices) // 2
@@ -70,7 +70,8 @@ def find_examples(
     codes = evaluator.codes(variables, shown, rate_weight=price)
     bits = bits_of_positions([table[row] for table in tables], codes)
     rate = bits.mean() / config.model.downsampling**2
-    rows[f"{rate:.2f} bits/pixel"] = np.asarray(augment.to_uint8(images))
+    title = f"{rate:.2f} bits/pixel"
+    rows.append((title, np.asarray(augment.to_uint8(images))))
     if row == middle:
       of_middle = choice, bits
   return Examples(rows, *of_middle)

@@ -1,6 +1,5 @@
 """Pictures that a run leaves in its directory."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import pathlib
 
@@ -16,7 +15,7 @@ from experiments.runs.metric_log import read_series
 
 def draw_reconstructions(
   path: pathlib.Path,
-  rows: Mapping[str, np.ndarray],
+  rows: Sequence[tuple[str, np.ndarray]],
   choice: np.ndarray | None = None,
   stream: Stream | None = None,
   bits: np.ndarray | None = None,
@@ -25,13 +24,13 @@ def draw_reconstructions(
 
   Args:
     path: the path of the PNG file.
-    rows: versions of n images, uint8 `[n, H, W, C]`, C 1 or 3, by their titles.
+    rows: titles, and versions of n images, uint8 `[n, H, W, C]`, C 1 or 3.
     choice: the choice of each position, int `[n, h, w]`; None where there is no
       choice.
     stream: the stream of the choice, with labels.
     bits: the bits of each position, `[n, h, w]`; None for no such map.
   """
-  count = len(next(iter(rows.values())))
+  count = len(rows[0][1])
   num_rows = len(rows) + (bits is not None) + (choice is not None)
   figure, axes = plt.subplots(
     num_rows,
@@ -41,7 +40,7 @@ def draw_reconstructions(
     layout="compressed",
   )
   left = iter(axes)
-  for title, images in rows.items():
+  for title, images in rows:
     _draw_images(next(left), title, images)
   if bits is not None:
     _draw_bits(figure, next(left), bits)

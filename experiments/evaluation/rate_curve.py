@@ -83,12 +83,10 @@ def measure(
 
 
 def with_frequencies(
-  variables: Any, evaluator: Evaluator, found: Frequencies | None
+  variables: Any, evaluator: Evaluator, found: Frequencies
 ) -> dict[str, Any]:
   """Returns variables, replicated, with these frequencies for choices."""
-  if found is None:
-    return variables
-  tables = frequencies.to_collection(found, evaluator.symbols)
+  tables = frequencies.with_tables({}, found, evaluator.model)
   return {**variables, **replicate(tables, evaluator.devices)}
 
 

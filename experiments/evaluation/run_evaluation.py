@@ -11,10 +11,9 @@ import ml_collections
 from experiments import data
 from experiments import files
 from experiments.errors import UserError
-from experiments.evaluation import rate_curve
 from experiments.evaluation import wording
-from experiments.evaluation.all_figures import all_figures
 from experiments.evaluation.evaluator import Evaluator
+from experiments.evaluation.judgement import judge
 from experiments.model import build
 from experiments.model import check
 from experiments.model.state import to_devices
@@ -57,16 +56,11 @@ def evaluate_run(
   variables = to_devices(state, devices).variables
   with hosts.main_first("data"):
     splits = data.load(config)
-  found = rate_curve.find_frequencies(config, evaluator, variables, splits)
-  variables = rate_curve.with_frequencies(variables, evaluator, found)
   figures = {
     "steps": step,
-    **all_figures(config, evaluator, variables, splits),
+    **judge(config, evaluator, variables, splits).figures,
     **run_identity.as_field(workdir),
   }
-  if found is not None:
-    points = rate_curve.measure(config, evaluator, variables, splits, found)
-    figures["curve"] = points
   print(wording.one_line(step, figures))
   if hosts.is_main():
     _keep(workdir / workdirs.EVALUATION, figures)

@@ -134,17 +134,18 @@ def _of_group(group: str) -> Iterator[None]:
 
 def _check_prices(config: ml_collections.ConfigDict, model: VQVAE) -> None:
   lowest, highest = config.rate_weight.lowest, config.rate_weight.highest
-  if not 0 < lowest <= highest and (lowest or highest):
+  if not 0 < lowest < highest and (lowest or highest):
     raise _error(
       config,
       "rate_weight.lowest",
-      f"above 0 and at most config.rate_weight.highest, {highest}, or both 0",
+      f"above 0 and below config.rate_weight.highest, {highest}, or both 0",
     )
   if highest and not model.has_price:
     raise _error(
       config,
       "rate_weight.highest",
-      "0 unless config.quantizer.price is nominal or coded",
+      "0 unless the quantizer has a price of bits, such as"
+      " config.quantizer.price=coded",
     )
 
 

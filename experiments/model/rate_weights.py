@@ -39,8 +39,9 @@ def sample(
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, example_index)
   uniform = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))
   low, high = map(math.log, _range(config))
-  rise = jnp.minimum(steps_done / max(config.rate_weight.warmup_steps, 1), 1.0)
-  return jnp.exp(low + (high - low) * uniform(keys)) * rise
+  prices = jnp.exp(low + (high - low) * uniform(keys))
+  warmup = config.rate_weight.warmup_steps
+  return prices * jnp.minimum(steps_done / warmup, 1.0) if warmup else prices
 
 
 def middle(config: ml_collections.ConfigDict) -> float | None:

@@ -11,13 +11,11 @@ import ml_collections
 from adq_jax.streams import choice_of
 from experiments.data.split import Split
 from experiments.evaluation import pictures
-from experiments.evaluation import rate_curve
 from experiments.evaluation import wording
-from experiments.evaluation.all_figures import all_figures
-from experiments.evaluation.all_figures import evaluate_reference
 from experiments.evaluation.evaluator import Evaluation
 from experiments.evaluation.evaluator import Evaluator
 from experiments.evaluation.examples import find_examples
+from experiments.evaluation.judgement import judge
 from experiments.model.state import TrainState
 from experiments.processes import hosts
 from experiments.runs import claims
@@ -49,25 +47,14 @@ def finish(
   Returns:
     The content of summary.json.
   """
-  found = rate_curve.find_frequencies(
-    config, evaluator, state.variables, splits
-  )
-  variables = rate_curve.with_frequencies(state.variables, evaluator, found)
-  reference = evaluate_reference(config, evaluator, variables, splits)
-  known = validation if found is None else None
-  figures = all_figures(config, evaluator, variables, splits, known, reference)
-  if found is not None:
-    points = rate_curve.measure(config, evaluator, variables, splits, found)
-    figures["curve"] = points
-  elif reference is not None and reference.streams:
-    found = frequencies.of_counts(reference.symbols, [reference.counts])
+  judged = judge(config, evaluator, state.variables, splits, validation)
   summary = {
     "name": config.name,
     "variant": config.variant,
     "version": importlib.metadata.version("adq_jax"),
     "commit": _commit(),
     **run,
-    **figures,
+    **judged.figures,
     **run_identity.as_field(claim.workdir),
   }
   try:
@@ -76,13 +63,13 @@ def finish(
       config,
       claim.workdir,
       evaluator,
-      variables,
+      judged.variables,
       splits["validation"],
-      found,
+      judged.found,
     )
     if hosts.is_main():
-      if found is not None:
-        frequencies.keep(claim.workdir, run["steps"], found)
+      if judged.found is not None:
+        frequencies.keep(claim.workdir, run["steps"], judged.found)
       # Last of all: it says that the run is finished.
       write_summary(claim.workdir, summary)
   finally:  # also where it cannot be saved

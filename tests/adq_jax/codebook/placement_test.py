@@ -110,6 +110,9 @@ class PlacementTest(parameterized.TestCase):
       4, 2, placement=Placement(revive_below=0.5, revive_updates=2)
     )
     z = jnp.full((8, 2), 3.0)
+    # Nothing but training needs the count.
+    alone = {"codebook": codebook_from(jnp.ones((4, 2))).to_collection()}
+    self.assertEqual(quantizer.apply(alone, z, method="encode").shape, (8,))
     variables = quantizer.init(jax.random.key(0), z)
     self.assertEqual(variables["codebook"]["num_updates"], 0)
     revived = []

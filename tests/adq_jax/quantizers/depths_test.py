@@ -161,6 +161,15 @@ class TrainingTest(parameterized.TestCase):
     for s in range(_STAGES):
       self.assertEqual(result.statistics[s].counts.sum(), (depths > s).sum())
 
+  def test_a_state_that_was_made_without_a_price(self):
+    quantizer, variables = make(CodedPrice(0.03))
+    del variables["codebook"]["depth"]
+    z = jax.random.normal(jax.random.key(3), (50, _DIM))
+    found = quantizer.apply(variables, z, method="encode")
+    variables["codebook"]["depth"] = jnp.ones(4)
+    expected = quantizer.apply(variables, z, method="encode")
+    chex.assert_trees_all_equal(found, expected)
+
   def test_what_does_not_fit_is_refused(self):
     with self.assertRaisesRegex(ValueError, "stage_dropout is 0.5; it must be"):
       make(CodedPrice(), stage_dropout=0.5)[0].check()

@@ -41,6 +41,14 @@ class BitsTest(parameterized.TestCase):
       prices.coded_bits(counts), prices.coded_bits(1e3 * counts), rtol=1e-5
     )
 
+  def test_counts_in_half_precision_have_bits_in_float32(self):
+    counts = jnp.array([5.0, 1.0, 0.0], jnp.bfloat16)
+    bits = prices.coded_bits(counts)
+    chex.assert_type(bits, jnp.float32)
+    chex.assert_trees_all_equal(
+      bits, prices.coded_bits(counts.astype(jnp.float32))
+    )
+
   def test_nominal_bits_are_equal(self):
     bits = NominalPrice().bits(jnp.array([9.0, 1.0, 0.0, 0.0]))
     chex.assert_trees_all_equal(bits, jnp.full(4, 2.0))
@@ -168,6 +176,16 @@ class TablesTest(parameterized.TestCase):
     self.setUp()
     _, result, _ = train(self.quantizer, self.variables, z)
     chex.assert_trees_all_equal(result.metrics, expected.metrics)
+
+  def test_nominal_bits_do_not_come_from_tables(self):
+    quantizer = VectorQuantizer(4, 1, price=NominalPrice(0.3))
+    result = quantizer.apply(self.variables, jnp.ones((3, 1)))
+    self.assertEqual(result.metrics["rate"], 2)
+
+  def test_tables_that_lack_something_are_refused(self):
+    del self.variables["rates"]["index"]
+    with self.assertRaisesRegex(ValueError, 'index in .* "rates" is a None'):
+      self.quantizer.apply(self.variables, jnp.ones((2, 1)))
 
   def test_tables_of_another_quantizer_are_refused(self):
     self.variables["rates"]["index"] = np.ones((2, 5), np.float32)

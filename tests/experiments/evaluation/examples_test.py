@@ -19,8 +19,9 @@ class ExamplesTest(parameterized.TestCase):
     shown = examples.find_examples(
       config, evaluator, {}, Split(images, np.zeros(20, int)), None
     )
-    self.assertEqual([*shown.rows], ["original", "reconstruction"])
-    self.assertEqual(shown.rows["original"].shape, (16, 16, 16, 3))
-    self.assertTrue((shown.rows["reconstruction"] == 255).all())
+    (first, originals), (second, reconstructed) = shown.rows
+    self.assertEqual((first, second), ("original", "reconstruction"))
+    self.assertEqual(originals.shape, (16, 16, 16, 3))
+    self.assertTrue((reconstructed == 255).all())
     self.assertIsNone(shown.choice)
     self.assertIsNone(shown.bits)

@@ -27,7 +27,7 @@ class PicturesTest(parameterized.TestCase):
     originals = rng.integers(0, 256, (4, 8, 8, channels)).astype(np.uint8)
     books = rng.integers(0, 3, (4, 2, 2))
     path = self.root / "reconstructions.png"
-    rows = {"original": originals, "half": 255 - originals}
+    rows = [("original", originals), ("half", 255 - originals)]
     pictures.draw_reconstructions(path, rows, books, CHOICE)
     self.assertGreater(path.stat().st_size, 0)
     figure = plt.gcf()
@@ -44,21 +44,21 @@ class PicturesTest(parameterized.TestCase):
 
   def test_reconstructions_of_a_model_without_a_choice(self):
     images = np.zeros((2, 8, 8, 3), np.uint8)
-    rows = {"original": images, "reconstruction": images}
+    rows = [("original", images), ("reconstruction", images)]
     pictures.draw_reconstructions(self.root / "x.png", rows)
     self.assertLen(plt.gcf().axes, 4)
     self.assertEmpty(plt.gcf().legends)
 
   def test_reconstructions_at_several_rates(self):
     images = np.zeros((2, 8, 8, 1), np.uint8)
-    rows = {title: images for title in ("original", "2 bits", "1 bit")}
+    rows = [(title, images) for title in ("original", "2 bits", "2 bits")]
     bits = np.arange(8.0).reshape(2, 2, 2)
     pictures.draw_reconstructions(
       self.root / "x.png", rows, np.zeros((2, 2, 2), int), CHOICE, bits
     )
     axes = plt.gcf().axes
     titles = [ax.get_ylabel() for ax in axes[0:10:2]]
-    self.assertEqual(titles, [*rows, "bits", "book"])
+    self.assertEqual(titles, ["original", "2 bits", "2 bits", "bits", "book"])
     np.testing.assert_array_equal(axes[7].images[0].get_array(), bits[1])
     # The scale of colours is that of all images.
     self.assertEqual(axes[6].images[0].get_clim(), (0, 7))

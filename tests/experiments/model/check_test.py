@@ -128,9 +128,10 @@ class CheckTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (-1.0, 1.0, "lowest is -1.0; it must be at least 0"),
-    (2.0, 1.0, "lowest is 2.0; it must be above 0 and at most .*highest, 1.0"),
+    (2.0, 1.0, "lowest is 2.0; it must be above 0 and below .*highest, 1.0"),
     (0.0, 1.0, "lowest is 0.0; it must be above 0"),
     (1.0, 0.0, "lowest is 1.0; .* or both 0"),
+    (1.0, 1.0, "lowest is 1.0; .* below .*highest, 1.0"),
     (1.0, float("nan"), "highest is nan"),
   )
   def test_a_range_of_prices(self, lowest, highest, message):
