@@ -1,18 +1,17 @@
 """Images to token files, with a trained model."""
 
+from collections.abc import Callable
+import functools
 import pathlib
-from typing import Any
 
 import ml_collections
 import numpy as np
-import tqdm
 
 from adq_jax import VQVAE
 from adq_jax.streams import nominal_rate
 from adq_jax.streams import sent_streams
 from adq_jax.streams import symbols
 from experiments.data import augment
-from experiments.data import pipeline
 from experiments.data import walk
 from experiments.model import rate_weights
 from experiments.model.state import TrainState
@@ -20,13 +19,13 @@ from experiments.runs import frequencies
 from experiments.runs.checkpoints import load_state
 from experiments.tokens import checks
 from experiments.tokens import file_header
+from experiments.tokens import folder_rate
 from experiments.tokens import image_folder as folders
 from experiments.tokens import model_identity
 from experiments.tokens import output_place
 from experiments.tokens import rate_target
 from experiments.tokens import token_file
 from experiments.tokens.chunk import Chunk
-from experiments.tokens.folder_rate import make_measure
 from experiments.tokens.mapped import Mapped
 from experiments.tokens.rate_target import Target
 
@@ -74,7 +73,10 @@ def encode(
   if target is not None:
     target.check(model, known)
   variables = frequencies.with_tables(state.variables, known, model)
-  price = _price(config, model, variables, known, batches, target)
+  make_measure = functools.partial(
+    folder_rate.make_measure, model, variables, known, batches, skip_bad
+  )
+  price = _price(config, known, target, make_measure)
   encode_batch = Mapped(
     lambda variables, batch: sent_streams(
       model,
@@ -123,19 +125,25 @@ def _find_images(
 
 def _price(
   config: ml_collections.ConfigDict,
-  model: VQVAE,
-  variables: Any,
   known: frequencies.Frequencies | None,
-  batches: folders.Batches,
   target: Target | None,
+  make_measure: Callable[[str], Callable[[float], float]],
 ) -> float | None:
-  """Returns the price to encode at; None: what the quantizer's field says."""
+  """Returns the price to encode at; None: what the quantizer's field says.
+
+  Args:
+    config: of the run.
+    known: the frequencies of its model's codes.
+    target: what is asked for.
+    make_measure: for a target's flag, returns what measures images at a price.
+  """
   if target is None:
     return rate_weights.middle(config)
   if target.flag == rate_target.PRICE:
     return target.value
-  measure = make_measure(model, variables, known, batches, target.flag)
-  return target.find_price(measure, *known.prices[[0, -1]].tolist())
+  return target.find_price(
+    make_measure(target.flag), *known.prices[[0, -1]].tolist()
+  )
 
 
 def _header(
@@ -176,24 +184,13 @@ def _write(
     UserError: if no image is left, or unless `skip_bad`, if a file is bad.
   """
   left_out = []
-  with tqdm.tqdm(
-    total=batches.num_images,
-    desc="Encoding",
-    unit="image",
-    disable=None,  # where there is no terminal
-  ) as progress:
-    for number, (names, images, bad) in enumerate(pipeline.iterate(batches)):
-      if bad and not skip_bad:
-        raise batches.refusal(bad, number + 1)
-      left_out += bad
-      if names:
-        prices = price
-        if price is not None:
-          prices = np.full(len(images), price, np.float32)
-        tally.write(names, images, *encode_batch((images, prices)))
-      progress.update(len(names) + len(bad))
-  if not tally.writer.num_images:
-    raise batches.refusal(left_out, len(batches))
+  for names, images, bad in batches.read("Encoding", skip_bad=skip_bad):
+    left_out += bad
+    if names:
+      prices = price
+      if price is not None:
+        prices = np.full(len(images), price, np.float32)
+      tally.write(names, images, *encode_batch((images, prices)))
   return left_out
 
 

@@ -5,13 +5,11 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from adq_jax import VQVAE
 from adq_jax.streams import sent_streams
 from adq_jax.streams import symbols
 from experiments.data import augment
-from experiments.data import pipeline
 from experiments.runs import frequencies
 from experiments.runs.frequencies import Frequencies
 from experiments.tokens import rate_target
@@ -24,17 +22,19 @@ def make_measure(
   variables: dict,
   known: Frequencies,
   batches: Batches,
+  skip_bad: bool,
   flag: str,
 ) -> Callable[[float], float]:
   """Returns what measures the images of a folder at a price.
 
-  Files that cannot be encoded are left out.
+  What measures raises a UserError as `Batches.read` does.
 
   Args:
     model: with a price.
     variables: its variables, with the frequencies of codes.
     known: these frequencies.
     batches: the images.
+    skip_bad: whether to leave out files that cannot be encoded.
     flag: `rate_target.BITS` or `rate_target.PSNR`.
   """
   of_streams = symbols(model.streams)
@@ -62,27 +62,20 @@ def make_measure(
     tables = known.mixed(*known.at(price))
     counts = [np.zeros(symbol.alphabet) for symbol in of_streams]
     pixels, numbers, squares = 0, 0, 0.0
-    with tqdm.tqdm(
-      total=batches.num_images,
-      desc=f"Price {price:.3g}",
-      unit="image",
-      disable=None,
-      leave=False,
-    ) as progress:
-      for names, images, bad in pipeline.iterate(batches):
-        progress.update(len(names) + len(bad))
-        if not names:
-          continue
-        prices = np.full(len(images), price, np.float32)
-        sent, error = mapped((images, prices))
-        for own, count in zip(sent, counts, strict=True):
-          count += np.bincount(own[own >= 0], minlength=len(count))
-        pixels += math.prod(images.shape[:3])
-        numbers += images.size
-        squares += float(np.sum(error, dtype=np.float64))
+    about = f"Price {price:.3g}"
+    for names, images, _ in batches.read(about, skip_bad=skip_bad, stays=False):
+      if not names:
+        continue
+      prices = np.full(len(images), price, np.float32)
+      sent, error = mapped((images, prices))
+      for own, count in zip(sent, counts, strict=True):
+        count += np.bincount(own[own >= 0], minlength=len(count))
+      pixels += math.prod(images.shape[:3])
+      numbers += images.size
+      squares += float(np.sum(error, dtype=np.float64))
     if has_error:
       return 10 * math.log10(numbers / max(squares, 1e-9))
     bits = zip(counts, tables, strict=True)
-    return sum(frequencies.bits(*pair) for pair in bits) / max(pixels, 1)
+    return sum(frequencies.bits(*pair) for pair in bits) / pixels
 
   return measure

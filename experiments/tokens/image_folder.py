@@ -1,6 +1,7 @@
 """The images of a user's folder, in batches."""
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 import itertools
 import pathlib
@@ -95,6 +96,37 @@ class Batches(grain.sources.RandomAccessDataSource):
       except ValueError as error:
         bad.append(_bad(name, error))
     return tuple(read), np.stack([*read.values()]) if read else None, bad
+
+  def read(
+    self, about: str, *, skip_bad: bool, stays: bool = True
+  ) -> Iterator[tuple[tuple[str, ...], np.ndarray | None, list[Bad]]]:
+    """Yields all batches, with a progress bar.
+
+    Args:
+      about: what the bar says.
+      skip_bad: whether files may be bad.
+      stays: whether the bar stays in view.
+
+    Raises:
+      UserError: if all files are bad, or unless `skip_bad`, if one is.
+    """
+    left_out, num_read = [], 0
+    with tqdm.tqdm(
+      total=self.num_images,
+      desc=about,
+      unit="image",
+      leave=stays,
+      disable=None,  # where there is no terminal
+    ) as progress:
+      for names, images, bad in pipeline.iterate(self):
+        num_read += 1
+        left_out += bad
+        if bad and not skip_bad:
+          raise self.refusal(bad, num_read)
+        yield names, images, bad
+        progress.update(len(names) + len(bad))
+    if len(left_out) == self.num_images:
+      raise self.refusal(left_out, num_read)
 
   def refusal(self, bad: Sequence[Bad], first: int = 0) -> UserError:
     """Returns the error that names all files that are bad.

@@ -114,6 +114,17 @@ class BadFilesTest(FolderTest):
     self.assertLen(bad, 1)
     self.assertNotIn("--skip_bad", self.refusal())
 
+  def test_reading_refuses_or_leaves_out(self):
+    self.put("a.png")
+    self.cut("b.png")
+    with self.assertRaisesRegex(UserError, "1 file of .* b.png .*--skip_bad$"):
+      list(self.batches().read("x", skip_bad=False))
+    ((names, _, bad),) = self.batches().read("x", skip_bad=True)
+    self.assertEqual((names, bad[0].name), (("a.png",), "b.png"))
+    (self.folder / "a.png").unlink()
+    with self.assertRaisesRegex(UserError, "1 file of .* take them away$"):
+      list(self.batches().read("x", skip_bad=True))
+
   def test_very_many(self):
     for i in range(33):
       (self.folder / f"{i:02}.png").touch()
