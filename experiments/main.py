@@ -48,9 +48,13 @@ _SKIP_BAD = flags.DEFINE_bool(
 _RATES = {
   kind: flags.DEFINE_float(kind, None, about)
   for kind, about in {
-    "rate_weight": "In encoding, what a bit costs: more for fewer bits.",
-    "bits_per_pixel": "In encoding, the coded bits of a pixel to stay within.",
-    "psnr": "In encoding, the PSNR in dB to reach.",
+    "rate_weight": "In encoding with a model that has a price of bits, what a"
+    " bit costs: more for fewer bits; by default the middle of the prices in"
+    " training.",
+    "bits_per_pixel": "Instead of --rate_weight, the coded bits for a pixel of"
+    " all images to stay within.",
+    "psnr": "Instead of --rate_weight, the PSNR in dB over all images to"
+    " reach.",
   }.items()
 }
 _COORDINATOR = flags.DEFINE_string(

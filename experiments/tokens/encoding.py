@@ -13,6 +13,7 @@ from adq_jax.streams import sent_streams
 from adq_jax.streams import symbols
 from experiments.data import augment
 from experiments.data import walk
+from experiments.model import build
 from experiments.model import rate_weights
 from experiments.model.state import TrainState
 from experiments.runs import frequencies
@@ -65,13 +66,15 @@ def encode(
   """
   checks.check_request(config, workdir, output)
   output_place.check_outside(output, folder)
+  if target is not None:
+    target.check_model(build.create_model(config))
   batches = _find_images(config, folder, crop, skip_bad)
   model, state = load_state(config, workdir)
   checks.check_streams(model)
   of_streams = symbols(model.streams)
   known = frequencies.read(workdir, int(state.step), of_streams)
   if target is not None:
-    target.check(model, known)
+    target.check_frequencies(known)
   variables = frequencies.with_tables(state.variables, known, model)
   make_measure = functools.partial(
     folder_rate.make_measure, model, variables, known, batches, skip_bad

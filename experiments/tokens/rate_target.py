@@ -9,6 +9,7 @@ from experiments.errors import UserError
 from experiments.runs.frequencies import Frequencies
 
 PRICE, BITS, PSNR = "rate_weight", "bits_per_pixel", "psnr"
+_MOST_PRICE = 1e30  # whose products with widths and bits float32 holds
 _ROUNDS = 12
 _CLOSE = 0.002  # to a target, as a share of it
 
@@ -31,19 +32,25 @@ class Target:
       raise UserError(
         f"--{self.flag} is {self.value}; it must be finite and 0 or more"
       )
+    if self.flag == PRICE and self.value > _MOST_PRICE:
+      raise UserError(
+        f"--{self.flag} is {self.value}; it must be at most {_MOST_PRICE}"
+      )
 
-  def check(self, model: VQVAE, known: Frequencies | None) -> None:
-    """Raises a UserError unless a model can be asked for it.
-
-    Args:
-      model: of a run.
-      known: the frequencies of its codes.
-    """
+  def check_model(self, model: VQVAE) -> None:
+    """Raises a UserError if a model has no price that could be chosen."""
     if not model.has_price:
       raise UserError(
         f"--{self.flag} is for a model with a price of bits, which this one"
         " has not; leave it out"
       )
+
+  def check_frequencies(self, known: Frequencies | None) -> None:
+    """Raises a UserError if no price can be looked for with frequencies.
+
+    Args:
+      known: those of the codes of a run's model.
+    """
     if self.flag != PRICE and (known is None or len(known.prices) < 2):
       raise UserError(
         f"--{self.flag} needs the frequencies of codes at several prices,"
@@ -55,8 +62,9 @@ class Target:
   ) -> float:
     """Returns the price that meets the target.
 
-    It is found by bisection.  Of bits it takes at most the target, and of PSNR
-    it reaches at least that.
+    That is the lowest with at most so many bits, or the highest with at least
+    such a PSNR, up to 0.2% of the target.  It is found by bisection of the
+    price's logarithm.
 
     Args:
       measure: returns what a price makes of the images; of a higher price it is
@@ -69,18 +77,23 @@ class Target:
     """
     most, least = measure(lowest), measure(highest)
     if not least <= self.value <= most:
+      # Rounded inwards, so that what the line names can be met.
+      least, most = math.ceil(least * 1e4) / 1e4, math.floor(most * 1e4) / 1e4
       raise UserError(
-        f"--{self.flag} is {self.value:g}; with this model these images take"
-        f" {least:.4g} to {most:.4g}"
+        f"--{self.flag} is {self.value:g}; with this model and these images it"
+        f" can be {least:g} to {most:g}"
       )
+    met, missed = highest, lowest
+    if self.flag == PSNR:
+      met, missed = lowest, highest
     for _ in range(_ROUNDS):
-      middle = math.sqrt(lowest * highest)
+      middle = math.sqrt(met * missed)
       found = measure(middle)
-      if found > self.value:
-        lowest = middle
+      beyond = found - self.value
+      if (beyond >= 0) if self.flag == PSNR else (beyond <= 0):
+        met = middle
+        if abs(beyond) <= _CLOSE * self.value:
+          break
       else:
-        highest = middle
-      is_met = found <= self.value if self.flag == BITS else found > self.value
-      if is_met and abs(found - self.value) <= _CLOSE * self.value:
-        return middle
-    return highest if self.flag == BITS else lowest
+        missed = middle
+    return met

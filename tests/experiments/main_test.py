@@ -77,10 +77,15 @@ class MainTest(parameterized.TestCase):
     ("--config.data.image_size=30", "config.data.image_size is 30"),
     ("--config.quantizer.num_stages=0", "num_stages is 0"),
     ("--rate_weight=0.1", "--rate_weight is for --mode=encode"),
+    (
+      "--mode=encode --bits_per_pixel=1 --psnr=20",
+      "--bits_per_pixel and --psnr are given together; give one",
+    ),
+    ("--mode=encode --psnr=nan", "--psnr is nan; it must be finite and 0 or"),
   )
-  def test_bad_input_is_one_line_and_leaves_nothing(self, argument, message):
+  def test_bad_input_is_one_line_and_leaves_nothing(self, arguments, message):
     root = pathlib.Path(self.create_tempdir()) / "run"
-    result = run_main(argument, f"--workdir={root}")
+    result = run_main(*arguments.split(), f"--workdir={root}")
     self.assertEqual(result.returncode, 2)
     self.assertRegex(result.stderr, f"^error: .*{message}.*\n$")
     self.assertFalse(root.exists())

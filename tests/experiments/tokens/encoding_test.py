@@ -10,7 +10,12 @@ from experiments.tokens import decoding
 from experiments.tokens import encoding
 from experiments.tokens import image_folder as folders
 from experiments.tokens import token_file
+from experiments.tokens.rate_target import BITS
+from experiments.tokens.rate_target import PRICE
+from experiments.tokens.rate_target import PSNR
+from experiments.tokens.rate_target import Target
 from tests.support import conversion
+from tests.support import untrained
 
 
 class EncodeTest(conversion.UntrainedCase):
@@ -125,6 +130,16 @@ class EncodeTest(conversion.UntrainedCase):
       for path in self.folder.rglob("*.*"):
         path.write_bytes(b"")
 
+  def test_no_model_with_a_price(self):
+    with mock.patch.object(folders, "Batches", side_effect=AssertionError):
+      self.refused(
+        "--psnr is for a model with a price of bits, .*; leave it out",
+        encoding.encode,
+        self.folder,
+        self.file,
+        target=Target(PSNR, 20),
+      )
+
   def test_names_that_no_terminal_shows(self):
     conversion.make_images(self.folder)
     (self.folder / "caf\udce9.png").touch()
@@ -136,3 +151,28 @@ class EncodeTest(conversion.UntrainedCase):
       )
     output.seek(0)
     self.assertIn("Leaving out 'caf\\udce9.png' (has a name", output.read())
+
+
+class PricedChoiceTest(conversion.Case):
+  """A pool, which has no frequencies by price."""
+
+  def test_a_price_and_no_target(self):
+    self.config = untrained.make_run(
+      self.run_dir, untrained.POOL | {"quantizer.choice": "distortion"}
+    )
+    conversion.make_images(self.folder)
+    self.refused(
+      "--bits_per_pixel needs the frequencies of codes at several prices, .*;"
+      " give --rate_weight",
+      encoding.encode,
+      self.folder,
+      self.file,
+      target=Target(BITS, 1),
+    )
+    price = Target(PRICE, 1e3)
+    said = self.said(encoding.encode, self.folder, self.file, target=price)
+    self.assertIn("3 images, at price 1e+03, 48 positions", said)
+    # Of the structures of 16 and 64 codewords it takes only the cheaper.
+    self.assertIn("(nominal rate 4.", said)
+    self.said(decoding.decode, self.file, self.output)
+    self.assertLen(list(self.output.rglob("*.png")), 3)
