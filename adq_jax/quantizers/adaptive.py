@@ -391,16 +391,20 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       of_units: the values of each codebook, in units; those that it needs.
       rate_weight: what a bit costs, as of `__call__`.
     """
+    if not self.has_price:
+      rate_weight = None
     if jnp.ndim(rate_weight) and z.ndim - 1 == self.spatial_axes:
       raise ValueError(
         f"rate_weight has shape {jnp.shape(rate_weight)}; it must be a number,"
         " as z is one image"
       )
     z = units.to_units(z, self.selection_unit)
+    priced = {}
     if rate_weight is not None:
-      rate_weight = prices.at_positions(rate_weight, z.shape[:-1])
+      weight = prices.at_positions(rate_weight, z.shape[:-1])
+      priced = {"rate_weight": weight}
     return self.choice.scores(
-      self.selector, z, of_units, self._sizes(), rate_weight
+      self.selector, z, of_units, self._sizes(), **priced
     )
 
   def _best_choice(
