@@ -266,7 +266,7 @@ def make_tariff(
   rows = jnp.arange(len(prices), dtype=jnp.float32)
   inside = jnp.clip(weight, prices[0], prices[-1])
   place = jnp.interp(jnp.log(inside), jnp.log(prices), rows)
-  shares = jnp.maximum(1 - jnp.abs(place[:, None] - rows), 0.0)
+  shares = jnp.maximum(1 - jnp.abs(place[:, None] - rows[None]), 0.0)
   return Tariff(weight, shares, tables)
 
 

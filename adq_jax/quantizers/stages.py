@@ -52,7 +52,7 @@ def cut(codes: jax.Array, depths: jax.Array) -> jax.Array:
     codes: int32 `[..., S]`.
     depths: how many stages a point uses, int32 `[...]`.
   """
-  stages = jnp.arange(codes.shape[-1], dtype=jnp.int32)
+  stages = jax.lax.broadcasted_iota(jnp.int32, codes.shape, codes.ndim - 1)
   return jnp.where(stages < depths[..., None], codes, NOTHING)
 
 

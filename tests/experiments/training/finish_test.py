@@ -17,13 +17,13 @@ class FinishTest(parameterized.TestCase):
     self.root = pathlib.Path(self.create_tempdir())
 
   def test_its_directory_goes_away_after_the_last_step(self):
-    root, evaluate = self.root / "run", finish.all_figures
+    root, evaluate = self.root / "run", finish.judge
 
     def lose(*arguments):
       root.rename(self.root / "moved")
       return evaluate(*arguments)
 
-    with mock.patch.object(finish, "all_figures", lose):
+    with mock.patch.object(finish, "judge", lose):
       with self.assertRaisesRegex(UserError, "run was moved, removed or repl"):
         loop.train_and_evaluate(tiny.config("fixed_16x4"), root)
     self.assertFalse(root.exists())
