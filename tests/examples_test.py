@@ -29,7 +29,7 @@ class ExamplesTest(absltest.TestCase):
     notebook = nbformat.read(_ROOT / "examples" / "adq_tpu.ipynb", as_version=4)
     workdir = pathlib.Path(self.create_tempdir().full_path) / "run"
     changes = {
-      "NUM_STEPS = 700": "NUM_STEPS = 8",
+      "NUM_STEPS = 900": "NUM_STEPS = 8",
       '"runs/notebook"': repr(str(workdir)),
     }
     for cell in notebook.cells:

@@ -276,7 +276,7 @@ def _table(module: nn.Module, name: str, rank: int) -> jax.Array:
   checks.check_floating(
     f'{name} in the collection "{TABLES}"', table, rank=rank
   )
-  return table.astype(jnp.float32)
+  return jnp.asarray(table, jnp.float32)  # NumPy's take no traced index
 
 
 def at_positions(

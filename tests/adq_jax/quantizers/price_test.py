@@ -169,6 +169,12 @@ class TablesTest(parameterized.TestCase):
       result.metrics["rate"], bits[costs.argmin(axis=1)].mean(), rtol=1e-5
     )
 
+  def test_tables_of_numpy_may_be_closed_over(self):
+    z = jnp.linspace(-0.5, 3.5, 41)[:, None]
+    result = jax.jit(lambda z: self.quantizer.apply(self.variables, z))(z)
+    expected = self.quantizer.apply(self.variables, z)
+    chex.assert_trees_all_equal(result.codes, expected.codes)
+
   def test_training_counts_for_itself(self):
     z = jnp.linspace(-0.5, 3.5, 41)[:, None]
     del self.variables["rates"]
