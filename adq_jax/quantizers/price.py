@@ -188,6 +188,13 @@ class Tariff:
     return (self.shares * self.tables[name].T[codes]).sum(axis=-1)
 
 
+def search_arguments(
+  tariff: Tariff | None, name: str, width: int
+) -> dict[str, jax.Array]:
+  """Returns what a search of a stream takes; nothing without a tariff."""
+  return {} if tariff is None else tariff.search_arguments(name, width)
+
+
 def rate_of(
   tariff: Tariff | None, codes: Mapping[str, jax.Array], batch: Batch
 ) -> dict[str, jax.Array]:

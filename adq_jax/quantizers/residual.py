@@ -365,10 +365,7 @@ class ResidualQuantizer(base.Quantizer):
     """Returns what codes cost points `[...]`; None: nothing."""
     if not self.has_price:
       return None
-    bits = {
-      name: self.price.bits(self._books.of(s).state.values()["cluster_size"])
-      for s, name in enumerate(self._names())
-    }
+    bits = self._books.bits(self.price)
     bits[depths.STREAM] = self.depths.bits()
     return prices.make_tariff(
       self,

@@ -15,8 +15,8 @@ from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.quantizers import beam as beams
 from adq_jax.quantizers import depths
+from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import stages as of_stages
-from adq_jax.quantizers.price import Tariff
 from adq_jax.quantizers.stages import Stage
 from adq_jax.quantizers.vector import VectorQuantizer
 
@@ -42,11 +42,22 @@ class StageCodebooks:
     """Returns the codebook of a stage."""
     return self.codebooks[0 if self.are_shared else stage]
 
+  def bits(self, price: prices.AbstractPrice) -> dict[str, jax.Array]:
+    """Returns the bits of each stage's codewords `[N]`, by its name."""
+    bits = [
+      price.bits(codebook.state.values()["cluster_size"])
+      for codebook in self.codebooks
+    ]
+    return {
+      name: bits[0 if self.are_shared else s]
+      for s, name in enumerate(self.names)
+    }
+
   def search(
     self,
     batch: Batch,
     beam_size: int,
-    tariff: Tariff | None = None,
+    tariff: prices.Tariff | None = None,
     *,
     is_update: bool = False,
   ) -> jax.Array:
@@ -72,9 +83,7 @@ class StageCodebooks:
         codebook.state.place_before_search(
           dataclasses.replace(batch, points=left)
         )
-      costs = {}
-      if tariff is not None:
-        costs = tariff.search_arguments(name, width)
+      costs = prices.search_arguments(tariff, name, width)
       codewords = codebook.all_codewords()
       beam = beams.extend(
         beam, batch.points, batch.is_real, codewords, beam_size, **costs

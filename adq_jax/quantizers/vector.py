@@ -366,10 +366,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       # While it is made, it may be too large for a search.
       codes = jnp.zeros(len(points), jnp.int32)
       return codes, jnp.take(codewords, codes, axis=0)
-    extra = {}
-    if tariff is not None:
-      extra = tariff.search_arguments(_STREAM, self.embedding_dim)
-    return lookup.nearest(points, is_real, codewords, self._shard_axis, **extra)
+    costs = prices.search_arguments(tariff, _STREAM, self.embedding_dim)
+    return lookup.nearest(points, is_real, codewords, self._shard_axis, **costs)
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
     min_rank = 1 + self.spatial_axes
