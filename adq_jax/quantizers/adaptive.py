@@ -28,7 +28,7 @@ from adq_jax.quantizers import base
 from adq_jax.quantizers import choice as choices
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import keywords
-from adq_jax.quantizers import price as prices
+from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers import units
 from adq_jax.quantizers.adaptive_codes import AdaptiveCodes
 from adq_jax.quantizers.collection import update_each
@@ -401,7 +401,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     z = units.to_units(z, self.selection_unit)
     priced = {}
     if rate_weight is not None:
-      weight = prices.at_positions(rate_weight, z.shape[:-1])
+      weight = tariffs.at_positions(rate_weight, z.shape[:-1])
       priced = {"rate_weight": weight}
     return self.choice.scores(
       self.selector, z, of_units, self._sizes(), **priced

@@ -26,6 +26,7 @@ from adq_jax.quantizers import estimators
 from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import projections
 from adq_jax.quantizers import stages as of_stages
+from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers.collection import update_each
 from adq_jax.quantizers.examples import index_of
 from adq_jax.quantizers.slots import check_slots
@@ -277,7 +278,7 @@ class ResidualQuantizer(base.Quantizer):
       metrics |= depths.metrics_of(of_depths)
       sent = dict(zip(self._names(), codes.T, strict=True))
       sent[depths.STREAM] = depths.of_codes(codes)
-      metrics |= prices.rate_of(tariff, sent, batch)
+      metrics |= tariffs.rate_of(tariff, sent, batch)
     learned = None
     if is_update:
       learned = self._learn(stages, statistics, of_depths)
@@ -361,13 +362,13 @@ class ResidualQuantizer(base.Quantizer):
     shape: tuple[int, ...],
     *,
     train: bool = False,
-  ) -> prices.Tariff | None:
+  ) -> tariffs.Tariff | None:
     """Returns what codes cost points `[...]`; None: nothing."""
     if not self.has_price:
       return None
     bits = self._books.bits(self.price)
     bits[depths.STREAM] = self.depths.bits()
-    return prices.make_tariff(
+    return tariffs.make_tariff(
       self,
       self.price,
       rate_weight,

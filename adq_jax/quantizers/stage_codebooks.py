@@ -17,6 +17,7 @@ from adq_jax.quantizers import beam as beams
 from adq_jax.quantizers import depths
 from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import stages as of_stages
+from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers.stages import Stage
 from adq_jax.quantizers.vector import VectorQuantizer
 
@@ -57,7 +58,7 @@ class StageCodebooks:
     self,
     batch: Batch,
     beam_size: int,
-    tariff: prices.Tariff | None = None,
+    tariff: tariffs.Tariff | None = None,
     *,
     is_update: bool = False,
   ) -> jax.Array:
@@ -83,7 +84,7 @@ class StageCodebooks:
         codebook.state.place_before_search(
           dataclasses.replace(batch, points=left)
         )
-      costs = prices.search_arguments(tariff, name, width)
+      costs = tariffs.search_arguments(tariff, name, width)
       codewords = codebook.all_codewords()
       beam = beams.extend(
         beam, batch.points, batch.is_real, codewords, beam_size, **costs

@@ -27,6 +27,7 @@ from adq_jax.quantizers import estimators
 from adq_jax.quantizers import keywords
 from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import projections
+from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers.collection import CodebookCollection
 from adq_jax.quantizers.slots import check_slots
 from adq_jax.streams import Stream
@@ -266,7 +267,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
         "perplexity": metrics.perplexity(statistics.counts, self._shard_axis),
         "usage": metrics.usage(statistics.counts, self._shard_axis),
         "nonfinite_points": masks.count(is_unmasked & ~is_finite, axis_name),
-        **prices.rate_of(tariff, {_STREAM: codes}, batch),
+        **tariffs.rate_of(tariff, {_STREAM: codes}, batch),
       },
       statistics=statistics if is_update else None,
     )
@@ -342,12 +343,12 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     shape: tuple[int, ...],
     *,
     train: bool = False,
-  ) -> prices.Tariff | None:
+  ) -> tariffs.Tariff | None:
     """Returns what each codeword costs points `[...]`; None: nothing."""
     if not self.price.is_charged:
       return None
     bits = self.price.bits(self.state.values()["cluster_size"])
-    return prices.make_tariff(
+    return tariffs.make_tariff(
       self, self.price, rate_weight, shape, {_STREAM: bits}, train=train
     )
 
@@ -355,7 +356,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     self,
     points: jax.Array,
     is_real: jax.Array,
-    tariff: prices.Tariff | None,
+    tariff: tariffs.Tariff | None,
   ) -> tuple[jax.Array, jax.Array]:
     """Returns the codes `[T]` of points, and their codewords `[T, D]`.
 
@@ -366,7 +367,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       # While it is made, it may be too large for a search.
       codes = jnp.zeros(len(points), jnp.int32)
       return codes, jnp.take(codewords, codes, axis=0)
-    costs = prices.search_arguments(tariff, _STREAM, self.embedding_dim)
+    costs = tariffs.search_arguments(tariff, _STREAM, self.embedding_dim)
     return lookup.nearest(points, is_real, codewords, self._shard_axis, **costs)
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:

@@ -17,7 +17,7 @@ import zipfile
 import numpy as np
 
 from adq_jax import VQVAE
-from adq_jax.quantizers.price import TABLES
+from adq_jax.quantizers.tariff import TABLES
 from adq_jax.streams import Symbol
 from adq_jax.streams import symbols
 from experiments import files
