@@ -5,20 +5,14 @@ Shapes: T points, D their width, S stages.
 
 from collections.abc import Sequence
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from adq_jax.codebook.state import check_dtypes
 from adq_jax.codebook.statistics import Batch
-from adq_jax.codebook.statistics import check_statistics
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics
-from adq_jax.codebook.updates import average
-from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import stages
 from adq_jax.quantizers.beam import Beam
-from adq_jax.quantizers.collection import COLLECTION
 from adq_jax.streams import Stream
 
 STREAM = "depth"
@@ -61,49 +55,6 @@ def choose(
     own = jnp.pad(end.codes[:, 0], rest, constant_values=stages.NOTHING)
     codes = jnp.where((depths == depth)[:, None], own, codes)
   return codes
-
-
-class DepthCollection:
-  """How often each depth is taken, as a variable of a module.
-
-  It makes it in the module's `setup`.
-  """
-
-  def __init__(self, module: nn.Module, num_stages: int, decay: float):
-    """Makes the variable where there is none yet.
-
-    Args:
-      module: whose variable it is.
-      num_stages: S.
-      decay: gamma of the moving average, in [0, 1).
-    """
-    self._size = num_stages + 1
-    self._decay = decay
-    self._counts = None  # of variables that were made without a price
-    if module.has_variable(COLLECTION, STREAM) or module.is_mutable_collection(
-      COLLECTION
-    ):
-      self._counts = module.variable(
-        COLLECTION, STREAM, jnp.ones, self._size, jnp.float32
-      )
-
-  def bits(self) -> jax.Array:
-    """Returns the bits of each depth, float32 `[S + 1]`."""
-    if self._counts is None:
-      return prices.coded_bits(jnp.ones(self._size))
-    return prices.coded_bits(self._counts.value)
-
-  def update_codebook(self, statistics: Statistics) -> None:
-    """Moves the average, which has to be mutable, as a training step does.
-
-    Args:
-      statistics: how often each depth is taken; without sums.
-    """
-    check_dtypes({STREAM: self._counts.value})
-    check_statistics(statistics, self._size, None)
-    self._counts.value = average(
-      self._counts.value, statistics.counts, self._decay
-    )
 
 
 def statistics_of(batch: Batch, codes: jax.Array) -> Statistics:

@@ -32,6 +32,7 @@ from adq_jax.quantizers.examples import index_of
 from adq_jax.quantizers.slots import check_slots
 from adq_jax.quantizers.stage_codebooks import StageCodebooks
 from adq_jax.quantizers.stages import Stage
+from adq_jax.quantizers.stream_counts import StreamCounts
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.streams import Stream
 
@@ -190,8 +191,8 @@ class ResidualQuantizer(base.Quantizer):
       )
     self.codebooks = self._make_codebooks()
     if self.has_price:
-      self.depths = depths.DepthCollection(
-        self, self.num_stages, self.update.decay
+      self.depths = StreamCounts(
+        self, depths.STREAM, self.num_stages + 1, self.update.decay
       )
 
   @nn.nowrap
@@ -367,7 +368,7 @@ class ResidualQuantizer(base.Quantizer):
     if not self.has_price:
       return None
     bits = self._books.bits(self.price)
-    bits[depths.STREAM] = self.depths.bits()
+    bits[depths.STREAM] = prices.coded_bits(self.depths.values())
     return tariffs.make_tariff(
       self,
       self.price,
