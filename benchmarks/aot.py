@@ -3,12 +3,13 @@
 python -m benchmarks.aot
 python -m benchmarks.aot --sharded
 
-The first command compiles the whole `pmap` training step of Tiny-ImageNet with
-the adaptive quantizer, ahead of time, for every device of a v5e host and for an
-H100.  `benchmarks.topologies` says which packages that needs.  Nothing runs;
-the figures are the compilers'.  Each chip and dtype has a process of its own.
-It takes ten minutes or more, since it compiles several times to find the
-largest batch that fits.
+The first command compiles the whole `pmap` training step of Tiny-ImageNet,
+ahead of time, for every device of a v5e host and for an H100: with the adaptive
+quantizer, and with the residual one that has a price of bits.
+`benchmarks.topologies` says which packages that needs.  Nothing runs; the
+figures are the compilers'.  Each chip, variant and dtype has a process of its
+own.  It takes twenty minutes or more, since it compiles several times to find
+the largest batch that fits.
 
 The second command compiles the training step of one sharded codebook instead,
 of 2^24 codewords of width 8, for sixteen chips; see `benchmarks.aot_sharded`.
@@ -39,6 +40,11 @@ from experiments.processes.devices import AXIS
 _CHIPS = flags.DEFINE_multi_enum(
   "chip", ["v5e", "H100"], topologies.CHIPS, "Chips."
 )
+_VARIANTS = flags.DEFINE_multi_string(
+  "variant",
+  ["adaptive", "priced_3x256x32"],
+  "Variants of experiments/configs/tiny_imagenet.py.",
+)
 _DTYPES = flags.DEFINE_multi_enum(
   "dtype", ["float32"], ["float32", "bfloat16"], "Of the networks."
 )
@@ -65,7 +71,11 @@ def main(argv: list[str]) -> None:
     if package:
       print(f"{chip} is left out: pip install {package}")
       continue
-    rows += [_in_new_process(chip, dtype) for dtype in _DTYPES.value]
+    rows += [
+      _in_new_process(chip, variant, dtype)
+      for variant in _VARIANTS.value
+      for dtype in _DTYPES.value
+    ]
   if rows:
     report.show(
       "Training step of Tiny-ImageNet, compiled ahead of time",
@@ -73,14 +83,14 @@ def main(argv: list[str]) -> None:
     )
 
 
-def _in_new_process(chip: str, dtype: str) -> dict[str, Any]:
+def _in_new_process(chip: str, variant: str, dtype: str) -> dict[str, Any]:
   context = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-    return pool.submit(_measure, chip, dtype).result()
+    return pool.submit(_measure, chip, variant, dtype).result()
 
 
-def _measure(chip: str, dtype: str) -> dict[str, Any]:
-  config = tiny_imagenet.get_config()
+def _measure(chip: str, variant: str, dtype: str) -> dict[str, Any]:
+  config = tiny_imagenet.get_config(variant)
   config.dtype = dtype
   compiled, seconds = timing.timed(lambda: _compile(config, chip, _BATCH))
   peak = _peak(compiled)
@@ -89,6 +99,7 @@ def _measure(chip: str, dtype: str) -> dict[str, Any]:
   )
   return {
     "chip": chip,
+    "variant": variant,
     "networks": dtype,
     "devices": len(topologies.devices(chip)),
     "batch of a device": _BATCH,

@@ -3,9 +3,10 @@
 python -m benchmarks.train_step
 
 A step has encoder, quantizer, decoder, loss, gradient, Adam and the moving
-averages of the codebooks, in float32 on two threads, with the paper's settings.
-In JAX it is the step that `experiments.main` runs.  In PyTorch it is that of
-`benchmarks.peers`, which needs `pip install -r benchmarks/requirements.txt`.
+averages of the codebooks, in float32 on two threads, with the settings of the
+paper; "improved" and "priced" are variants.  In JAX it is the step that
+`experiments.main` runs.  In PyTorch it is that of `benchmarks.peers`, which
+needs `pip install -r benchmarks/requirements.txt`.
 
 Each program has a process of its own.  All of them first take one step, which
 compiles.  Then they take steps in turn, while the others wait.  Together they
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> None:
       "program": name,
       "ms a step": round(1e3 * step[name], 1),
       "x JAX without quantizer": round(step[name] / step[_BASE], 2),
+      "more than that (%)": round(100 * (1 - step[_BASE] / step[name]), 1),
       "x JAX adaptive": round(step[name] / step[_ADAPTIVE], 2),
       "first step (s)": round(processes[name].first_step, 1),
       "peak memory (MiB)": round(processes[name].finish() / _MIB),
@@ -184,7 +186,14 @@ _JAX = {
   "JAX, fixed [512, 128]": functools.partial(
     _start_jax, variant="fixed_512x128"
   ),
+  "JAX, improved [2048, 32]": functools.partial(
+    _start_jax, variant="improved_fixed_2048x32"
+  ),
   _ADAPTIVE: functools.partial(_start_jax, variant="adaptive"),
+  "JAX, improved pool": functools.partial(_start_jax, variant="improved"),
+  "JAX, priced, 3 x [256, 32]": functools.partial(
+    _start_jax, variant="priced_3x256x32"
+  ),
 }
 _TORCH = {
   "PyTorch, no quantizer": functools.partial(_start_torch, quantizer="none"),
