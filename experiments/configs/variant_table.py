@@ -307,11 +307,15 @@ def _changed_fixed(
   )
 
 
-def _priced(stages: str, size: str, dim: str) -> Variant:
+def _priced(
+  title: str, changes: dict[str, Any], stages: str, size: str, dim: str
+) -> Variant:
+  """Stages with a price and changes, which the title names."""
   return Variant(
-    f"Priced, {stages} x {structure_name((int(size), int(dim)))}",
+    f"{title}, {stages} x {structure_name((int(size), int(dim)))}",
     "priced",
     _PRICED
+    | changes
     | {
       "quantizer.kind": "residual",
       "quantizer.num_stages": int(stages),
@@ -420,7 +424,16 @@ FAMILIES: dict[str, Family] = {
     "A bit costs X", "improved_rate_3e-4", _improved_rate
   ),
   "priced_SxNxD": Family(
-    "S stages of N codewords of width D", "priced_3x256x32", _priced
+    "S stages of N codewords of width D",
+    "priced_3x256x32",
+    functools.partial(_priced, "Priced", {}),
+  ),
+  "priced_nominal_SxNxD": Family(
+    "The same, where a codeword costs log2 N bits",
+    "priced_nominal_4x64x32",
+    functools.partial(
+      _priced, "Priced by nominal bits", {"quantizer.price": "nominal"}
+    ),
   ),
   "priced_fixed_NxD": Family(
     "N codewords of width D", "priced_fixed_2048x32", _priced_fixed

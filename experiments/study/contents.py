@@ -121,6 +121,7 @@ TABLES = {
         "improved",
         "priced_fixed_2048x32",
         "priced_3x256x32",
+        "priced_nominal_4x64x32",
       ]
     ),
   ),

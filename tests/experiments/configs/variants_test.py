@@ -40,6 +40,11 @@ FAMILIES = {
     "rate_3e-4",
   ),
   "priced_SxNxD": ("priced_4x64x32", "Priced, 4 x [64,32]", "4 x 64,32"),
+  "priced_nominal_SxNxD": (
+    "priced_nominal_4x64x32",
+    "Priced by nominal bits, 4 x [64,32]",
+    "4 x 64,32",
+  ),
   "priced_fixed_NxD": ("priced_fixed_64x4", "Priced, [64,4]", "64,4"),
   "improved_fixed_NxD": (
     "improved_fixed_131072x8",
