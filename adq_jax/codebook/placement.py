@@ -19,12 +19,13 @@ from adq_jax import collectives
 from adq_jax import masks
 from adq_jax import options
 from adq_jax.chunks import map_chunks
+from adq_jax.codebook import kmeans
 from adq_jax.codebook import samples
 from adq_jax.codebook.state import Codebook
 from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import points_at_once
 
-_INITS = ("normal", "data")
+_INITS = ("normal", "data", "kmeans")
 
 MakeKey = Callable[[str], jax.Array]
 
@@ -90,8 +91,20 @@ class Placement(AbstractPlacement):
   Where it does so, training needs the rng stream `"codebook"`.
 
   Attributes:
-    init: `"normal"`: codewords start standard normal, as in the paper; or
-      `"data"`: at the first training step they become encodings of its batch.
+    init: one of
+
+      - `"normal"`: codewords start standard normal, as in the paper.
+      - `"data"`: at the first training step they become encodings of its
+        batch.
+      - `"kmeans"`: from there k-means moves them to the means of clusters of
+        that batch, as in Zeghidour et al., 2021, "SoundStream".  No other batch
+        is seen, so it should have many more points than there are codewords: 39
+        a codeword is where Faiss warns.  Of a few points each the means follow
+        the noise of this batch.  With fewer points than codewords hardly any of
+        these moves, and it is `"data"` at a higher price.
+
+    kmeans_iterations: of `"kmeans"`, 1 or more.  Each takes as long as a search
+      and an update, at the first step alone.
     revive_below: a codeword that is used less often than this share of the mean
       becomes an encoding again, as in Dhariwal et al., 2020, "Jukebox", section
       3; see `revive_dead_codes`.  0: never.
@@ -109,17 +122,19 @@ class Placement(AbstractPlacement):
   init: str = "normal"
   revive_below: float = 0.0
   revive_updates: int = 0
+  kmeans_iterations: int = 10
 
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
     checks.check_choice("init", self.init, _INITS)
     checks.check_at_least("revive_below", self.revive_below, 0)
     checks.check_count("revive_updates", self.revive_updates, 0)
+    checks.check_count("kmeans_iterations", self.kmeans_iterations)
 
   @property
   def waits_for_data(self) -> bool:
     """Whether codewords start upon data."""
-    return self.init == "data"
+    return self.init != "normal"
 
   @property
   def is_active(self) -> bool:
@@ -140,13 +155,21 @@ class Placement(AbstractPlacement):
     """Returns the state with its first values, if it has none yet."""
     if not self.waits_for_data:
       return codebook
-    return initialize_from_data(
-      make_key("placement.init is 'data', which"),
+    placed = initialize_from_data(
+      make_key(f"placement.init is {self.init!r}, which"),
       codebook,
       batch.points,
       mask=batch.is_real,
       axis_name=batch.axis_name,
       shard_axis=batch.shard_axis,
+    )
+    if self.init != "kmeans":
+      return placed
+    return jax.lax.cond(
+      placed.initialized & ~codebook.initialized,
+      lambda placed: kmeans.refine(placed, batch, self.kmeans_iterations),
+      lambda placed: placed,
+      placed,
     )
 
   def after_update(

@@ -25,6 +25,7 @@ _LATER = {
   "quantizer.projection_init": "identity",
   "quantizer.choice.input_init": "lecun_normal",
   "quantizer.placement.revive_updates": 0,
+  "quantizer.placement.kmeans_iterations": 10,
   "quantizer.price.kind": "none",
   "rate_weight.lowest": 0.0,
   "rate_weight.highest": 0.0,

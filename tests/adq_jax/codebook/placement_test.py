@@ -1,3 +1,4 @@
+import functools
 from unittest import mock
 
 from absl.testing import parameterized
@@ -9,6 +10,7 @@ import numpy as np
 from adq_jax import codebook_from
 from adq_jax import Placement
 from adq_jax import VectorQuantizer
+from adq_jax.codebook import kmeans
 from adq_jax.codebook import placement
 from adq_jax.codebook import state as codebooks
 from adq_jax.codebook import statistics
@@ -130,6 +132,74 @@ class PlacementTest(parameterized.TestCase):
     points = jnp.ones((8, 3))
     after = placement.revive_dead_codes(jax.random.key(0), state, points, 0.0)
     chex.assert_trees_all_equal(after, state)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def begin(init, state, points, is_real):
+  batch = statistics.Batch(points, is_real)
+  make_key = mock.Mock(return_value=jax.random.key(2))
+  begun = Placement(init).before_search(make_key, state, batch)
+  (reason,) = make_key.call_args.args
+  assert reason == f"placement.init is '{init}', which"
+  return begun
+
+
+class KMeansTest(parameterized.TestCase):
+  """Of 40 points and 8 codewords, so that one program is compiled."""
+
+  def setUp(self):
+    super().setUp()
+    self.points = jax.random.normal(jax.random.key(1), (40, 2))
+    self.is_real = jnp.arange(40) < 36
+    self.state = make_codebook(8, 2, initialized=False)
+
+  def error_of(self, state):
+    points = self.points[self.is_real]
+    squares = jnp.square(points[:, None] - state.embedding).sum(axis=-1)
+    return squares.min(axis=1).mean()
+
+  def test_is_nearer_to_the_points_than_a_start_on_data(self):
+    arguments = self.state, self.points, self.is_real
+    begun, data = begin("kmeans", *arguments), begin("data", *arguments)
+    self.assertTrue(begun.initialized)
+    self.assertLess(self.error_of(begun), 0.8 * self.error_of(data))
+    batch = statistics.Batch(self.points, self.is_real)
+    chex.assert_trees_all_close(begun, kmeans.refine(data, batch, 10))
+    chex.assert_trees_all_close(begun.cluster_size.sum(), 8.0, rtol=1e-6)
+    chex.assert_trees_all_equal(begin("kmeans", begun, *arguments[1:]), begun)
+
+  def test_a_batch_without_a_real_point_waits(self):
+    nothing = jnp.full_like(self.points, jnp.nan)
+    for points, is_real in (
+      (self.points, 0 * self.is_real),
+      (nothing, self.is_real),
+    ):
+      waiting = begin("kmeans", self.state, points, is_real != 0)
+      chex.assert_trees_all_equal(waiting, self.state)
+    begun = begin("kmeans", waiting, self.points, self.is_real)
+    self.assertTrue(begun.initialized)
+
+  def test_codewords_outnumber_the_points(self):
+    self.is_real = jnp.arange(40) < 5
+    begun = begin("kmeans", self.state, self.points, self.is_real)
+    chex.assert_tree_all_finite(begun)
+    self.assertLen(np.unique(np.asarray(begun.embedding), axis=0), 8)
+    self.assertLess(self.error_of(begun), 1e-10)
+    # Those at no point are dead.
+    chex.assert_trees_all_equal((begun.cluster_size > 0).sum(), 5)
+    chex.assert_trees_all_close(begun.cluster_size.max(), 8 / 5, rtol=1e-6)
+
+  def test_all_points_are_equal(self):
+    points = jnp.full_like(self.points, 0.1)
+    begun = begin("kmeans", self.state, points, self.is_real)
+    chex.assert_trees_all_close(begun.embedding, points[:8], rtol=1e-6)
+    chex.assert_trees_all_equal(begun.cluster_size, jnp.zeros(8).at[0].set(8.0))
+
+  @parameterized.parameters(0, 1.5)
+  def test_a_number_that_does_not_fit_is_named(self, number):
+    wanted = f"^kmeans_iterations is {number}; it must be an integer of at lea"
+    with self.assertRaisesRegex(ValueError, wanted):
+      Placement("kmeans", kmeans_iterations=number).check()
 
 
 class PartsTest(parameterized.TestCase):

@@ -15,6 +15,7 @@ from adq_jax import ResidualQuantizer
 from adq_jax.codebook.placement import AbstractPlacement
 from tests.support.small import bits
 from tests.support.small import make_variables
+from tests.support.small import RNGS
 from tests.support.small import train
 
 # Of Lee et al.: one codebook for three stages.
@@ -334,6 +335,28 @@ class PlacementTest(parameterized.TestCase):
       for state in variables["codebook"].values()
     ]
     self.assertGreater(sizes[0], 1.4 * sizes[1])
+
+  def test_each_stage_starts_by_kmeans_on_what_those_before_it_left(self):
+    def first_step(init, **kwargs):
+      quantizer, variables, z = make(
+        2, shape=(50, 4), placement=Placement(init), **kwargs
+      )
+      program = jax.jit(
+        lambda variables, z: quantizer.apply(
+          variables, z, train=True, mutable=["codebook"], rngs=RNGS
+        )[0]
+      )
+      result = program(variables, z)
+      return result.metrics["quantization_error"], result.codes[..., 0]
+
+    data, _ = first_step("data")
+    errors, codes = first_step("kmeans")
+    self.assertTrue((errors < 0.9 * data).all())
+    self.assertLess(errors[1], 0.6 * errors[0])
+    # A shared codebook starts on the points of the first stage.
+    of_shared, codes_of_shared = first_step("kmeans", shared_codebook=True)
+    chex.assert_trees_all_equal(codes_of_shared, codes)
+    chex.assert_trees_all_close(of_shared[0], errors[0])
 
 
 class ErrorsTest(parameterized.TestCase):

@@ -63,7 +63,7 @@ class QuantizerTest(parameterized.TestCase):
   @parameterized.parameters(
     ({}, False),
     ({}, True),
-    ({"codebook_init": "data", "revive_below": 0.5}, False),
+    ({"codebook_init": "kmeans", "revive_below": 0.5}, False),
     ({"codebook_init": "data", "revive_below": 0.5}, True),
     ({"update": "smoothed_ema"}, False),
   )

@@ -49,7 +49,12 @@ class ScaledQuantizer(adq_jax.VectorQuantizer):
 
 class QuantizersTest(parameterized.TestCase):
   def test_a_block_has_the_fields_of_its_kind_alone(self):
-    placement = {"init": "normal", "revive_below": 0.0, "revive_updates": 0}
+    placement = {
+      "init": "normal",
+      "revive_below": 0.0,
+      "revive_updates": 0,
+      "kmeans_iterations": 10,
+    }
     update = {"kind": "ema", "decay": 0.99}
     common = {
       "commitment_cost": 0.25,
