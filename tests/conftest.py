@@ -18,8 +18,12 @@ os.environ.setdefault(
 # Many tests compile the same training step, in any of pytest's processes, or in
 # commands that they start; these have nothing to leave in the home directory.
 # (There Matplotlib has its list of fonts, which takes seconds to make.)
-_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-_PROGRAMS = f"{tempfile.gettempdir()}/adq_jax_tests_{_RUN}"
+if "ADQ_JAX_TESTS_CACHE" not in os.environ:  # the first of pytest's processes
+  _REMOVED_AT_EXIT = tempfile.TemporaryDirectory(
+    prefix="adq_jax_tests_", ignore_cleanup_errors=True
+  )
+  os.environ["ADQ_JAX_TESTS_CACHE"] = _REMOVED_AT_EXIT.name
+_PROGRAMS = os.environ["ADQ_JAX_TESTS_CACHE"]
 _CACHES = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
 os.environ.setdefault("MPLCONFIGDIR", f"{_CACHES}/matplotlib")
 os.environ["XDG_CACHE_HOME"] = f"{_PROGRAMS}/commands"
@@ -33,7 +37,7 @@ import pytest  # noqa: E402
 chex.set_n_cpu_devices(8)
 flags.FLAGS.mark_as_parsed()  # pytest, not absl, reads the command line
 jax.config.update("jax_compilation_cache_dir", f"{_PROGRAMS}/tests")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 _MOST_MAPS = 30_000  # after which compiled programs are forgotten
