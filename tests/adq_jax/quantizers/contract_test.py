@@ -62,7 +62,7 @@ CASES = {
       3,
       features=4,
       stage_dropout=0.5,
-      placement=Placement("data", 0.5, revive_updates=1),
+      placement=Placement("kmeans", 0.5, revive_updates=1),
     )
   ),
   "vector_priced": Case(VectorQuantizer(20, 3, 4, price=CodedPrice(0.1))),
