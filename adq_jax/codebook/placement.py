@@ -103,14 +103,14 @@ class Placement(AbstractPlacement):
         the noise of this batch.  With fewer points than codewords hardly any of
         these moves, and it is `"data"` at a higher price.
 
-    kmeans_iterations: of `"kmeans"`, 1 or more.  Each takes as long as a search
-      and an update, at the first step alone.
     revive_below: a codeword that is used less often than this share of the mean
       becomes an encoding again, as in Dhariwal et al., 2020, "Jukebox", section
       3; see `revive_dead_codes`.  0: never.
     revive_updates: the first updates in which codewords do so; 0: all.  A
       price of bits makes some codewords rare, and these should stay so in the
       end.
+    kmeans_iterations: of `"kmeans"`, 1 or more.  Each takes as long as a search
+      and an update, at the first step alone.
 
   Example:
     >>> from adq_jax import Placement, VectorQuantizer
