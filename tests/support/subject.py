@@ -82,9 +82,11 @@ class Subject:
     )
 
   @functools.cached_property
-  def stacked(self) -> jax.Array:
+  def stacked(self) -> np.ndarray:
     """Two batches, of which one has a point of no value."""
-    return jnp.stack([self.z, -self.z.at[2, 1, 3].set(jnp.nan)])
+    stacked = np.stack([self.z, -self.z])
+    stacked[1, 2, 1, 3] = np.nan
+    return stacked
 
   @functools.cached_property
   def padded(self) -> Any:

@@ -346,13 +346,16 @@ def test_eight_devices_equal_one_and_each_other(subject):
   def shards(x):
     return x.reshape(8, -1, *x.shape[1:])
 
-  (gradient, z_gradient), result, after = jax.pmap(
+  found = jax.pmap(
     lambda *args: train(many, subject.variables, *args), "devices"
   )(shards(z), shards(subject.mask), shards(subject.weights))
+  # As NumPy arrays, which compile nothing to be taken apart.
+  (gradient, z_gradient), result, after = jax.device_get(found)
   replicas = result.metrics, result.statistics, after
+  of_devices = bits(replicas)
   for device in range(1, 8):
     chex.assert_trees_all_equal(
-      *(jax.tree.map(lambda x, i=i: bits(x[i]), replicas) for i in (0, device))
+      *(jax.tree.map(lambda x, i=i: x[i], of_devices) for i in (0, device))
     )
   (one, z_one), expected, state = subject.trained(z, subject.mask)
   chex.assert_trees_all_equal(
@@ -456,14 +459,15 @@ def test_a_batch_of_none(subject):
 def test_it_vmaps_over_models_and_batches(subject):
   quantizer = subject.quantizer
   models = [subject.variables, subject.padded[-1]]
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *models)
-  z = jnp.stack([subject.z, -subject.z])
+  stacked = jax.tree.map(lambda *x: np.stack(x), *models)
+  z = np.stack([subject.z, -subject.z])
 
   def encode_and_decode(variables, z):
     codes = quantizer.apply(variables, z, method="encode")
     return codes, quantizer.apply(variables, codes, method="decode")
 
-  codes, values = jax.jit(jax.vmap(encode_and_decode))(stacked, z)
+  found = jax.jit(jax.vmap(encode_and_decode))(stacked, z)
+  codes, values = jax.device_get(found)
   for i, variables in enumerate(models):
     expected, _ = subject.evaluate(variables, z[i])
     chex.assert_trees_all_close(
@@ -484,18 +488,19 @@ def _step(quantizer, z):
 
 
 def test_flax_vmaps_it(subject):
-  stacked = jax.tree.map(lambda x: jnp.stack([x, x]), subject.variables)
+  stacked = jax.tree.map(lambda x: np.stack([x, x]), subject.variables)
   z = subject.stacked
   lifted = nn.vmap(
     _step,
     variable_axes={True: 0},
     split_rngs={True: False},
   )
-  (loss, values), after = jax.jit(
+  found = jax.jit(
     lambda v, z: subject.quantizer.apply(
       v, z, method=lifted, mutable=STATE, rngs=RNGS
     )
   )(stacked, z)
+  (loss, values), after = jax.device_get(found)
   for i in range(2):
     _, result, state = subject.trained(z[i])
     chex.assert_trees_all_close(
@@ -535,13 +540,15 @@ def test_flax_scans_it_and_forgets_what_gradients_can_compute_again(subject):
       (gradients, after), ((params, zs), subject.state())
     )
     return
-  (gradient, z_gradients), (losses, values, after) = jax.jit(twice)(params, zs)
-  total, variables = jax.tree.map(jnp.zeros_like, gradient), subject.variables
+  (gradient, z_gradients), (losses, values, after) = jax.device_get(
+    jax.jit(twice)(params, zs)
+  )
+  total, variables = jax.tree.map(np.zeros_like, gradient), subject.variables
   for i, z in enumerate(zs):
     (own, z_gradient), result, variables = subject.trained(
       z, variables=variables
     )
-    total = jax.tree.map(jnp.add, total, own)
+    total = jax.tree.map(np.add, total, jax.device_get(own))
     chex.assert_trees_all_close(
       (losses[i], values[i], z_gradients[i]),
       (result.loss, result.values, z_gradient),
