@@ -7,6 +7,7 @@ DIR/DATASET/VARIANT/seed_SEED.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -94,6 +95,13 @@ class Trial:
     if not workdirs.is_begun(self.workdir):
       return ""
     try:
+      content = (self.workdir / workdirs.CONFIG).read_bytes()
+    except OSError:
+      return self._check_config()
+    return _config_problem(self, content)
+
+  def _check_config(self) -> str:
+    try:
       default_config(self.dataset, self.variant)
       workdirs.read_config(self.workdir)
     except UserError as error:
@@ -132,6 +140,17 @@ class Trial:
 # The runs of each variant, one for each seed, finished ones first.  Curves over
 # training show the first; final figures are means over the finished ones.
 Runs = Mapping[str, Sequence[Trial]]
+
+
+@functools.lru_cache(maxsize=4096)
+def _config_problem(trial: Trial, content: bytes) -> str:
+  """Returns what `_check_config` does, checked once for a file's content.
+
+  Tables and figures ask for a thousand summaries of a dozen runs, and to check
+  a config takes far longer than to read it.
+  """
+  del content
+  return trial._check_config()
 
 
 def ended(runs: Runs) -> dict[str, list[Trial]]:
