@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from adq_jax import collectives
+
 
 def for_each_chunk(
   where: jax.Array,
@@ -44,6 +46,7 @@ def for_each_chunk(
     return start + size, function(carry, chunk)
 
   start = jnp.zeros((), jnp.int32)
+  carry = collectives.vary_as(carry, where)
   return jax.lax.while_loop(
     lambda state: state[0] < total, step, (start, carry)
   )[1]

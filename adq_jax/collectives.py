@@ -1,4 +1,6 @@
-"""Operations of all devices of a mapped axis, for use inside `jax.pmap`.
+"""Operations of all devices of a mapped axis.
+
+They are for use inside `jax.shard_map` and `jax.pmap`.
 
 Shapes: n devices have t points each, and T = n t together.  Device i holds
 codewords i N / n to (i + 1) N / n - 1 of N; these are its shard.
@@ -25,7 +27,33 @@ def gather(tree: Any, axis_name: str | None) -> Any:
   """
   if axis_name is None:
     return tree
-  return jax.lax.all_gather(tree, axis_name, tiled=True)
+  # "invarying": the same on all devices, which `jax.shard_map` checks.
+  return jax.lax.all_gather(tree, axis_name, tiled=True, to="invarying")
+
+
+def vary_as(tree: Any, *references: Any) -> Any:
+  """Returns arrays as they are, of the type that loops over references need.
+
+  Under `jax.shard_map` the type of an array says over which axes it varies from
+  device to device.  A loop must return its first values' type, though what it
+  computes from references varies as these do.
+
+  Args:
+    tree: a tree of arrays: the first values of a loop.
+    references: trees of arrays, on which the next values depend.
+  """
+  axes = frozenset().union(*map(_axes, jax.tree.leaves(references)))
+
+  def vary(x: jax.Array) -> jax.Array:
+    missing = tuple(axes - _axes(x))
+    return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+  return jax.tree.map(vary, tree)
+
+
+def _axes(x: Any) -> frozenset[str]:
+  """Returns the mapped axes over which an array varies."""
+  return jax.typeof(x).manual_axis_type.varying
 
 
 def num_shards(axis_name: str | None) -> int:

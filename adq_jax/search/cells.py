@@ -18,6 +18,7 @@ import flax
 import jax
 import jax.numpy as jnp
 
+from adq_jax import collectives
 from adq_jax.chunks import for_each_chunk
 from adq_jax.search import scan
 from adq_jax.search.distances import sum_of_squares
@@ -184,6 +185,7 @@ def _visit(
 
   position, end = span(best, first)
   is_open = jnp.ones(len(points), bool)
+  is_open = collectives.vary_as(is_open, best)
   state = (0, best, index, first, position, end, is_open)
   _, best, index, *_, is_open = jax.lax.while_loop(needs_more, look, state)
   return best, index, is_open

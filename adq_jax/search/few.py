@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from adq_jax import collectives
 from adq_jax.chunks import map_chunks
 from adq_jax.search.distances import sum_of_products
 from adq_jax.search.distances import sum_of_squares
@@ -97,6 +98,7 @@ def nearest_few(
       jnp.zeros((len(points), count), jnp.int32),
       jnp.full((len(points), count), jnp.inf, jnp.float32),
     )
+    start = collectives.vary_as(start, points, codewords)
     return jax.lax.scan(step, start, (starts, blocks, penalties))[0]
 
   width = dim if prices is None else dim + prices.shape[1]

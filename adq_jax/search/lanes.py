@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from adq_jax import collectives
 from adq_jax.search.distances import sum_of_products
 from adq_jax.search.distances import sum_of_squares
 
@@ -74,6 +75,7 @@ def smallest_of(
   blocks = jax.tree.map(lambda lane: lane.transpose(1, 2, 0, 3), lanes)
   num_lanes = jax.tree.leaves(lanes)[0].shape[0]
   start = jnp.full((num_lanes, points_t.shape[1]), jnp.inf, jnp.float32)
+  start = collectives.vary_as(start, points_t, lanes)
   return jax.lax.scan(step, start, blocks)[0]
 
 
@@ -138,14 +140,15 @@ def search_lane(
     return squares.min(axis=1), chunk * in_chunk + nearest
 
   chunks = jnp.arange(num_chunks, dtype=jnp.int32)
-  index = nearest_of_parts(search, chunks, len(points))
+  index = nearest_of_parts(search, chunks, points, lanes)
   return jnp.minimum(lane * in_lane + index, num_codewords - 1)
 
 
 def nearest_of_parts(
   search: Callable[[Any], tuple[jax.Array, jax.Array]],
   parts: Any,
-  num_points: int,
+  points: jax.Array,
+  codewords: jax.Array,
 ) -> jax.Array:
   """Searches one part of the codewords after another.
 
@@ -153,7 +156,8 @@ def nearest_of_parts(
     search: returns the distance float32 `[T]` of the nearest codeword of a
       part, and its index int32 `[T]`.
     parts: a tree of arrays, whose first axis is that of the parts.
-    num_points: T.
+    points: `[T, ...]`, which `search` looks at, as it does at
+    codewords: of all parts, in any shape.
 
   Returns:
     int32 `[T]`, the index in the first part that has the smallest distance; 0
@@ -168,8 +172,9 @@ def nearest_of_parts(
     return (jnp.where(is_better, smallest, distance), index), None
 
   best = (
-    jnp.full(num_points, jnp.inf, jnp.float32),
-    jnp.zeros(num_points, jnp.int32),
+    jnp.full(len(points), jnp.inf, jnp.float32),
+    jnp.zeros(len(points), jnp.int32),
   )
+  best = collectives.vary_as(best, points, codewords)
   (_, index), _ = jax.lax.scan(step, best, parts)
   return index

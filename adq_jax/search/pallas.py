@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import checks
+from adq_jax import collectives
 
 MAX_WIDTH = 512  # tiles of wider points would not fit a TPU's vector memory
 
@@ -105,7 +106,7 @@ def _search_tpu(
       pl.BlockSpec((dim, _SUBLANES, block), lambda i, j: (0, 0, j)),
     ],
     out_specs=pl.BlockSpec((1, tile), lambda i, j: (0, i)),
-    out_shape=jax.ShapeDtypeStruct((1, points_t.shape[1]), jnp.int32),
+    out_shape=_indices((1, points_t.shape[1]), points_t, runs),
     scratch_shapes=[
       pltpu.VMEM((_SUBLANES, tile), jnp.float32),
       pltpu.VMEM((_SUBLANES, tile), jnp.int32),
@@ -117,6 +118,15 @@ def _search_tpu(
     name="nearest_codes",
   )(points_t, runs)
   return indices[0, :num_points]
+
+
+def _indices(
+  shape: tuple[int, ...], points_t: jax.Array, codewords_t: jax.Array
+) -> jax.ShapeDtypeStruct:
+  """Returns the type of the indices int32 that a kernel finds."""
+  either = collectives.vary_as(points_t, codewords_t)
+  kind = jax.typeof(either).manual_axis_type
+  return jax.ShapeDtypeStruct(shape, jnp.int32, manual_axis_type=kind)
 
 
 def _tpu_kernel(
@@ -190,7 +200,7 @@ def _search_gpu(
       pl.BlockSpec(codewords_t.shape, lambda i: (0, 0)),
     ],
     out_specs=pl.BlockSpec((_GPU_POINTS,), lambda i: (i,)),
-    out_shape=jax.ShapeDtypeStruct(points_t.shape[1:], jnp.int32),
+    out_shape=_indices(points_t.shape[1:], points_t, codewords_t),
     compiler_params=pltriton.CompilerParams(num_warps=4, num_stages=2),
     interpret=interpret,
     name="nearest_codes",

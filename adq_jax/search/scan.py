@@ -263,5 +263,5 @@ def _search_few(
     penalties = jnp.pad(penalties, ((0, filler), (0, 0)))
     penalties = penalties.reshape(num_blocks, in_block, -1)
   return lanes.nearest_of_parts(
-    search, (starts, blocks, penalties), len(points)
+    search, (starts, blocks, penalties), points, codewords
   )
