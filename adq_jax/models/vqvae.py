@@ -11,9 +11,11 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from adq_jax import checks
 from adq_jax import masks
+from adq_jax import meshes
 from adq_jax.initial import InitialValues
 from adq_jax.models import networks
 from adq_jax.options import check_option
@@ -51,6 +53,28 @@ class Reconstruction:
   mse: jax.Array
   loss: jax.Array
   quantized: base.Quantized
+
+
+def _specs_of_call(images: jax.Array, **unused: Any) -> Reconstruction:
+  """Returns how a result lies on a mesh: as the images."""
+  del unused
+  own = _specs(images)
+  return Reconstruction(
+    images=own,
+    squared_error=own,
+    mse=meshes.WHOLE,
+    loss=meshes.WHOLE,
+    quantized=base.specs_of_result(own, own),
+  )
+
+
+def _specs(images: jax.Array, **unused: Any) -> PartitionSpec:
+  del unused
+  return meshes.leading(images, 1)
+
+
+def _specs_of_images(codes: Any) -> PartitionSpec:
+  return meshes.leading(jax.tree.leaves(codes)[0], 1)
 
 
 class VQVAE(nn.Module):
@@ -173,6 +197,7 @@ class VQVAE(nn.Module):
       **common,
     )
 
+  @meshes.inside_auto(_specs_of_call)
   def __call__(
     self,
     images: jax.Array,
@@ -244,6 +269,7 @@ class VQVAE(nn.Module):
     """Moves the codewords by the statistics of a quantizer's result."""
     self.quantizer.update_codebook(statistics)
 
+  @meshes.inside_auto(_specs)
   def encode(
     self, images: jax.Array, *, rate_weight: jax.Array | float | None = None
   ) -> Any:
@@ -261,6 +287,7 @@ class VQVAE(nn.Module):
     z = self.encoder(images)
     return self.quantizer.encode(z, **self._prices(rate_weight))
 
+  @meshes.inside_auto(_specs_of_images)
   def decode(self, codes: Any) -> jax.Array:
     """Returns the images float32 `[B, H, W, channels]` of codes.
 

@@ -7,8 +7,11 @@ from typing import ClassVar
 import flax
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from adq_jax import checks
+from adq_jax import meshes
 from adq_jax.streams import Stream
 
 
@@ -29,6 +32,13 @@ class Quantizer(nn.Module):
   """
 
   decoding_fields: ClassVar[tuple[str, ...] | None] = None
+
+  def __init_subclass__(cls, **kwargs: Any):
+    # Before Flax wraps the methods.
+    for name, specs in _SPECS.items():
+      if name in cls.__dict__:
+        setattr(cls, name, meshes.inside_auto(specs)(cls.__dict__[name]))
+    super().__init_subclass__(**kwargs)
 
   @property
   def streams(self) -> tuple[Stream, ...]:
@@ -155,6 +165,35 @@ class Quantizer(nn.Module):
     axis_name = self.axis_name if is_update else None
     checks.check_axis("axis_name", axis_name)
     return is_update, axis_name
+
+
+def specs_of_result(values: PartitionSpec, codes: PartitionSpec) -> "Quantized":
+  """Returns how a result lies on a mesh, given it of values and of codes."""
+  whole = meshes.WHOLE
+  return Quantized(values, codes, loss=whole, metrics=whole, statistics=whole)
+
+
+def _specs_of_call(z: jax.Array, **unused: Any) -> "Quantized":
+  del unused
+  return specs_of_result(meshes.leading(z, z.ndim), _specs_of_codes(z))
+
+
+def _specs_of_codes(z: jax.Array, **unused: Any) -> PartitionSpec:
+  del unused
+  return meshes.leading(z, z.ndim - 1)
+
+
+def _specs_of_values(codes: Any, *unused: Any, **more: Any) -> PartitionSpec:
+  del unused, more
+  first, *_ = jax.tree.leaves(codes)
+  return meshes.leading(first, jnp.ndim(first))
+
+
+_SPECS = {
+  "__call__": _specs_of_call,
+  "encode": _specs_of_codes,
+  "decode": _specs_of_values,
+}
 
 
 @flax.struct.dataclass

@@ -28,11 +28,11 @@ from adq_jax import VectorQuantizer
 from tests.support.small import bits
 from tests.support.small import make_variables
 from tests.support.small import RNGS
-from tests.support.small import train
 from tests.support.subject import Case
 from tests.support.subject import GRID
 from tests.support.subject import STATE
 from tests.support.subject import Subject
+from tests.support.ways import WAYS
 
 _POOL = ((20, 3), (12, 2))
 CASES = {
@@ -339,52 +339,13 @@ def test_gradients_are_finite_where_points_are_hard(subject):
     chex.assert_tree_all_finite(subject.trained(z))
 
 
-def test_eight_devices_equal_one_and_each_other(subject):
-  many = dataclasses.replace(subject.quantizer, axis_name="devices")
+@pytest.mark.parametrize("way", WAYS)
+def test_eight_devices_equal_one(subject, way):
   z = subject.z.at[0, 2, 1, 1].set(np.nan)
-
-  def shards(x):
-    return x.reshape(8, -1, *x.shape[1:])
-
-  found = jax.pmap(
-    lambda *args: train(many, subject.variables, *args), "devices"
-  )(shards(z), shards(subject.mask), shards(subject.weights))
-  # As NumPy arrays, which compile nothing to be taken apart.
-  (gradient, z_gradient), result, after = jax.device_get(found)
-  replicas = result.metrics, result.statistics, after
-  of_devices = bits(replicas)
-  for device in range(1, 8):
-    chex.assert_trees_all_equal(
-      *(jax.tree.map(lambda x, i=i: x[i], of_devices) for i in (0, device))
-    )
-  (one, z_one), expected, state = subject.trained(z, subject.mask)
-  chex.assert_trees_all_equal(
-    jax.tree.map(lambda x: x.reshape(8, *x.shape[2:]), result.codes),
-    expected.codes,
-  )
-  metrics, statistics, after = jax.tree.map(lambda x: x[0], replicas)
-  chex.assert_trees_all_close(
-    (
-      metrics,
-      statistics,
-      after,
-      result.loss.mean(),
-      jax.tree.map(lambda x: x.mean(axis=0), gradient),
-      z_gradient.reshape(z.shape) / 8,
-      result.values.reshape(z.shape),
-    ),
-    (
-      expected.metrics,
-      expected.statistics,
-      state,
-      expected.loss,
-      one,
-      z_one,
-      expected.values,
-    ),
-    rtol=1e-4,
-    atol=1e-5,
-  )
+  found = way(subject, z)
+  expected = subject.trained(z, subject.mask)
+  chex.assert_trees_all_equal(found[1].codes, expected[1].codes)
+  chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_settings_of_jax_change_nothing(subject):

@@ -1,0 +1,117 @@
+"""The ways of spreading a training step over eight devices.
+
+Each returns what one device returns for the whole batch.
+"""
+
+import dataclasses
+import functools
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+import pytest
+
+from tests.support.small import bits
+from tests.support.small import train
+
+_AXIS = "devices"
+_WHOLE, _ROWS = PartitionSpec(), PartitionSpec(_AXIS)
+
+
+def by_pmap(subject, z):
+  """By `jax.pmap`; all devices must have the same."""
+  many = dataclasses.replace(subject.quantizer, axis_name=_AXIS)
+  found = jax.pmap(lambda *args: train(many, subject.variables, *args), _AXIS)(
+    *(x.reshape(8, -1, *x.shape[1:]) for x in _batch(subject, z))
+  )
+  # As NumPy arrays, which compile nothing to be taken apart.
+  (gradient, z_gradient), result, after = jax.device_get(found)
+  for x in jax.tree.leaves((result.metrics, result.statistics, after)):
+    np.testing.assert_array_equal(
+      bits(x), bits(np.broadcast_to(x[:1], x.shape))
+    )
+  joined = {
+    name: jax.tree.map(
+      lambda x: x.reshape(-1, *x.shape[2:]), getattr(result, name)
+    )
+    for name in ("values", "codes")
+  }
+  same = {
+    name: jax.tree.map(lambda x: x[0], getattr(result, name))
+    for name in ("metrics", "statistics")
+  }
+  return (
+    (
+      jax.tree.map(lambda x: x.mean(axis=0), gradient),
+      z_gradient.reshape(z.shape) / 8,
+    ),
+    result.replace(loss=result.loss.mean(), **joined, **same),
+    jax.tree.map(lambda x: x[0], after),
+  )
+
+
+def by_shard_map(subject, z):
+  """By `jax.shard_map`, which checks that devices have the same."""
+  many = dataclasses.replace(subject.quantizer, axis_name=_AXIS)
+  mesh = jax.make_mesh((8,), (_AXIS,))
+
+  def step(variables, *batch):
+    gradients, result, after = train(many, variables, *batch)
+    loss = jax.lax.pmean(result.loss, _AXIS)
+    return gradients, result.replace(loss=loss), after
+
+  spread = jax.shard_map(
+    step,
+    mesh=mesh,
+    in_specs=(_WHOLE, _ROWS, _ROWS, _ROWS),
+    out_specs=(
+      (_WHOLE, _ROWS),
+      _result_of(subject, loss=_WHOLE, values=_ROWS, codes=_ROWS),
+      _WHOLE,
+    ),
+  )
+  batch = jax.device_put(_batch(subject, z), NamedSharding(mesh, _ROWS))
+  gradients, result, after = jax.jit(spread)(subject.variables, *batch)
+  return jax.tree.map(lambda x: x / 8, gradients), result, after
+
+
+def by_jit(subject, z, *, shape, kind):
+  """By `jax.jit` of arrays that lie on a mesh."""
+  mesh = jax.make_mesh(
+    shape, (_AXIS, "model")[: len(shape)], axis_types=(kind,) * len(shape)
+  )
+  with jax.set_mesh(mesh):
+    variables = jax.device_put(subject.variables, NamedSharding(mesh, _WHOLE))
+    batch = jax.device_put(_batch(subject, z), NamedSharding(mesh, _ROWS))
+    return jax.jit(functools.partial(train, subject.quantizer))(
+      variables, *batch
+    )
+
+
+WAYS = (
+  pytest.param(by_shard_map, id="shard_map"),
+  pytest.param(
+    functools.partial(by_jit, shape=(4, 2), kind=AxisType.Explicit),
+    id="explicit",
+  ),
+  pytest.param(
+    functools.partial(by_jit, shape=(8,), kind=AxisType.Auto),
+    id="auto",
+    marks=pytest.mark.slow,
+  ),
+  pytest.param(by_pmap, id="pmap", marks=pytest.mark.slow),
+)
+
+
+def _batch(subject, z):
+  return z, subject.mask, subject.weights
+
+
+def _result_of(subject, **specs):
+  """The specs of a result, whose other fields are the same on all devices."""
+  result, _ = subject.trace_step(subject.z)
+  return dataclasses.replace(
+    result, **{"metrics": _WHOLE, "statistics": _WHOLE, **specs}
+  )
