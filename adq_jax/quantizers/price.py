@@ -46,11 +46,16 @@ class AbstractPrice(options.Option, abc.ABC):
     checks.check_at_least("rate_weight", self.rate_weight, 0)
 
   @abc.abstractmethod
-  def bits(self, cluster_size: jax.Array) -> jax.Array:
+  def bits(
+    self, cluster_size: jax.Array, shard_axis: str | None = None
+  ) -> jax.Array:
     """Returns the bits that each codeword takes, float32 `[N]`, 0 or more.
 
     Args:
-      cluster_size: how often each is used, float32 `[N]`.
+      cluster_size: how often each is used, float32 `[N]`; with `shard_axis`,
+        this device's codewords, `[N / n]`, as are the bits.
+      shard_axis: the mapped axis over whose n devices the codebook is cut; it
+        is given for a sharded codebook alone.
     """
 
 
@@ -67,8 +72,11 @@ class NoPrice(AbstractPrice):
   is_charged: ClassVar[bool] = False
   rate_weight: ClassVar[float] = 0.0
 
-  def bits(self, cluster_size: jax.Array) -> jax.Array:
+  def bits(
+    self, cluster_size: jax.Array, shard_axis: str | None = None
+  ) -> jax.Array:
     """Returns zeros."""
+    del shard_axis
     return jnp.zeros_like(cluster_size)
 
 
@@ -91,9 +99,12 @@ class NominalPrice(AbstractPrice):
 
   rate_weight: float = 0.0
 
-  def bits(self, cluster_size: jax.Array) -> jax.Array:
+  def bits(
+    self, cluster_size: jax.Array, shard_axis: str | None = None
+  ) -> jax.Array:
     """Returns log2 N for each."""
-    return jnp.full_like(cluster_size, math.log2(len(cluster_size)))
+    size = len(cluster_size) * collectives.num_shards(shard_axis)
+    return jnp.full_like(cluster_size, math.log2(size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,20 +130,25 @@ class CodedPrice(AbstractPrice):
 
   is_coded: ClassVar[bool] = True
 
-  def bits(self, cluster_size: jax.Array) -> jax.Array:
+  def bits(
+    self, cluster_size: jax.Array, shard_axis: str | None = None
+  ) -> jax.Array:
     """Returns -log2 of how often each is used."""
-    return coded_bits(cluster_size)
+    return coded_bits(cluster_size, shard_axis)
 
 
-def coded_bits(counts: jax.Array) -> jax.Array:
+def coded_bits(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
   """Returns -log2 of smoothed frequencies, float32 `[N]`, 0 or more.
 
   Args:
     counts: how often each code is used, float32 `[N]`; where none was ever, all
       are as frequent.
+    shard_axis: the mapped axis over whose n devices the codes are cut, which
+      then have `[N / n]` of the counts and bits; None where they are not cut.
   """
   counts = counts.astype(jnp.float32)  # of variables in half precision too
-  mean = collectives.add_up(counts) / len(counts)
+  mean = collectives.mean(counts, shard_axis)
   share = jnp.where(mean > 0, counts / jnp.where(mean > 0, mean, 1.0), 1.0)
-  most = math.log2(len(counts) * (1 + _SMOOTHING))
+  size = len(counts) * collectives.num_shards(shard_axis)
+  most = math.log2(size * (1 + _SMOOTHING))
   return jnp.maximum(most - jnp.log2(share + _SMOOTHING), 0.0)

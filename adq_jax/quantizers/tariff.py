@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
+from adq_jax import collectives
 from adq_jax import masks
+from adq_jax.codebook import lookup
 from adq_jax.codebook.statistics import Batch
 from adq_jax.quantizers.price import AbstractPrice
 
@@ -21,7 +23,8 @@ TABLES = "rates"
 """The collection with the bits of codes at several prices, if it is given.
 
 It has `prices`, float32 `[K]`, positive and ascending, and by the name of each
-stream the bits of its codes, float32 `[K, A]`.
+stream the bits of its codes, float32 `[K, A]`: all of them on every device, of
+a sharded codebook too.
 """
 
 _PRICES = "prices"
@@ -35,12 +38,16 @@ class Tariff:
     rate_weight: what a bit costs, float32 `[T]`.
     shares: how the bits of K tables are mixed, float32 `[T, K]`; a row adds up
       to 1.
-    tables: by the name of a stream, the bits of its codes, float32 `[K, A]`.
+    tables: by the name of a stream, the bits of its codes, float32 `[K, A]`;
+      with `shard_axis`, of this device's codes, `[K, A / n]`.
+    shard_axis: the mapped axis over whose n devices the codes are cut; None
+      where they are not cut.
   """
 
   rate_weight: jax.Array
   shares: jax.Array
   tables: Mapping[str, jax.Array]
+  shard_axis: str | None = None
 
   def search_arguments(self, name: str, width: int) -> dict[str, jax.Array]:
     """Returns what `nearest_codes` adds to squared distances of a width."""
@@ -50,8 +57,8 @@ class Tariff:
   def charges(self, name: str, width: int) -> jax.Array:
     """Returns what all codes of a stream cost, float32 `[T, A]`.
 
-    It is for streams of few codes.  The unit is that of squared distances of a
-    width.
+    It is for streams of few codes, which are not cut.  The unit is that of
+    squared distances of a width.
     """
     # In float32 in full, where a TPU would round to bfloat16.
     bits = jnp.matmul(
@@ -61,7 +68,10 @@ class Tariff:
 
   def bits(self, name: str, codes: jax.Array) -> jax.Array:
     """Returns the bits of codes int32 `[T]` of a stream, float32 `[T]`."""
-    return (self.shares * self.tables[name].T[codes]).sum(axis=-1)
+    rows = self.tables[name].T
+    size = len(rows) * collectives.num_shards(self.shard_axis)
+    of_codes = lookup.take(codes, rows, size, self.shard_axis)
+    return (self.shares * of_codes).sum(axis=-1)
 
 
 def search_arguments(
@@ -104,13 +114,15 @@ def make_tariff(
   running: Mapping[str, jax.Array],
   *,
   always_coded: Sequence[str] = (),
+  shard_axis: str | None = None,
   train: bool,
 ) -> Tariff:
   """Returns the tariff of a batch.
 
   In training it has the running bits; in evaluation coded ones are those of the
   collection `TABLES`, if there is one.  Between two of its prices, bits are
-  interpolated by the logarithm of the price.
+  interpolated by the logarithm of the price.  Its tables are whole on every
+  device, also those of a sharded codebook, which takes its part of them.
 
   Args:
     module: the quantizer, bound to its variables.
@@ -118,8 +130,10 @@ def make_tariff(
     rate_weight: what a bit costs: a number, or one for each example, `[B]`;
       None: what the price says.
     shape: of the positions, `[...]`, T in all; B come first.
-    running: by the name of each stream, the bits of its codes, float32 `[A]`.
+    running: by the name of each stream, the bits of its codes, float32 `[A]`;
+      with `shard_axis`, of this device's, `[A / n]`.
     always_coded: names of streams that are coded whatever the price is.
+    shard_axis: the mapped axis over whose n devices the codes are cut.
     train: whether it is for a step of training.
 
   Raises:
@@ -131,26 +145,29 @@ def make_tariff(
   weight = at_positions(rate_weight, shape).reshape(-1)
   if train or not module.has_variable(TABLES, _PRICES):
     shares = jnp.ones((len(weight), 1), jnp.float32)
-    return Tariff(weight, shares, {n: x[None] for n, x in running.items()})
+    tables = {name: bits[None] for name, bits in running.items()}
+    return Tariff(weight, shares, tables, shard_axis)
   prices = _table(module, _PRICES, 1)
   tables = {}
   for name, bits in running.items():
-    shape = len(prices), len(bits)
     if not price.is_coded and name not in always_coded:
-      tables[name] = jnp.broadcast_to(bits, shape)
+      tables[name] = jnp.broadcast_to(bits, (len(prices), len(bits)))
       continue
-    tables[name] = _table(module, name, 2)
+    table = _table(module, name, 2)
     checks.check_shape(
       f'{name} in the collection "{TABLES}"',
-      tables[name],
-      shape,
+      table,
+      (len(prices), len(bits) * collectives.num_shards(shard_axis)),
       "for each price the bits of each code",
     )
+    if shard_axis is not None:
+      table = collectives.part_of_device(table.T, shard_axis).T
+    tables[name] = table
   rows = jnp.arange(len(prices), dtype=jnp.float32)
   inside = jnp.clip(weight, prices[0], prices[-1])
   place = jnp.interp(jnp.log(inside), jnp.log(prices), rows)
   shares = jnp.maximum(1 - jnp.abs(place[:, None] - rows[None]), 0.0)
-  return Tariff(weight, shares, tables)
+  return Tariff(weight, shares, tables, shard_axis)
 
 
 def _table(module: nn.Module, name: str, rank: int) -> jax.Array:

@@ -347,9 +347,18 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     """Returns what each codeword costs points `[...]`; None: nothing."""
     if not self.price.is_charged:
       return None
-    bits = self.price.bits(self.state.values()["cluster_size"])
+    axis = self._shard_axis
+    # Without a shard a price need not know that there are any.
+    where = () if axis is None else (axis,)
+    bits = self.price.bits(self.state.values()["cluster_size"], *where)
     return tariffs.make_tariff(
-      self, self.price, rate_weight, shape, {_STREAM: bits}, train=train
+      self,
+      self.price,
+      rate_weight,
+      shape,
+      {_STREAM: bits},
+      shard_axis=axis,
+      train=train,
     )
 
   def _search(
@@ -389,11 +398,6 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     projections.check_init("projection_init", self.projection_init)
     checks.check_axis_name("axis_name", self.axis_name)
     shards.check_field(self.shard_codebook, self.axis_name)
-    if self.shard_codebook and self.price.is_charged:
-      raise ValueError(
-        "shard_codebook is True; it must be False where price is"
-        f" {self.price!r}"
-      )
     if self.shard_codebook and self.update.has_parameter:
       raise ValueError(
         "shard_codebook is True; it must be False where update is"

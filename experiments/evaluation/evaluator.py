@@ -229,8 +229,7 @@ class Evaluator:
   ) -> list[tuple[np.ndarray, ...]]:
     """Returns how often each symbol is sent, for each of several prices.
 
-    Images are encoded once, and quantized for each price.  The model's codebook
-    must not be sharded.
+    Images are encoded once, and quantized for each price.
 
     Args:
       variables: those of the model, replicated.
@@ -243,8 +242,13 @@ class Evaluator:
     total = [np.zeros((len(prices), s.alphabet)) for s in self.symbols]
     of_bit = np.asarray(prices, np.float32)
     for images, _, mask, _ in self._batches(split):
-      counts = unreplicate(self._count(variables, images, mask, of_bit))
-      total = [a + np.asarray(b) for a, b in zip(total, counts, strict=True)]
+      counts = self._count(variables, images, mask, of_bit)
+      total = [
+        a + (_whole(b) if is_sharded else np.asarray(unreplicate(b)))
+        for a, b, is_sharded in zip(
+          total, counts, self._is_sharded, strict=True
+        )
+      ]
     return [tuple(x[k] for x in total) for k in range(len(prices))]
 
   def _run(
@@ -303,6 +307,16 @@ class _RowCollector:
       for batches in zip(*self._batches, strict=True)
     )
     return [x.swapaxes(0, 1)[is_real] for x in gathered]
+
+
+def _whole(counts: jax.Array) -> np.ndarray:
+  """Returns counts `[K, N]` of the shards of all processes.
+
+  Args:
+    counts: of this process's devices, `[devices, K, N / n]`.
+  """
+  by_codeword = unshard(np.asarray(counts).swapaxes(1, 2))
+  return hosts.gather(by_codeword).T
 
 
 def _counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:

@@ -9,7 +9,9 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.data.split import Split
 from experiments.errors import UserError
+from experiments.evaluation import evaluator
 from experiments.evaluation import run_evaluation
 from experiments.model import build
 from experiments.model import check
@@ -138,6 +140,29 @@ class ShardedRunTest(parameterized.TestCase):
     back = to_host(moved, is_sharded=True)
     self.assertLen(back.codebook, 2)
     chex.assert_trees_all_equal(merge(back), merge(state))
+
+  def test_codes_are_counted_over_all_shards(self):
+    config = make_config(
+      **{
+        "quantizer.price": "coded",
+        "rate_weight.lowest": 1e-4,
+        "rate_weight.highest": 10.0,
+      }
+    )
+    images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3))
+    split = Split(images.astype(np.uint8), np.zeros(16, np.int32))
+    counts = []
+    for axis_name, used in (
+      (devices.AXIS, jax.devices()),
+      (None, jax.devices()[:1]),
+    ):
+      model = build.create_model(config, axis_name)
+      variables = create_on_devices(config, model, used).variables
+      tested = evaluator.Evaluator(config, model, used)
+      counts.append(tested.count(variables, split, [1e-4, 0.1, 10.0]))
+    chex.assert_trees_all_equal(*counts)
+    self.assertEqual(counts[0][0][0].shape, (64,))
+    self.assertEqual(counts[0][0][0].sum(), counts[0][2][0].sum())
 
   def test_what_cannot_be_sharded(self):
     fields = {

@@ -59,10 +59,6 @@ class BitsTest(parameterized.TestCase):
       VectorQuantizer(4, 1, price=CodedPrice(-1)).check()
     with self.assertRaisesRegex(ValueError, "price is 3; it must be an Abs"):
       VectorQuantizer(4, 1, price=3).check()
-    with self.assertRaisesRegex(ValueError, "shard_codebook is True; it must"):
-      VectorQuantizer(
-        4, 1, price=CodedPrice(), axis_name="i", shard_codebook=True
-      ).check()
 
 
 class PlacedTest(parameterized.TestCase):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adq_jax import CodedPrice
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
 from adq_jax import split_codebook
@@ -18,12 +19,13 @@ NUM_DEVICES = 8
 KEYS = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
 
 
-def train(quantizer, variables, z, mask, key):
+def train(quantizer, variables, z, mask, key, rate_weight=None):
   result, state = quantizer.apply(
     variables,
     z,
     train=True,
     mask=mask,
+    rate_weight=rate_weight,
     mutable=["codebook"],
     rngs={"codebook": key},
   )
@@ -46,7 +48,7 @@ class QuantizerTest(parameterized.TestCase):
     parallel = jax.pmap(
       lambda c, *args: train(many, {"codebook": c}, *args),
       "devices",
-      in_axes=(0, 0, 0, None),
+      in_axes=(0, 0, 0, None, 0),
     )
     for step in range(num_steps):
       key = jax.random.key(step)
@@ -55,9 +57,12 @@ class QuantizerTest(parameterized.TestCase):
       if masked:  # unevenly over devices
         mask = mask.at[21:].set(0)
         z = z.at[21:].set(jnp.nan)
-      batch = [x.reshape(NUM_DEVICES, 5, *x.shape[1:]) for x in (z, mask)]
-      result, state = single(state, z, mask, key)
-      sharded, shards = parallel(shards, *batch, key)
+      weight = jnp.geomspace(1e-3, 3.0, 40)  # of little use without a price
+      *batch, weights = (
+        x.reshape(NUM_DEVICES, 5, *x.shape[1:]) for x in (z, mask, weight)
+      )
+      result, state = single(state, z, mask, key, weight)
+      sharded, shards = parallel(shards, *batch, key, weights)
       yield (result, state), (sharded, shards)
 
   @parameterized.parameters(
@@ -66,6 +71,7 @@ class QuantizerTest(parameterized.TestCase):
     ({"codebook_init": "kmeans", "revive_below": 0.5}, False),
     ({"codebook_init": "data", "revive_below": 0.5}, True),
     ({"update": "smoothed_ema"}, False),
+    ({"price": CodedPrice(), "codebook_init": "data"}, True),
   )
   def test_training_is_that_of_one_device_to_the_bit(self, fields, masked):
     for (result, state), (sharded, shards) in self.both(
@@ -145,6 +151,47 @@ class QuantizerTest(parameterized.TestCase):
       values[:, 7], jnp.tile(self.state["embedding"][47], (NUM_DEVICES, 1))
     )
     chex.assert_trees_all_equal(after, shards)  # evaluation changes nothing
+
+  def test_codes_and_their_bits_are_those_of_whole_tables(self):
+    one = self.one.clone(price=CodedPrice())
+    many = self.many.clone(price=CodedPrice())
+    rng = np.random.default_rng(0)
+    sizes = jnp.asarray(rng.uniform(0.01, 9, 48), jnp.float32)
+    state = {**self.state, "cluster_size": sizes}
+    tables = {
+      "prices": np.array([0.01, 1.0], np.float32),
+      "index": rng.uniform(0.1, 9, (2, 48)).astype(np.float32),
+    }
+    z = jax.random.normal(jax.random.key(2), (NUM_DEVICES, 5, 3))
+    weight = jnp.geomspace(1e-3, 3.0, 40).reshape(NUM_DEVICES, 5)
+
+    def evaluate(quantizer, variables, z, weight):
+      result = quantizer.apply(variables, z, rate_weight=weight)
+      codes = quantizer.apply(variables, z, rate_weight=weight, method="encode")
+      return result, codes
+
+    parallel = jax.pmap(
+      lambda state, *args: [
+        evaluate(many, {"codebook": state, **given}, *args)
+        for given in ({}, {"rates": tables})
+      ],
+      "devices",
+    )
+    found = parallel(split_codebook(state, NUM_DEVICES), z, weight)
+    single = jax.jit(evaluate, static_argnums=0)
+    flat = z.reshape(40, 3), weight.reshape(40)
+    for (result, codes), given in zip(
+      found, ({}, {"rates": tables}), strict=True
+    ):
+      expected, _ = single(one, {"codebook": state, **given}, *flat)
+      for own in (result.codes, codes):
+        chex.assert_trees_all_equal(own.reshape(40), expected.codes)
+      chex.assert_trees_all_equal(result.values.reshape(40, 3), expected.values)
+      np.testing.assert_allclose(
+        result.metrics["rate"].mean(), expected.metrics["rate"], rtol=1e-5
+      )
+    # The tables decide.
+    self.assertTrue((found[0][1] != found[1][1]).any())
 
   def test_gradients_are_those_of_the_unsharded(self):
     z = jax.random.normal(jax.random.key(2), (NUM_DEVICES, 5, 3))
@@ -231,6 +278,23 @@ class ErrorsTest(parameterized.TestCase):
     quantizer = VectorQuantizer(8, 3, shard_codebook=True, **fields)
     with self.assertRaisesRegex(ValueError, message):
       quantizer.init(KEYS, jnp.ones((1, 3)))
+
+  def test_tables_of_a_shard_are_refused(self):
+    quantizer = VectorQuantizer(
+      16, 3, price=CodedPrice(), axis_name="devices", shard_codebook=True
+    )
+    z = jnp.ones((NUM_DEVICES, 1, 3))
+    state = quantizer.init(KEYS, z[0])["codebook"]
+    tables = {"prices": jnp.ones(1), "index": jnp.ones((1, 2))}
+    with self.assertRaisesRegex(
+      ValueError, r'index in the .* "rates" has shape \(1, 2\); .*\(1, 16\)'
+    ):
+      jax.pmap(
+        lambda state, z: quantizer.apply(
+          {"codebook": state, "rates": tables}, z, rate_weight=1.0
+        ),
+        "devices",
+      )(split_codebook(state, NUM_DEVICES), z)
 
   def test_shards_that_do_not_fit_the_devices(self):
     quantizer = VectorQuantizer(12, 3, shard_codebook=True, axis_name="devices")
