@@ -7,9 +7,9 @@ import tempfile
 # can wait for each other for ever.
 os.environ["NPROC"] = "16"
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling takes most of the tests' time, and most of that goes into optimizing.
-# (Without the emitters of fusions it would be faster still, but equal sums are
-# then not rounded alike, and some searches find other codewords.)
+# Compiling takes most of the tests' time, and most of that goes into
+# optimizing.  (Without the emitters of fusions it would be faster still, but
+# equal sums are then not rounded alike, and some searches find other codes.)
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # Many tests compile the same training step, in any of pytest's processes, or in
