@@ -10,6 +10,7 @@ import pytest
 from adq_jax import CodedPrice
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
+from adq_jax import NominalPrice
 from adq_jax import split_codebook
 from adq_jax import VectorQuantizer
 from tests.support.small import bits
@@ -72,6 +73,7 @@ class QuantizerTest(parameterized.TestCase):
     ({"codebook_init": "data", "revive_below": 0.5}, True),
     ({"update": "smoothed_ema"}, False),
     ({"price": CodedPrice(), "codebook_init": "data"}, True),
+    ({"price": NominalPrice()}, False),
   )
   def test_training_is_that_of_one_device_to_the_bit(self, fields, masked):
     for (result, state), (sharded, shards) in self.both(
