@@ -17,6 +17,7 @@ from adq_jax import metrics
 from adq_jax.codebook import lookup
 from adq_jax.codebook import placement as placements
 from adq_jax.codebook import updates
+from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import to_indices
@@ -28,10 +29,13 @@ from adq_jax.quantizers import base
 from adq_jax.quantizers import choice as choices
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import keywords
+from adq_jax.quantizers import pool_tariff
+from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers import units
 from adq_jax.quantizers.adaptive_codes import AdaptiveCodes
 from adq_jax.quantizers.collection import update_each
+from adq_jax.quantizers.stream_counts import StreamCounts
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.streams import Stream
 
@@ -70,6 +74,14 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     commitment_cost: of every codebook, as are `update`, `placement`,
       `estimator`, `output_kernel`, `projection_init` and `axis_name`; see
       `VectorQuantizer`.
+    price: what bits cost, for a `DistortionChoice`: `NoPrice`, nothing but what
+      the choice says; `NominalPrice`; or `CodedPrice`, which decides on
+      codewords too.  A codebook is searched for the least |p - c|^2 + C w bits
+      of a projected point p and its codewords c, where a bit costs w; the
+      choice is the least |z - values|^2 / C + w bits of what was found.  The
+      bits of the choice itself, always coded, are among them.  In training the
+      frequencies of codewords count all points, whether these choose the
+      codebook or not.
   """
 
   structures: tuple[tuple[int, int], ...]
@@ -82,6 +94,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   output_kernel: int = 1
   projection_init: str = "identity"
+  price: prices.AbstractPrice = prices.NoPrice()
   axis_name: str | None = None
 
   decoding_fields: ClassVar[tuple[str, ...]] = (
@@ -106,13 +119,15 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   def streams(self) -> tuple[Stream, ...]:
     """The choice of a codebook, if there are several, and indices of each."""
     indices = tuple(
-      Stream(f"index_{i}", size, width=dim)
+      Stream(pool_tariff.index_stream(i), size, width=dim)
       for i, (size, dim) in enumerate(self.structures)
     )
     if len(indices) == 1:
       return indices
     titles = tuple(stream.title for stream in indices)
-    choice = Stream("book", len(indices), coding="entropy", labels=titles)
+    choice = Stream(
+      pool_tariff.BOOK, len(indices), coding="entropy", labels=titles
+    )
     return (choice, *indices)
 
   @property
@@ -123,7 +138,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   @property
   def has_price(self) -> bool:
     """Whether the choice depends on what a bit costs."""
-    return self.choice.has_price
+    return self.choice.has_price or self.price.is_charged
 
   @property
   def spatial_axes(self) -> int:
@@ -183,6 +198,9 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     checks.check_count("features", self.features)
     with named("choice"):
       self.choice.check_features(self.features)
+    pool_tariff.check(
+      self.price, self.choice, self.selection_unit, self.output_kernel
+    )
     for codebook in self._make_codebooks(parent=None):
       codebook.check()
 
@@ -190,6 +208,11 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     self.check()
     self.codebooks = self._make_codebooks()
     self.selector = self.choice.make_selector(len(self.structures))
+    self.books = None
+    if self.price.is_charged and len(self.structures) > 1:
+      self.books = StreamCounts(
+        self, pool_tariff.BOOK, len(self.structures), self.update.decay
+      )
 
   @nn.nowrap
   def _make_codebooks(self, **of_flax: Any) -> list[VectorQuantizer]:
@@ -227,7 +250,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
         in the batch, in training in that of all devices along `axis_name`;
         the stream is then the same on all devices.
       rate_weight: what a bit costs, a number or `[B]`; by default what the
-        choice says.  A choice that looks at no bits ignores it.
+        price or the choice says.  A choice that looks at no bits ignores it.
 
     Returns:
       Quantized with `AdaptiveCodes`.  The loss is the mean over codebooks
@@ -235,7 +258,9 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       `quantization_error`, `perplexity` and `usage` are vectors `[m]`, over
       all points for every codebook; `selection` `[m]` is the share of points
       that use each codebook; `selection_entropy` is in bits, `rate` the
-      nominal rate in bits per point, and `nonfinite_points` one number.
+      nominal rate in bits per point, or with a `price` the mean of the bits
+      that it counts, and `nonfinite_points` one number.  `statistics` are those
+      of each codebook, and with a `price` of the choice.
 
     Raises:
       ValueError: as `VectorQuantizer`, and if the stream `"gumbel"` is missing
@@ -248,13 +273,18 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     is_real = masks.finite_rows(given) & masks.as_bool(mask, given.shape[:-1])
     z = masks.keep(given, is_real)
     given = self.choice.to_codebooks(given)
+    tariff = self._tariff(rate_weight, given.shape[:-1], train=is_update)
     results = [
-      codebook(given, train=is_update, mask=mask) for codebook in self.codebooks
+      codebook.quantize(
+        given, lambda _, own=own: own, train=is_update, mask=mask
+      )
+      for codebook, own in pool_tariff.of_each(tariff, self.codebooks)
     ]
+    indices = [result.codes for result in results]
     loss = sum(result.loss for result in results) / len(results)
     of_each = [result.values for result in results]
     of_units = [units.to_units(own, self.selection_unit) for own in of_each]
-    scores = self._scores(z, of_units, rate_weight)
+    scores = self._scores(z, of_units, indices, rate_weight, tariff)
     loss = self.choice.add_loss_of_scores(loss, scores, is_real, axis_name)
     noise = self._noise(scores.shape, train, draw, example_index, axis_name)
     noisy = scores if noise is None else scores + noise
@@ -277,27 +307,39 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     )
     values = self.choice.from_codebooks(values, z)
     values = masks.keep_gradient(values, is_real)
+    count = len(self.structures)
+    selected = code_counts(book, count, mask=is_real, axis_name=axis_name)
+    learned = None
+    if is_update:
+      learned = tuple(result.statistics for result in results)
+      if self.books is not None:
+        learned += (Statistics(selected, None),)
+        self.books.update_codebook(learned[-1])
+    batch = Batch(z.reshape(-1, self.features), is_real.reshape(-1), axis_name)
+    sent = pool_tariff.sent(book, indices)
     return base.Quantized(
       values=values.astype(dtype),
-      codes=self._make_codes(book, [result.codes for result in results]),
+      codes=self._make_codes(book, indices),
       loss=loss,
-      metrics=self._metrics(book, is_real, results, axis_name),
-      statistics=tuple(r.statistics for r in results) if is_update else None,
+      metrics={
+        **self._metrics(book, selected, is_real, results, axis_name),
+        **tariffs.rate_of(tariff, sent, batch),
+      },
+      statistics=learned,
     )
 
   def _metrics(
     self,
     book: jax.Array,
+    selected: jax.Array,
     is_real: jax.Array,
     results: Sequence[base.Quantized],
     axis_name: str | None,
   ) -> dict[str, jax.Array]:
     """Returns those of the batch, of choices and of all codebooks."""
-    count = len(results)
-    selected = code_counts(book, count, mask=is_real, axis_name=axis_name)
     is_sent = self._is_sent(book) & is_real[..., None]
     sent = jnp.stack(
-      [masks.count(is_sent[..., i], axis_name) for i in range(count)]
+      [masks.count(is_sent[..., i], axis_name) for i in range(len(results))]
     )
     stacked = {
       name: jnp.stack([result.metrics[name] for result in results])
@@ -317,13 +359,14 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     See `VectorQuantizer.update_codebook`.
 
     Args:
-      statistics: of each codebook.
+      statistics: of each codebook, and with a `price` of the choice.
 
     Raises:
       ValueError: if there are not so many, or one is of another codebook, or
         the collection is not mutable or not in float32.
     """
-    update_each(self.codebooks, statistics)
+    counts = [] if self.books is None else [self.books]
+    update_each([*self.codebooks, *counts], statistics)
 
   def encode(
     self, z: jax.Array, *, rate_weight: jax.Array | float | None = None
@@ -333,10 +376,14 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     given = jnp.asarray(z).astype(jnp.float32)
     z = masks.keep(given, masks.finite_rows(given))
     if self.all_indices or self.choice.needs_values:
-      indices = [codebook.encode(given) for codebook in self.codebooks]
-      book = self._best_choice(z, indices, rate_weight)
+      tariff = self._tariff(rate_weight, given.shape[:-1])
+      indices = [
+        codebook.encode_at(given, own)
+        for codebook, own in pool_tariff.of_each(tariff, self.codebooks)
+      ]
+      book = self._best_choice(z, indices, rate_weight, tariff)
       return self._make_codes(book, indices)
-    book = self._best_choice(z, [], rate_weight)
+    book = self._best_choice(z, [], rate_weight, None)
     spaces = (codebook.search_space(given) for codebook in self.codebooks)
     index = lookup.nearest_of_chosen(book.reshape(-1), spaces)
     return AdaptiveCodes(book, index.reshape(book.shape))
@@ -382,16 +429,20 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     self,
     z: jax.Array,
     of_units: list[jax.Array],
+    indices: list[jax.Array],
     rate_weight: jax.Array | float | None,
+    tariff: tariffs.Tariff | None,
   ) -> jax.Array:
     """Returns what the choice is made by, float32 `[..., m]`.
 
     Args:
       z: float32 `[..., C]`.
       of_units: the values of each codebook, in units; those that it needs.
+      indices: in each codebook; those that it needs.
       rate_weight: what a bit costs, as of `__call__`.
+      tariff: of the batch; None: what the choice says of bits.
     """
-    if not self.has_price:
+    if tariff is not None or not self.has_price:
       rate_weight = None
     if jnp.ndim(rate_weight) and z.ndim - 1 == self.spatial_axes:
       raise ValueError(
@@ -403,8 +454,33 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     if rate_weight is not None:
       weight = tariffs.at_positions(rate_weight, z.shape[:-1])
       priced = {"rate_weight": weight}
-    return self.choice.scores(
+    scores = self.choice.scores(
       self.selector, z, of_units, self._sizes(), **priced
+    )
+    if tariff is None:
+      return scores
+    return scores - pool_tariff.charges(tariff, indices)
+
+  def _tariff(
+    self,
+    rate_weight: jax.Array | float | None,
+    shape: tuple[int, ...],
+    *,
+    train: bool = False,
+  ) -> tariffs.Tariff | None:
+    """Returns what codes cost points `[...]`; None: what the choice says."""
+    if not self.price.is_charged:
+      return None
+    sizes = [x.state.values()["cluster_size"] for x in self.codebooks]
+    bits = pool_tariff.running_bits(self.price, sizes, self.books)
+    return tariffs.make_tariff(
+      self,
+      self.price,
+      rate_weight,
+      shape,
+      bits,
+      always_coded=(pool_tariff.BOOK,),
+      train=train,
     )
 
   def _best_choice(
@@ -412,6 +488,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     z: jax.Array,
     indices: list[jax.Array],
     rate_weight: jax.Array | float | None,
+    tariff: tariffs.Tariff | None,
   ) -> jax.Array:
     """Returns the choice of evaluation, int32 `[...]`.
 
@@ -419,6 +496,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       z: float32 `[..., C]`.
       indices: in each codebook; none where the choice needs no values.
       rate_weight: what a bit costs, as of `__call__`.
+      tariff: of the batch.
     """
     of_units = []
     if self.choice.needs_values:
@@ -426,7 +504,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
         units.to_units(codebook.decode(index), self.selection_unit)
         for codebook, index in zip(self.codebooks, indices, strict=True)
       ]
-    scores = self._scores(z, of_units, rate_weight)
+    scores = self._scores(z, of_units, indices, rate_weight, tariff)
     _, book = self.choice.choose(scores, 1.0)
     return book
 

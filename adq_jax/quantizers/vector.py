@@ -3,6 +3,7 @@
 Shapes: C features of z, N codewords, D their width, T points.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -32,7 +33,7 @@ from adq_jax.quantizers.collection import CodebookCollection
 from adq_jax.quantizers.slots import check_slots
 from adq_jax.streams import Stream
 
-_STREAM = "index"
+STREAM = "index"  # of a VectorQuantizer
 
 
 class VectorQuantizer(keywords.Translated, base.Quantizer):
@@ -120,7 +121,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   @property
   def streams(self) -> tuple[Stream, ...]:
     """The codes."""
-    return (Stream(_STREAM, self.codebook_size, width=self.embedding_dim),)
+    return (Stream(STREAM, self.codebook_size, width=self.embedding_dim),)
 
   @property
   def has_price(self) -> bool:
@@ -223,6 +224,29 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
         needed rng stream is missing, or `axis_name` is no mapped axis.
     """
     del temperature, draw, example_index
+
+    def make_tariff(is_update: bool) -> tariffs.Tariff | None:
+      return self._tariff(rate_weight, z.shape[:-1], train=is_update)
+
+    return self.quantize(z, make_tariff, train=train, mask=mask)
+
+  def quantize(
+    self,
+    z: jax.Array,
+    make_tariff: Callable[[bool], tariffs.Tariff | None],
+    *,
+    train: bool,
+    mask: jax.Array | None,
+  ) -> base.Quantized:
+    """Quantizes z at a tariff, as `__call__` does at that of `price`.
+
+    Args:
+      z: as of `__call__`, as are `train` and `mask`.
+      make_tariff: takes whether the call is a step of training, and returns
+        what codes of the stream `STREAM` cost; None: nothing.
+      train: whether to update the collection `"codebook"`.
+      mask: 1 for a real point and 0 for padding, `[...]`.
+    """
     self._check_z(z, mask)
     is_update, axis_name = self._update_of(train)
     shape = z.shape[:-1]
@@ -233,7 +257,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     if is_update:
       self.state.check_can_change()
       self.state.place_before_search(batch)
-    tariff = self._tariff(rate_weight, shape, train=is_update)
+    tariff = make_tariff(is_update)
     codes, quantized = self._search(points, is_real, tariff)
     error = masks.mean_square(
       points, jax.lax.stop_gradient(quantized), is_real, axis_name
@@ -267,7 +291,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
         "perplexity": metrics.perplexity(statistics.counts, self._shard_axis),
         "usage": metrics.usage(statistics.counts, self._shard_axis),
         "nonfinite_points": masks.count(is_unmasked & ~is_finite, axis_name),
-        **tariffs.rate_of(tariff, {_STREAM: codes}, batch),
+        **tariffs.rate_of(tariff, {STREAM: codes}, batch),
       },
       statistics=statistics if is_update else None,
     )
@@ -296,8 +320,11 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     self, z: jax.Array, *, rate_weight: jax.Array | float | None = None
   ) -> jax.Array:
     """Returns the codes of z `[..., C]`, int32 `[...]`; see `__call__`."""
+    return self.encode_at(z, self._tariff(rate_weight, z.shape[:-1]))
+
+  def encode_at(self, z: jax.Array, tariff: tariffs.Tariff | None) -> jax.Array:
+    """Returns the codes of z `[..., C]` at a tariff, int32 `[...]`."""
     self._check_z(z, None)
-    tariff = self._tariff(rate_weight, z.shape[:-1])
     points = projections.to_points(z, None, self.project_in)
     codes, _ = self._search(*points, tariff)
     return codes.reshape(z.shape[:-1])
@@ -356,7 +383,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       self.price,
       rate_weight,
       shape,
-      {_STREAM: bits},
+      {STREAM: bits},
       shard_axis=axis,
       train=train,
     )
@@ -376,7 +403,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       # While it is made, it may be too large for a search.
       codes = jnp.zeros(len(points), jnp.int32)
       return codes, jnp.take(codewords, codes, axis=0)
-    costs = tariffs.search_arguments(tariff, _STREAM, self.embedding_dim)
+    costs = tariffs.search_arguments(tariff, STREAM, self.embedding_dim)
     return lookup.nearest(points, is_real, codewords, self._shard_axis, **costs)
 
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:

@@ -254,6 +254,13 @@ VARIANTS: dict[str, Variant] = {
     IMPROVED,
     about="Learns faster, starts on the data, chooses by distortion",
   ),
+  "priced_pool": Variant(
+    "Priced, the pool",
+    "priced",
+    _PRICED | {"quantizer.choice": "distortion"},
+    label="pool",
+    about="The improved pool, whose points choose codewords by their bits too",
+  ),
   "improved_attention": Variant(
     "Improved, choice by attention",
     "improved_changed",

@@ -69,6 +69,11 @@ CASES = {
   "residual_priced": Case(
     ResidualQuantizer(2, 12, 3, features=4, price=CodedPrice(0.02))
   ),
+  "pool_priced": Case(
+    AdaptiveQuantizer(
+      _POOL, 4, choice=DistortionChoice(), price=CodedPrice(0.1)
+    )
+  ),
   "residual_shared": Case(
     ResidualQuantizer(2, 12, 4, shared_codebook=True, beam_size=3)
   ),

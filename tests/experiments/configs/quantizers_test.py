@@ -62,6 +62,7 @@ class QuantizersTest(parameterized.TestCase):
       "placement": placement,
       "output_kernel": 1,
       "projection_init": "identity",
+      "price": {"kind": "none"},
     }
     self.assertEqual(
       quantizers.vector(512, 64),
@@ -70,7 +71,6 @@ class QuantizersTest(parameterized.TestCase):
         "codebook_size": 512,
         "embedding_dim": 64,
         "shard_codebook": False,
-        "price": {"kind": "none"},
         **common,
       },
     )
