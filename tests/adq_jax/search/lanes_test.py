@@ -65,5 +65,8 @@ class LanesTest(parameterized.TestCase):
   def test_the_first_part_with_the_smallest_distance_wins(self):
     distances = jnp.array([[3.0, jnp.inf], [1.0, jnp.inf], [1.0, jnp.inf]])
     indices = jnp.array([[5, 5], [6, 6], [7, 7]], jnp.int32)
-    found = lanes.nearest_of_parts(lambda part: part, (distances, indices), 2)
+    points, codewords = jnp.zeros((2, 1)), jnp.zeros((3, 1))
+    found = lanes.nearest_of_parts(
+      lambda part: part, (distances, indices), points, codewords
+    )
     self.assertEqual(found.tolist(), [6, 0])
