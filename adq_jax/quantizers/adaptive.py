@@ -479,7 +479,6 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
       rate_weight,
       shape,
       bits,
-      always_coded=(pool_tariff.BOOK,),
       train=train,
     )
 

@@ -375,7 +375,6 @@ class ResidualQuantizer(base.Quantizer):
       rate_weight,
       shape,
       bits,
-      always_coded=(depths.STREAM,),
       train=train,
     )
 

@@ -5,7 +5,6 @@ codewords.
 """
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
 
 import flax.linen as nn
@@ -17,6 +16,7 @@ from adq_jax import collectives
 from adq_jax import masks
 from adq_jax.codebook import lookup
 from adq_jax.codebook.statistics import Batch
+from adq_jax.quantizers.base import Quantizer
 from adq_jax.quantizers.price import AbstractPrice
 
 TABLES = "rates"
@@ -107,20 +107,20 @@ def rate_of(
 
 
 def make_tariff(
-  module: nn.Module,
+  module: Quantizer,
   price: AbstractPrice,
   rate_weight: jax.Array | float | None,
   shape: tuple[int, ...],
   running: Mapping[str, jax.Array],
   *,
-  always_coded: Sequence[str] = (),
   shard_axis: str | None = None,
   train: bool,
 ) -> Tariff:
   """Returns the tariff of a batch.
 
   In training it has the running bits; in evaluation coded ones are those of the
-  collection `TABLES`, if there is one.  Between two of its prices, bits are
+  collection `TABLES`, if there is one; streams that are coded by entropy are so
+  whatever the price is.  Between two of its prices, bits are
   interpolated by the logarithm of the price.  Its tables are whole on every
   device, also those of a sharded codebook, which takes its part of them.
 
@@ -132,7 +132,6 @@ def make_tariff(
     shape: of the positions, `[...]`, T in all; B come first.
     running: by the name of each stream, the bits of its codes, float32 `[A]`;
       with `shard_axis`, of this device's, `[A / n]`.
-    always_coded: names of streams that are coded whatever the price is.
     shard_axis: the mapped axis over whose n devices the codes are cut.
     train: whether it is for a step of training.
 
@@ -148,9 +147,10 @@ def make_tariff(
     tables = {name: bits[None] for name, bits in running.items()}
     return Tariff(weight, shares, tables, shard_axis)
   prices = _table(module, _PRICES, 1)
+  coded = {s.name for s in module.streams if s.coding == "entropy"}
   tables = {}
   for name, bits in running.items():
-    if not price.is_coded and name not in always_coded:
+    if not price.is_coded and name not in coded:
       tables[name] = jnp.broadcast_to(bits, (len(prices), len(bits)))
       continue
     table = _table(module, name, 2)
