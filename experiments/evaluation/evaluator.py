@@ -118,7 +118,8 @@ class Evaluator:
         )
         return counts_of(codes, mask)[1]
 
-      return jax.lax.map(at, prices)
+      # Codewords come first, as where there is no axis of prices.
+      return [jnp.moveaxis(x, 0, -1) for x in jax.lax.map(at, prices)]
 
     self.model = model
     self.symbols = symbols
@@ -160,26 +161,16 @@ class Evaluator:
       rate_weight: what a bit costs; by default the middle of the prices that
         the config has for training, or what the quantizer's field says.
     """
-    collector, total = _RowCollector(), None
+    collector, counted = _RowCollector(), _CountCollector(self._is_sharded)
     for result, mask in self._run(variables, split, draw, rate_weight):
       collector.add(mask, result["squared_error"])
-      counts = [
-        np.asarray(unshard(x) if is_sharded else unreplicate(x), np.float64)
-        for x, is_sharded in zip(
-          result["counts"], self._is_sharded, strict=True
-        )
-      ]
-      total = jax.tree.map(np.add, total, counts) if total else counts
-    counts = [
-      hosts.gather(x) if is_sharded else x
-      for x, is_sharded in zip(total or [], self._is_sharded, strict=True)
-    ]
+      counted.add(result["counts"])
     (squared_error,) = collector.gather()
     side = self._image_size // self._downsampling
     return Evaluation(
       self.model.streams,
       squared_error,
-      tuple(counts),
+      tuple(counted.gather()),
       len(squared_error) * side**2,
     )
 
@@ -239,17 +230,12 @@ class Evaluator:
     Returns:
       for each price, counts float64 `[A]` for each symbol.
     """
-    total = [np.zeros((len(prices), s.alphabet)) for s in self.symbols]
+    counted = _CountCollector(self._is_sharded)
     of_bit = np.asarray(prices, np.float32)
     for images, _, mask, _ in self._batches(split):
-      counts = self._count(variables, images, mask, of_bit)
-      total = [
-        a + (_whole(b) if is_sharded else np.asarray(unreplicate(b)))
-        for a, b, is_sharded in zip(
-          total, counts, self._is_sharded, strict=True
-        )
-      ]
-    return [tuple(x[k] for x in total) for k in range(len(prices))]
+      counted.add(self._count(variables, images, mask, of_bit))
+    total = counted.gather()
+    return [tuple(x[:, k] for x in total) for k in range(len(prices))]
 
   def _run(
     self,
@@ -309,14 +295,34 @@ class _RowCollector:
     return [x.swapaxes(0, 1)[is_real] for x in gathered]
 
 
-def _whole(counts: jax.Array) -> np.ndarray:
-  """Returns counts `[K, N]` of the shards of all processes.
+class _CountCollector:
+  """Adds up how often each symbol is sent, in all batches."""
 
-  Args:
-    counts: of this process's devices, `[devices, K, N / n]`.
-  """
-  by_codeword = unshard(np.asarray(counts).swapaxes(1, 2))
-  return hosts.gather(by_codeword).T
+  def __init__(self, is_sharded: Sequence[bool]):
+    """Takes whether devices share codes out, of each symbol."""
+    self._is_sharded, self._total = is_sharded, None
+
+  def add(self, counts: Sequence[jax.Array]) -> None:
+    """Adds a batch: for each symbol `[devices, A, ...]`, or `[devices, A / n]`.
+
+    Those of a sharded codebook are of this process's devices, the others those
+    of all on each.
+    """
+    own = [
+      np.asarray(unshard(x) if is_sharded else unreplicate(x), np.float64)
+      for x, is_sharded in zip(counts, self._is_sharded, strict=True)
+    ]
+    total = self._total
+    self._total = own if total is None else jax.tree.map(np.add, total, own)
+
+  def gather(self) -> list[np.ndarray]:
+    """Returns the sums of all processes, float64 `[A, ...]`; `[]` of none."""
+    if self._total is None:
+      return []
+    return [
+      hosts.gather(x) if is_sharded else x
+      for x, is_sharded in zip(self._total, self._is_sharded, strict=True)
+    ]
 
 
 def _counts(index: jax.Array, size: int, mask: jax.Array) -> jax.Array:
