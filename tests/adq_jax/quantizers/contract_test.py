@@ -16,68 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adq_jax import AdaptiveQuantizer
-from adq_jax import AttentionChoice
-from adq_jax import CodedPrice
-from adq_jax import DistortionChoice
-from adq_jax import GradientUpdate
-from adq_jax import Placement
-from adq_jax import ResidualQuantizer
-from adq_jax import SmoothedEmaUpdate
-from adq_jax import VectorQuantizer
+from tests.support.cases import CASES
 from tests.support.small import bits
 from tests.support.small import make_variables
 from tests.support.small import RNGS
-from tests.support.subject import Case
 from tests.support.subject import GRID
 from tests.support.subject import STATE
 from tests.support.subject import Subject
 from tests.support.ways import WAYS
 
-_POOL = ((20, 3), (12, 2))
-CASES = {
-  "vector": Case(VectorQuantizer(20, 3), width=3),
-  "vector_3x3": Case(VectorQuantizer(20, 3, features=4, output_kernel=3)),
-  "vector_gradient": Case(
-    VectorQuantizer(20, 3, features=4, update=GradientUpdate())
-  ),
-  "vector_smoothed": Case(
-    VectorQuantizer(20, 3, features=4, update=SmoothedEmaUpdate())
-  ),
-  "vector_placed": Case(
-    VectorQuantizer(20, 3, features=4, placement=Placement("data", 0.5))
-  ),
-  "attention": Case(
-    AdaptiveQuantizer(_POOL, 4, choice=AttentionChoice(entropy_weight=0.1))
-  ),
-  "attention_3x3": Case(AdaptiveQuantizer(_POOL, 4, output_kernel=3)),
-  "distortion": Case(
-    AdaptiveQuantizer(_POOL, 4, choice=DistortionChoice(rate_weight=0.1))
-  ),
-  "channels": Case(AdaptiveQuantizer(_POOL, 4, selection_unit="channels")),
-  "residual": Case(
-    ResidualQuantizer(
-      2,
-      12,
-      3,
-      features=4,
-      stage_dropout=0.5,
-      placement=Placement("kmeans", 0.5, revive_updates=1),
-    )
-  ),
-  "vector_priced": Case(VectorQuantizer(20, 3, 4, price=CodedPrice(0.1))),
-  "residual_priced": Case(
-    ResidualQuantizer(2, 12, 3, features=4, price=CodedPrice(0.02))
-  ),
-  "pool_priced": Case(
-    AdaptiveQuantizer(
-      _POOL, 4, choice=DistortionChoice(), price=CodedPrice(0.1)
-    )
-  ),
-  "residual_shared": Case(
-    ResidualQuantizer(2, 12, 4, shared_codebook=True, beam_size=3)
-  ),
-}
 GARBAGE = (np.nan, np.inf, -np.inf, 3e38, 1e6)
 
 
