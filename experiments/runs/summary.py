@@ -9,6 +9,12 @@ from experiments import files
 from experiments.runs import run_identity
 from experiments.runs import workdir as workdirs
 
+RESULTS_VERSION = "0.1.0"
+"""Raised when runs come out differently: tables refuse to mix versions.
+
+It is no version of the package, which every release has a new one of.
+"""
+
 # The numbers that tables and figures cannot do without.
 _NUMBERS = ("recon_loss_sum", "psnr")
 _OF_STREAMS = ("rate_nominal", "usage")  # where there is any

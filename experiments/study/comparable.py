@@ -27,7 +27,7 @@ def differences(trial: Trial, config: ml_collections.ConfigDict) -> list[str]:
 def check_alike(trials: Iterable[Trial]) -> None:
   """Raises a UserError unless finished runs differ in their variants alone.
 
-  They must agree on the data, the batches, the steps, the version of the code,
+  They must agree on the data, the batches, the steps, `RESULTS_VERSION`,
   and every other field that their variants do not change.
   """
   settings = {str(trial): _setting(trial) for trial in trials if trial.summary}
@@ -56,7 +56,7 @@ def describe(trials: Iterable[Trial]) -> str:
 
 
 def _setting(trial: Trial) -> dict[str, Any]:
-  """Returns how a run differs from its variant, and its code's version."""
+  """Returns how a run differs from its variant, and its RESULTS_VERSION."""
   stored = config_changes.fields_of(trial.config)
   variant = default_config(trial.dataset, trial.variant)
   default = config_changes.fields_of(variant)

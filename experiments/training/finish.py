@@ -1,7 +1,6 @@
 """Writes what a run leaves behind when it is done."""
 
 from collections.abc import Mapping
-import importlib.metadata
 import pathlib
 import subprocess
 from typing import Any
@@ -21,6 +20,7 @@ from experiments.processes import hosts
 from experiments.runs import claims
 from experiments.runs import frequencies
 from experiments.runs import run_identity
+from experiments.runs.summary import RESULTS_VERSION
 from experiments.runs.summary import write_summary
 
 
@@ -51,7 +51,7 @@ def finish(
   summary = {
     "name": config.name,
     "variant": config.variant,
-    "version": importlib.metadata.version("adq_jax"),
+    "version": RESULTS_VERSION,
     "commit": _commit(),
     **run,
     **judged.figures,

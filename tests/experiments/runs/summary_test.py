@@ -33,7 +33,10 @@ class SummaryTest(parameterized.TestCase):
     paths = list(root.rglob("summary.json"))
     self.assertNotEmpty(paths)
     for path in paths:
-      self.assertEqual(summary_lib.read(path.parent).problem, "")
+      summary = summary_lib.read(path.parent)
+      self.assertEqual(summary.problem, "")
+      # Or no run of today could join its table.
+      self.assertEqual(summary.figures["version"], summary_lib.RESULTS_VERSION)
 
   @parameterized.parameters(
     "",
