@@ -45,6 +45,8 @@ from adq_jax.search.nearest import nearest_codes
 from adq_jax.streams import Stream
 from adq_jax.theory import optimal_codebook_size
 
+__version__ = "0.1.0"
+
 __all__ = [
   "AdaptiveCodes",
   "AdaptiveQuantizer",

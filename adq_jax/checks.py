@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+AnyArray = jax.Array | np.ndarray
+"""An array as users give it to functions, whose results are JAX's."""
+
 _OF_MASKS = (jnp.bool_, jnp.integer, jnp.floating)
 
 

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
+from adq_jax.checks import AnyArray
 
 GAP_KINDS = ("norm", "mean_absolute")
 
 
-def psnr(mse: jax.Array | float, peak: float = 1.0) -> jax.Array:
+def psnr(mse: AnyArray | float, peak: float = 1.0) -> jax.Array:
   """Returns the peak signal-to-noise ratio, 10 log10(peak^2 / mse), in dB.
 
   Args:
@@ -35,7 +36,7 @@ def psnr(mse: jax.Array | float, peak: float = 1.0) -> jax.Array:
   return 10.0 * jnp.log10(peak**2 / jnp.asarray(mse))
 
 
-def entropy_bits(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
+def entropy_bits(counts: AnyArray, shard_axis: str | None = None) -> jax.Array:
   """Returns the entropy of a histogram in bits; 0 for an empty one.
 
   This is the plug-in estimate.  It is too low where N is near the number of
@@ -66,7 +67,7 @@ def entropy_bits(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
   return -over_shards(jnp.sum(terms))
 
 
-def perplexity(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
+def perplexity(counts: AnyArray, shard_axis: str | None = None) -> jax.Array:
   """Returns 2^entropy of a histogram, the effective number of its codewords.
 
   Args:
@@ -88,7 +89,7 @@ def perplexity(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
   return 2.0 ** entropy_bits(counts, shard_axis)
 
 
-def usage(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
+def usage(counts: AnyArray, shard_axis: str | None = None) -> jax.Array:
   """Returns the share of codewords to which at least one point is assigned.
 
   Args:
@@ -110,7 +111,7 @@ def usage(counts: jax.Array, shard_axis: str | None = None) -> jax.Array:
   return share if shard_axis is None else jax.lax.pmean(share, shard_axis)
 
 
-def code_bits(counts: jax.Array) -> jax.Array:
+def code_bits(counts: AnyArray) -> jax.Array:
   """Returns the bits of each code under an entropy code for a histogram.
 
   Before frequencies are made of the counts, 1/2 is added to each of them.
@@ -126,7 +127,7 @@ def code_bits(counts: jax.Array) -> jax.Array:
   return -jnp.log2(smoothed / smoothed.sum())
 
 
-def cross_entropy_bits(counts: jax.Array, reference: jax.Array) -> jax.Array:
+def cross_entropy_bits(counts: AnyArray, reference: AnyArray) -> jax.Array:
   """Returns the bits of all codes under the entropy code for other data.
 
   Args:
@@ -140,9 +141,9 @@ def cross_entropy_bits(counts: jax.Array, reference: jax.Array) -> jax.Array:
 
 
 def nominal_rate(
-  selection: jax.Array,
+  selection: AnyArray,
   codebook_sizes: Sequence[int],
-  sent: jax.Array | None = None,
+  sent: AnyArray | None = None,
 ) -> jax.Array:
   """Returns the bits that a position takes when indices are sent as they are.
 
@@ -172,10 +173,10 @@ def nominal_rate(
 
 
 def coded_rate(
-  counts: Sequence[jax.Array],
-  reference_counts: Sequence[jax.Array],
-  selection: jax.Array | None = None,
-  reference_selection: jax.Array | None = None,
+  counts: Sequence[AnyArray],
+  reference_counts: Sequence[AnyArray],
+  selection: AnyArray | None = None,
+  reference_selection: AnyArray | None = None,
 ) -> jax.Array:
   """Returns the bits that a position takes under an entropy code.
 
@@ -222,7 +223,7 @@ def coded_rate(
 def gradient_gap(
   loss: Callable[[jax.Array], jax.Array],
   quantize: Callable[[jax.Array], jax.Array],
-  z: jax.Array,
+  z: AnyArray,
   axis_name: str | None = None,
   kind: str = "norm",
 ) -> jax.Array:

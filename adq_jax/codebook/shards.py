@@ -3,15 +3,17 @@
 Device i of n holds codewords i N / n to (i + 1) N / n - 1 of N: its shard.
 """
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
 
+_State = TypeVar("_State")
 
-def split_codebook(state: Any, num_shards: int) -> Any:
+
+def split_codebook(state: _State, num_shards: int) -> _State:
   """Cuts codebooks into shards.
 
   Args:
@@ -36,7 +38,7 @@ def split_codebook(state: Any, num_shards: int) -> Any:
   return jax.tree.map(split, state)
 
 
-def merge_codebook(shards: Any) -> Any:
+def merge_codebook(shards: _State) -> _State:
   """Makes whole codebooks of shards: the reverse of `split_codebook`."""
 
   def merge(x: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ Shapes: N codewords, D their width.
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
+from typing import TypeVar
 
 import flax
 import jax
@@ -14,6 +15,9 @@ import numpy as np
 
 from adq_jax import checks
 from adq_jax import masks
+from adq_jax.checks import AnyArray
+
+_State = TypeVar("_State")
 
 
 @flax.struct.dataclass
@@ -61,7 +65,7 @@ def init_codebook(
 
 
 def codebook_from(
-  embedding: jax.Array, cluster_size: jax.Array | float = 1.0
+  embedding: AnyArray, cluster_size: AnyArray | float = 1.0
 ) -> Codebook:
   """Returns the state of a codebook that has these codewords.
 
@@ -152,7 +156,9 @@ def check_dtypes(state: Mapping[str, jax.Array]) -> None:
       )
 
 
-def freeze_codewords(before: Any, after: Any, is_frozen: jax.Array) -> Any:
+def freeze_codewords(
+  before: _State, after: _State, is_frozen: AnyArray
+) -> _State:
   """Returns the state after a step, with some codewords as they were before.
 
   They keep their bits and their averages, whatever the update and the placing

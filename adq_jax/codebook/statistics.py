@@ -16,6 +16,7 @@ import numpy as np
 from adq_jax import checks
 from adq_jax import collectives
 from adq_jax import masks
+from adq_jax.checks import AnyArray
 from adq_jax.chunks import sum_chunks
 
 _PART_NUMBERS = 2**24  # of the points whose statistics are made in one go
@@ -122,10 +123,10 @@ def to_indices(codes: jax.Array, codebook_size: int) -> jax.Array:
 
 
 def code_counts(
-  codes: jax.Array,
+  codes: AnyArray,
   codebook_size: int,
   *,
-  mask: jax.Array | None = None,
+  mask: AnyArray | None = None,
   axis_name: str | None = None,
 ) -> jax.Array:
   """Returns how many points are assigned to each codeword, float32 `[N]`.

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 from typing import Any
 from typing import ClassVar
+from typing import Self
 
 from adq_jax import checks
 from adq_jax.codebook import updates
@@ -128,7 +129,7 @@ class Translated:
 
     cls.__init__ = init
 
-  def clone(self, **updates: Any):
+  def clone(self, **updates: Any) -> Self:
     """Returns a copy; see `flax.linen.Module.clone`."""
     current = {slot.field: getattr(self, slot.field) for slot in self.slots}
     return super().clone(**_translate(self.slots, updates, current))

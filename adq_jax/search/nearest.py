@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
+from adq_jax.checks import AnyArray
 from adq_jax.chunks import map_chunks
 from adq_jax.search import bisection
 from adq_jax.search import cells
@@ -32,12 +33,12 @@ _SCAN_NUMBERS = 2048  # numbers that a scan holds for a point, beside a few D
 
 
 def nearest_codes(
-  z: jax.Array,
-  codebook: jax.Array | CodebookIndex,
+  z: AnyArray,
+  codebook: AnyArray | CodebookIndex,
   *,
   method: str = "auto",
-  penalty: jax.Array | None = None,
-  price: jax.Array | None = None,
+  penalty: AnyArray | None = None,
+  price: AnyArray | None = None,
 ) -> jax.Array:
   """Returns the index of the codeword nearest to every point (eq. 2).
 
@@ -140,7 +141,7 @@ def nearest_codes(
   return search(points, codebook).reshape(z.shape[:-1])
 
 
-def index_codebook(codebook: jax.Array) -> CodebookIndex:
+def index_codebook(codebook: AnyArray) -> CodebookIndex:
   """Prepares narrow codewords that are searched more than once.
 
   `nearest_codes(z, codebook)` sorts the codewords or the points on each call.
@@ -176,7 +177,7 @@ def index_codebook(codebook: jax.Array) -> CodebookIndex:
   return build(codewords)
 
 
-def _checked_codewords(codebook: jax.Array) -> jax.Array:
+def _checked_codewords(codebook: AnyArray) -> jax.Array:
   checks.check_floating("codebook", codebook, rank=2)
   if not codebook.size:
     raise ValueError(
