@@ -202,7 +202,7 @@ class VQVAE(nn.Module):
     self,
     images: jax.Array,
     *,
-    train: bool = False,
+    train: bool | None = None,
     mask: jax.Array | None = None,
     temperature: jax.Array | float = 1.0,
     draw: bool | jax.Array | None = None,
@@ -214,8 +214,9 @@ class VQVAE(nn.Module):
     Args:
       images: floating `[B, H, W, channels]`, in [-0.5, 0.5]; H and W multiples
         of f.
-      train: whether to update the collection `"codebook"`; the quantizer says
-        which rng streams this needs.
+      train: whether to update the collection `"codebook"`; by default what the
+        quantizer's field says, or False.  The quantizer says which rng streams
+        this needs.
       mask: 1 for a real image and 0 for padding, `[B]`, of any dtype.  Padding
         may hold anything: zeros replace it, and it counts nowhere.
       temperature: passed to the quantizer.
@@ -230,7 +231,7 @@ class VQVAE(nn.Module):
       ValueError: if a shape, dtype or field does not fit.
     """
     self._check_images(images)
-    checks.check_bool("train", train)
+    is_step = base.is_training(self.quantizer, train)
     if mask is not None:
       checks.check_mask("mask", mask, images.shape[:1], "one for each image")
     is_real = masks.as_bool(mask, images.shape[:1])
@@ -242,7 +243,7 @@ class VQVAE(nn.Module):
       point_mask = jnp.broadcast_to(is_real[:, None, None], z.shape[:-1])
     quantized = self.quantizer(
       z,
-      train=train,
+      **({} if train is None else {"train": train}),
       mask=point_mask,
       temperature=temperature,
       draw=draw,
@@ -253,7 +254,7 @@ class VQVAE(nn.Module):
     squared_error = jnp.square(reconstructed - images.astype(jnp.float32)).mean(
       axis=(1, 2, 3)
     )
-    axis_name = self.quantizer.axis_name if train else None
+    axis_name = self.quantizer.axis_name if is_step else None
     if self.is_initializing():
       axis_name = None
     mse = masks.mean(squared_error, is_real, axis_name)

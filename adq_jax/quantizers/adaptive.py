@@ -191,6 +191,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   @nn.nowrap
   def check(self) -> None:
     """Raises a ValueError if a field does not fit."""
+    super().check()
     check_option(
       "choice", self.choice, choices.AbstractChoice, "AttentionChoice()"
     )
@@ -226,7 +227,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     self,
     z: jax.Array,
     *,
-    train: bool = False,
+    train: bool | None = None,
     temperature: jax.Array | float = 1.0,
     mask: jax.Array | None = None,
     draw: bool | jax.Array | None = None,
@@ -237,7 +238,8 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
 
     Args:
       z: floating `[..., C]`; `[..., H, W, C]` where `all_indices`.
-      train: whether to update the collection `"codebook"`.
+      train: whether to update the collection `"codebook"`; by default what the
+        field says, or False.
       temperature: tau of the Gumbel-Softmax; it scales the selector's
         gradient, not the choice.
       mask: 1 for a real point and 0 for padding, `[...]`, as of
@@ -286,7 +288,7 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     of_units = [units.to_units(own, self.selection_unit) for own in of_each]
     scores = self._scores(z, of_units, indices, rate_weight, tariff)
     loss = self.choice.add_loss_of_scores(loss, scores, is_real, axis_name)
-    noise = self._noise(scores.shape, train, draw, example_index, axis_name)
+    noise = self._noise(scores.shape, is_update, draw, example_index, axis_name)
     noisy = scores if noise is None else scores + noise
     weights, book = self.choice.choose(noisy, temperature)
     weighed = sum(weights[..., i, None] * x for i, x in enumerate(of_units))
@@ -516,13 +518,13 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
   def _noise(
     self,
     shape: tuple[int, ...],
-    train: bool,
+    is_update: bool,
     draw: bool | jax.Array | None,
     example_index: jax.Array | None,
     axis_name: str | None,
   ) -> jax.Array | None:
     """Returns what is added to scores of a shape; None: nothing."""
-    draw = train and not self.is_initializing() if draw is None else draw
+    draw = is_update if draw is None else draw
     if not self.draws or draw is False:
       return None
     if not self.has_rng("gumbel"):

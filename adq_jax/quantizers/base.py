@@ -15,7 +15,7 @@ from adq_jax import meshes
 from adq_jax.streams import Stream
 
 
-class Quantizer(nn.Module):
+class Quantizer(nn.Module, kw_only=True):
   """What every quantizer offers, and all that a model may ask it for.
 
   A subclass is a Flax module with fields.  Of its members, those above
@@ -29,7 +29,12 @@ class Quantizer(nn.Module):
   Attributes:
     decoding_fields: the names of the fields that `decode` reads, so that codes
       mean something else where these differ; None: all of them.
+    train: what calls do that leave the argument `train` out; None: they do not
+      train.  `nn.vmap`, `nn.remat` and `nn.jit` of a class pass on no
+      keywords, or trace them, so with these the field says it.
   """
+
+  train: bool | None = None
 
   decoding_fields: ClassVar[tuple[str, ...] | None] = None
 
@@ -110,12 +115,14 @@ class Quantizer(nn.Module):
   @nn.nowrap
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
+    if self.train is not None:
+      checks.check_bool("train", self.train)
 
   def __call__(
     self,
     z: jax.Array,
     *,
-    train: bool = False,
+    train: bool | None = None,
     mask: jax.Array | None = None,
     temperature: jax.Array | float = 1.0,
     draw: bool | jax.Array | None = None,
@@ -126,7 +133,8 @@ class Quantizer(nn.Module):
 
     Args:
       z: what to quantize, floating.
-      train: whether to update the collections that training changes.
+      train: whether to update the collections that training changes; by default
+        what the field says.
       mask: 1 for a real point and 0 for padding, `[...]`.
       temperature: of a relaxed choice, above 0, a scalar.
       draw: whether codes are sampled; by default in training alone.
@@ -154,17 +162,37 @@ class Quantizer(nn.Module):
     raise NotImplementedError(f"{type(self).__name__}.decode")
 
   @nn.nowrap
-  def _update_of(self, train: bool) -> tuple[bool, str | None]:
+  def _update_of(self, train: bool | None) -> tuple[bool, str | None]:
     """Returns whether a call updates its state, and over which mapped axis.
 
     Raises:
-      ValueError: if `train` is no bool, or `axis_name` is no mapped axis.
+      ValueError: as `is_training`, or if `axis_name` is no mapped axis.
     """
-    checks.check_bool("train", train)
-    is_update = train and not self.is_initializing()
+    is_update = is_training(self, train) and not self.is_initializing()
     axis_name = self.axis_name if is_update else None
     checks.check_axis("axis_name", axis_name)
     return is_update, axis_name
+
+
+def is_training(quantizer: Quantizer, train: bool | None) -> bool:
+  """Returns whether a call is a step of training.
+
+  Args:
+    quantizer: which is called.
+    train: the argument of the call; None where it was left out.
+
+  Raises:
+    ValueError: if `train` is no bool, or given beside the quantizer's field.
+  """
+  if train is None:
+    return bool(quantizer.train)
+  checks.check_bool("train", train)
+  if quantizer.train is not None:
+    raise ValueError(
+      f"train is {train}; it must be left out of calls where the quantizer has"
+      f" the field train={quantizer.train}"
+    )
+  return train
 
 
 def specs_of_result(values: PartitionSpec, codes: PartitionSpec) -> "Quantized":

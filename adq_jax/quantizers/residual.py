@@ -205,7 +205,7 @@ class ResidualQuantizer(base.Quantizer):
     self,
     z: jax.Array,
     *,
-    train: bool = False,
+    train: bool | None = None,
     mask: jax.Array | None = None,
     temperature: jax.Array | float = 1.0,
     draw: bool | jax.Array | None = None,
@@ -216,9 +216,10 @@ class ResidualQuantizer(base.Quantizer):
 
     Args:
       z: floating `[..., C]`, or `[..., D]` without projections.
-      train: whether to update the collection `"codebook"`.  Where `placement`
-        places codewords, this needs the rng stream `"codebook"`, the same on
-        all devices; with `stage_dropout`, the stream `"dropout"`.
+      train: whether to update the collection `"codebook"`; by default what the
+        field says, or False.  Where `placement` places codewords, this needs
+        the rng stream `"codebook"`, the same on all devices; with
+        `stage_dropout`, the stream `"dropout"`.
       mask: 1 for a real point and 0 for padding, `[...]`; see
         `VectorQuantizer`.
       temperature: ignored, as is `draw`: no code is sampled.
@@ -446,6 +447,7 @@ class ResidualQuantizer(base.Quantizer):
   @nn.nowrap
   def check(self) -> None:
     """Raises a ValueError if a field does not fit."""
+    super().check()
     checks.check_count("num_stages", self.num_stages)
     if self.num_stages > _MOST_STAGES:
       raise ValueError(

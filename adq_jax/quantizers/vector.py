@@ -182,7 +182,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     self,
     z: jax.Array,
     *,
-    train: bool = False,
+    train: bool | None = None,
     mask: jax.Array | None = None,
     temperature: jax.Array | float = 1.0,
     draw: bool | jax.Array | None = None,
@@ -193,9 +193,9 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
 
     Args:
       z: floating `[..., C]`, or `[..., D]` without projections.
-      train: whether to update the collection `"codebook"`.  Where `placement`
-        places codewords, this needs the rng stream `"codebook"`, the same on
-        all devices.
+      train: whether to update the collection `"codebook"`; by default what the
+        field says, or False.  Where `placement` places codewords, this needs
+        the rng stream `"codebook"`, the same on all devices.
       mask: 1 for a real point and 0 for padding, `[...]`, of any dtype.
         Padding may hold anything: its code is 0, it counts in no statistic,
         loss or metric, and no gradient comes from it or goes to it.  A point
@@ -235,7 +235,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     z: jax.Array,
     make_tariff: Callable[[bool], tariffs.Tariff | None],
     *,
-    train: bool,
+    train: bool | None,
     mask: jax.Array | None,
   ) -> base.Quantized:
     """Quantizes z at a tariff, as `__call__` does at that of `price`.
@@ -244,7 +244,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       z: as of `__call__`, as are `train` and `mask`.
       make_tariff: takes whether the call is a step of training, and returns
         what codes of the stream `STREAM` cost; None: nothing.
-      train: whether to update the collection `"codebook"`.
+      train: whether to update the collection `"codebook"`; None: as the field
+        says.
       mask: 1 for a real point and 0 for padding, `[...]`.
     """
     self._check_z(z, mask)
@@ -415,6 +416,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   @nn.nowrap
   def check(self) -> None:
     """Raises a ValueError if a field does not fit."""
+    super().check()
     checks.check_count("codebook_size", self.codebook_size)
     checks.check_count("embedding_dim", self.embedding_dim)
     if self.features is not None:

@@ -26,6 +26,7 @@ BLOCK = "quantizer"  # the field of a config
 KIND = "kind"  # the field of a block that says what the others are
 OF_MODEL = ("features", "axis_name")  # the model gives them, no config
 _OF_FLAX = ("parent", "name")  # fields of every module
+_OF_CALLS = ("train",)  # a step says it
 _LARGEST = 2**31 - 1  # JAX indexes in int32
 
 
@@ -158,7 +159,7 @@ def sized_by(block: Mapping[str, Any]) -> list[str]:
 
 def of_block(cls: type) -> list[dataclasses.Field]:
   """Returns the fields of a class that a config says."""
-  left_out = (*_OF_FLAX, *OF_MODEL)
+  left_out = (*_OF_FLAX, *_OF_CALLS, *OF_MODEL)
   return [f for f in dataclasses.fields(cls) if f.name not in left_out]
 
 

@@ -121,7 +121,7 @@ class ArgumentsTest(parameterized.TestCase):
     self.assertEmpty(told)
     chex.assert_type(result.values, jnp.float32)
 
-  @parameterized.parameters(1, None, "yes")
+  @parameterized.parameters(1, "yes")
   def test_train_is_true_or_false(self, value):
     for name in ("vector", "attention"):
       quantizer = QUANTIZERS[name]

@@ -424,6 +424,24 @@ def test_flax_vmaps_it(subject):
     )
 
 
+def test_a_field_trains_as_the_argument_does(subject):
+  quantizer = subject.quantizer
+
+  def jaxpr(quantizer, **train):
+    traced = jax.make_jaxpr(
+      lambda v, z: quantizer.apply(v, z, mutable=STATE, rngs=RNGS, **train)
+    )(subject.variables, subject.z)
+    return re.sub("0x[0-9a-f]+", "", str(traced))
+
+  trained, evaluated = jaxpr(quantizer, train=True), jaxpr(quantizer)
+  assert trained != evaluated
+  assert jaxpr(quantizer.clone(train=True)) == trained
+  assert jaxpr(quantizer.clone(train=False)) == evaluated
+  for given in (True, False):
+    with pytest.raises(ValueError, match="train is .* the field train=True"):
+      jaxpr(quantizer.clone(train=True), train=given)
+
+
 def test_flax_scans_it_and_forgets_what_gradients_can_compute_again(subject):
   lifted = nn.scan(
     lambda quantizer, carry, z: (carry, nn.remat(_step)(quantizer, z)),
