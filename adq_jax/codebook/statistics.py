@@ -16,6 +16,7 @@ import numpy as np
 from adq_jax import checks
 from adq_jax import collectives
 from adq_jax import masks
+from adq_jax import meshes
 from adq_jax.checks import AnyArray
 from adq_jax.chunks import sum_chunks
 
@@ -122,6 +123,7 @@ def to_indices(codes: jax.Array, codebook_size: int) -> jax.Array:
   return jnp.where(in_range, indices, jnp.int32(codebook_size))
 
 
+@meshes.function_inside_auto(lambda *args, **kwargs: meshes.WHOLE)
 def code_counts(
   codes: AnyArray,
   codebook_size: int,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import checks
+from adq_jax import meshes
 from adq_jax.checks import AnyArray
 from adq_jax.chunks import map_chunks
 from adq_jax.search import bisection
@@ -32,6 +33,12 @@ _CHUNK_NUMBERS = 2**28  # numbers that a search holds beside its arguments
 _SCAN_NUMBERS = 2048  # numbers that a scan holds for a point, beside a few D
 
 
+def _specs_of_codes(z: jax.Array, *unused: Any, **more: Any) -> Any:
+  del unused, more
+  return meshes.leading(z, jnp.ndim(z) - 1)
+
+
+@meshes.function_inside_auto(_specs_of_codes)
 def nearest_codes(
   z: AnyArray,
   codebook: AnyArray | CodebookIndex,
@@ -141,6 +148,7 @@ def nearest_codes(
   return search(points, codebook).reshape(z.shape[:-1])
 
 
+@meshes.function_inside_auto(lambda codebook: meshes.WHOLE)
 def index_codebook(codebook: AnyArray) -> CodebookIndex:
   """Prepares narrow codewords that are searched more than once.
 

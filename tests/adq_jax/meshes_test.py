@@ -8,10 +8,14 @@ import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
+import numpy as np
 
 from adq_jax import AdaptiveQuantizer
+from adq_jax import code_counts
 from adq_jax import CodedPrice
 from adq_jax import DistortionChoice
+from adq_jax import index_codebook
+from adq_jax import nearest_codes
 from adq_jax import ResidualQuantizer
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
@@ -82,6 +86,53 @@ class MeshesTest(parameterized.TestCase):
       self.assertEqual(x.sharding.spec, PartitionSpec("data", None))
     for x in jax.tree.leaves((result.loss, result.metrics, variables)):
       self.assertTrue(x.sharding.is_fully_replicated)
+
+  def test_the_mesh_of_an_array_is_entered_outside_of_jit(self):
+    quantizer = VectorQuantizer(_SIZE, _WIDTH)
+    variables = make_variables(quantizer, jnp.zeros((1, _WIDTH)))
+    embedding = variables["codebook"]["embedding"]  # on one device
+    rows = NamedSharding(make_mesh(AxisType.Explicit), PartitionSpec("data"))
+    z = jax.device_put(embedding[::3], rows)
+    codes = nearest_codes(z, embedding)
+    chex.assert_trees_all_equal(codes, np.arange(0, _SIZE, 3))
+    values, after = quantizer.apply(
+      variables, codes, method="decode", mutable=["codebook"]
+    )
+    chex.assert_trees_all_equal(values, z)
+    chex.assert_trees_all_equal(after, variables)
+    self.assertTrue(jax.sharding.get_abstract_mesh().empty)
+
+  @parameterized.parameters(False, True)
+  def test_functions_take_points_of_any_mesh(self, is_cut):
+    rng = np.random.default_rng(0)
+    z, codewords = rng.normal(size=(16, 2, 3)), rng.normal(size=(_SIZE, 3))
+    squares = np.square(z[..., None, :] - codewords).sum(axis=-1)
+    bits = rng.uniform(0, 9, _SIZE)
+    mesh = make_mesh(AxisType.Explicit)
+    rows = NamedSharding(mesh, PartitionSpec("data", None, None))
+    with jax.set_mesh(mesh):
+      z = jax.device_put(jnp.asarray(z, jnp.float32), rows)
+      codewords = jax.device_put(
+        jnp.asarray(codewords, jnp.float32),
+        NamedSharding(mesh, PartitionSpec("data" if is_cut else None)),
+      )
+      found = jax.jit(
+        lambda z, codewords: (
+          nearest_codes(z, codewords),
+          nearest_codes(z, index_codebook(codewords)),
+          nearest_codes(z, codewords, penalty=jnp.asarray(bits)),
+        )
+      )(z, codewords)
+      counts = jax.jit(lambda codes: code_counts(codes, _SIZE))(found[0])
+    nearest = squares.argmin(axis=-1)
+    for codes, expected in zip(
+      found, (nearest, nearest, (squares + bits).argmin(axis=-1)), strict=True
+    ):
+      np.testing.assert_array_equal(codes, expected)
+      self.assertEqual(codes.sharding.spec, PartitionSpec("data", None))
+    np.testing.assert_array_equal(
+      counts, np.bincount(nearest.ravel(), minlength=_SIZE)
+    )
 
   @parameterized.parameters(AxisType.Auto, AxisType.Explicit)
   def test_a_codebook_may_lie_on_several_devices(self, kind):
