@@ -103,17 +103,28 @@ def check_not_negative(
     )
 
 
-def check_axis(name: str, axis_name: str | None) -> None:
-  """Raises a ValueError unless this runs under the mapped axis; None passes."""
+def check_axis(
+  name: str, axis_name: str | None, otherwise: str | None = None
+) -> None:
+  """Raises a ValueError unless this runs under the mapped axis; None passes.
+
+  Args:
+    name: of the argument, for the message.
+    axis_name: the axis, or a tuple of axes.
+    otherwise: what to do where no axis is to be mapped, for the message.
+  """
   if axis_name is None:
     return
   try:
     jax.lax.axis_size(axis_name)
   except NameError as error:
+    otherwise = otherwise or (
+      f"without {name} on one device or where jax.jit spreads the batch"
+    )
     raise ValueError(
-      f"{name} is {axis_name!r}, which is no mapped axis here; apply inside of"
-      f" jax.pmap(..., axis_name={axis_name!r}) or jax.shard_map over it, or"
-      f" without {name} on one device"
+      f"{name} is {axis_name!r}, which is no mapped axis here{_mesh_here()};"
+      f" apply inside of jax.pmap(..., axis_name={axis_name!r}) or"
+      f" jax.shard_map over it, or {otherwise}"
     ) from error
 
 
@@ -199,6 +210,18 @@ def _check_array(name: str, array: Any, kinds: Any, wanted: str) -> None:
   kinds = kinds if isinstance(kinds, tuple) else (kinds,)
   if not any(jnp.issubdtype(dtype, kind) for kind in kinds):
     raise ValueError(f"{name} has dtype {dtype}; it must have {wanted}")
+
+
+def _mesh_here() -> str:
+  """Returns the axes of the mesh that this runs on as text; none, nothing."""
+  mesh = jax.sharding.get_abstract_mesh()
+  axes = [
+    f"{axis}={mesh.shape[axis]}"
+    + (" mapped" if axis in mesh.manual_axes else "")
+    for axis in mesh.axis_names
+    if not axis.startswith("_")  # that of a jax.pmap without axis_name
+  ]
+  return f" (the mesh has {', '.join(axes)})" if axes else ""
 
 
 def _seen(array: Any) -> np.ndarray:

@@ -51,12 +51,16 @@ def entropy_bits(counts: AnyArray, shard_axis: str | None = None) -> jax.Array:
   Returns:
     float32 `[]`, in [0, log2 N].
 
+  Raises:
+    ValueError: if `shard_axis` is no mapped axis.
+
   Example:
     >>> import jax.numpy as jnp
     >>> from adq_jax import entropy_bits
     >>> print(f"{entropy_bits(jnp.array([2, 1, 1, 0])):.2f} bits")
     1.50 bits
   """
+  _check_shard_axis(shard_axis)
 
   def over_shards(total: jax.Array) -> jax.Array:
     return total if shard_axis is None else jax.lax.psum(total, shard_axis)
@@ -80,6 +84,9 @@ def perplexity(counts: AnyArray, shard_axis: str | None = None) -> jax.Array:
     float32 `[]`: 1 where all points are assigned to one codeword, N where all
     codewords have as many.
 
+  Raises:
+    ValueError: if `shard_axis` is no mapped axis.
+
   Example:
     >>> import jax.numpy as jnp
     >>> from adq_jax import perplexity
@@ -101,12 +108,16 @@ def usage(counts: AnyArray, shard_axis: str | None = None) -> jax.Array:
   Returns:
     float32 `[]`, in [0, 1].
 
+  Raises:
+    ValueError: if `shard_axis` is no mapped axis.
+
   Example:
     >>> import jax.numpy as jnp
     >>> from adq_jax import usage
     >>> print(f"{usage(jnp.array([7, 1, 0, 0])):.0%}")
     50%
   """
+  _check_shard_axis(shard_axis)
   share = jnp.mean((jnp.asarray(counts) > 0).astype(jnp.float32))
   return share if shard_axis is None else jax.lax.pmean(share, shard_axis)
 
@@ -271,3 +282,8 @@ def gradient_gap(
   return jnp.sqrt(
     square if axis_name is None else jax.lax.psum(square, axis_name)
   )
+
+
+def _check_shard_axis(shard_axis: str | None) -> None:
+  otherwise = "without shard_axis for a whole histogram"
+  checks.check_axis("shard_axis", shard_axis, otherwise)

@@ -68,14 +68,11 @@ def check_divides(codebook_size: int, num_devices: int) -> None:
 
 def check_shard(shard: jax.Array, codebook_size: int, axis_name: str) -> None:
   """Raises a ValueError unless it is what a device of the axis holds."""
-  try:
-    checks.check_axis("axis_name", axis_name)
-  except ValueError as error:
-    raise ValueError(
-      f"shard_codebook needs the mapped axis {axis_name!r}; apply inside of"
-      f" jax.pmap(..., axis_name={axis_name!r}), or merge_codebook the shards"
-      " for a quantizer without it"
-    ) from error
+  checks.check_axis(
+    "axis_name",
+    axis_name,
+    "merge_codebook the shards for a quantizer without shard_codebook",
+  )
   num_devices = jax.lax.axis_size(axis_name)
   check_divides(codebook_size, num_devices)
   checks.check_shape(

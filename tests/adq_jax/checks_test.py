@@ -117,3 +117,34 @@ class NumbersTest(parameterized.TestCase):
       return x
 
     jax.vmap(check, axis_name="i")(ONES)
+
+  def test_an_axis_that_is_not_there_is_told_with_those_that_are(self):
+    auto = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((4, 2), ("i", "j"), axis_types=auto)
+
+    def check(name):
+      return lambda x: (checks.check_axis("axis_name", name, "x"), x)[1]
+
+    def mapped(name, mapped_axes):
+      return jax.shard_map(
+        check(name),
+        mesh=mesh,
+        in_specs=jax.P("i"),
+        out_specs=jax.P("i"),
+        axis_names=mapped_axes,
+      )
+
+    x = jax.ShapeDtypeStruct((4,), jnp.float32)
+    for name, function, told in (
+      ("j", mapped("j", {"i"}), "i=4 mapped, j=2"),
+      ("k", mapped("k", {"i", "j"}), "i=4 mapped, j=2 mapped"),
+      ("i", check("i"), "i=4, j=2"),  # of jax.jit
+    ):
+      with jax.set_mesh(mesh):
+        with self.assertRaisesRegex(
+          ValueError,
+          rf"^axis_name is '{name}', .* \(the mesh has {told}\); .* or x$",
+        ):
+          jax.eval_shape(function, x)
+    with self.assertRaisesRegex(ValueError, "no mapped axis here; apply"):
+      jax.eval_shape(jax.pmap(check("i")), x)

@@ -20,6 +20,9 @@ class CountsTest(parameterized.TestCase):
     chex.assert_trees_all_close(metrics.perplexity(counts), 2**1.5)
     chex.assert_trees_all_close(metrics.usage(counts), 0.75)
     self.assertEqual(metrics.entropy_bits(jnp.zeros(4)), 0)
+    for figure in (metrics.entropy_bits, metrics.perplexity, metrics.usage):
+      with self.assertRaisesRegex(ValueError, "shard_axis is 'nowhere', which"):
+        figure(counts, "nowhere")
 
   def test_perplexity_of_a_split_does_not_depend_on_its_batches(self):
     batches = np.random.default_rng(0).integers(0, 5, (3, 7))

@@ -39,5 +39,7 @@ class ShardsTest(parameterized.TestCase):
         of_codebooks.check_field(value, axis_name)
 
   def test_no_axis(self):
-    with self.assertRaisesRegex(ValueError, "needs the mapped axis 'devices'"):
+    with self.assertRaisesRegex(
+      ValueError, "is 'devices', which .* merge_codebook"
+    ):
       of_codebooks.check_shard(jnp.ones((3, 2)), 24, "devices")

@@ -303,7 +303,9 @@ class ErrorsTest(parameterized.TestCase):
     variables = quantizer.init(KEYS, jnp.ones((1, 3)))
     with self.assertRaisesRegex(ValueError, "codebook_size is 12.*devices, 8"):
       split_codebook(variables, NUM_DEVICES)
-    with self.assertRaisesRegex(ValueError, "needs the mapped axis 'devices'"):
+    with self.assertRaisesRegex(
+      ValueError, "is 'devices', which .* merge_codebook"
+    ):
       quantizer.apply(variables, jnp.ones((1, 3)))
     z = jnp.ones((NUM_DEVICES, 1, 3))
 
