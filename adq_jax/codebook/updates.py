@@ -293,5 +293,7 @@ def smoothed_ema_update(
 def average(old: jax.Array, new: jax.Array, decay: float) -> jax.Array:
   """Returns g old + (1-g) new, elementwise."""
   # With two products, which of them is rounded before they are added is a
-  # compiler's choice, and may differ between arrays of different sizes.
-  return new + decay * (old - new)
+  # compiler's choice, and may differ between arrays of different sizes.  It may
+  # also compute the average once more for an operation that reads it, and round
+  # it in another way there.
+  return jax.lax.optimization_barrier(new + decay * (old - new))
