@@ -16,9 +16,9 @@ from experiments.runs import metric_log
 from experiments.runs import workdir as workdirs
 from tests.support import tiny
 
-_KILLS = 20
+_KILLS = 12
 _FIELDS = {
-  "num_steps": 2000,
+  "num_steps": 1000,
   "batch_size": 16,
   "data.image_size": 16,
   "model.features": 8,
