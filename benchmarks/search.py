@@ -30,6 +30,7 @@ from adq_jax import codebook_structures
 from adq_jax.search import nearest
 from benchmarks import report
 from benchmarks import timing
+from tests.support.exactness import farther
 
 _POINTS = flags.DEFINE_integer("points", 3136, "Points that are searched for.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
@@ -37,7 +38,6 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.")
 _CAPACITY = 65_536  # N x D of the paper's structures
 _LARGE = ((1_048_576, 1), (524_288, 2), (262_144, 4))
 _INDEXED_WIDTH = 4  # wider codewords are faster scanned
-_ALLOWED = 8 * np.finfo(np.float32).eps  # of |z| + |c|: the contract
 
 # Takes no argument, and returns indices when they are ready.
 _Run = Callable[[], np.ndarray]
@@ -86,7 +86,7 @@ def _measure(
     _check(name, z, codebook, run(), expected)
   peers = {name: make(z, codebook) for name, make in makers.items()}
   wrong = {
-    name: int(_farther(z, codebook, run(), expected).sum())
+    name: int(farther(z, codebook, run(), expected).sum())
     for name, run in peers.items()
   }
   return {
@@ -227,23 +227,12 @@ def _check(
     AssertionError: if a codeword is farther, beyond rounding.
   """
   for one, other in ((found, expected), (expected, found)):
-    count = _farther(z, codebook, one, other).sum()
+    count = farther(z, codebook, one, other).sum()
     if count:
       raise AssertionError(
         f"[{len(codebook)}, {codebook.shape[1]}]: {name} and blocked disagree"
         f" about {count} points"
       )
-
-
-def _farther(
-  z: np.ndarray, codebook: np.ndarray, found: np.ndarray, other: np.ndarray
-) -> np.ndarray:
-  """Returns where `found` `[T]` is farther than `other`, beyond rounding."""
-  z, chosen = z.astype(np.float64), codebook[found].astype(np.float64)
-  distance = np.linalg.norm(z - chosen, axis=1)
-  other_distance = np.linalg.norm(z - codebook[other], axis=1)
-  norms = np.linalg.norm(z, axis=1) + np.linalg.norm(chosen, axis=1)
-  return distance - other_distance > _ALLOWED * norms
 
 
 def _milliseconds(runs: Mapping[str, Callable[[], Any]]) -> dict[str, float]:

@@ -13,6 +13,8 @@ from adq_jax import index_codebook
 from adq_jax import nearest_codes
 from adq_jax.search import nearest
 from adq_jax.search import scan
+from tests.support.exactness import check_sums
+from tests.support.exactness import sums_of
 from tests.support.search import make_data
 from tests.support.search import make_kind
 from tests.support.search import NOTHING
@@ -20,7 +22,6 @@ from tests.support.search import nothing_found
 from tests.support.search import quickly_compiled
 
 EXACT = ("dense", "blocked", "screened")
-EPSILON = 2.0**-23
 
 
 @functools.cache
@@ -37,26 +38,11 @@ def find(points, codewords, penalty, method="auto", price=None):
   return np.asarray(program(method)(points, codewords, penalty, price))
 
 
-def sums_of(points, codewords, penalty, price=None):
-  """All sums `[T, N]` in float64; an infinite penalty makes one infinite."""
-  points, codewords = points.astype(np.float64), codewords.astype(np.float64)
-  squares = np.square(points[:, None] - codewords[None]).sum(axis=-1)
-  tables = np.atleast_2d(penalty).astype(np.float64)
-  prices = np.ones(len(points)) if price is None else price.astype(np.float64)
-  finite = np.where(np.isinf(tables), 0, tables)
-  sums = squares + prices.reshape(len(points), -1) @ finite
-  return np.where(np.isinf(tables).any(axis=0), np.inf, sums)
-
-
 class SearchTest(parameterized.TestCase):
   def check(self, points, codewords, penalty, method, price=None):
     """The sum found is the smallest but for rounding."""
     found = find(points, codewords, penalty, method, price)
-    sums = sums_of(points, codewords, penalty, price)
-    own = np.take_along_axis(sums, found[:, None], axis=1)[:, 0]
-    smallest = sums.min(axis=1)
-    terms = 20 + len(np.atleast_2d(penalty)) + points.shape[1] / 16
-    self.assertTrue((own - smallest <= terms * EPSILON * smallest).all())
+    check_sums(points, codewords, penalty, found, price)
     return found
 
 
