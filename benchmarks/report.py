@@ -21,7 +21,7 @@ def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     title: of the table.
     rows: values by column, with the same columns in every row.
   """
-  _print(title, rows)
+  print(markdown(title, rows))
   _write({"title": title, "rows": rows})
 
 
@@ -32,18 +32,23 @@ def show_all(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     tables: the rows of each table, by its title.
   """
   for title, rows in tables.items():
-    _print(title, rows)
+    print(markdown(title, rows))
     print()
   records = [{"title": title, "rows": rows} for title, rows in tables.items()]
   _write({"tables": records})
 
 
-def _print(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def markdown(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+  """Returns rows as a Markdown table under its title.
+
+  Args:
+    title: of the table.
+    rows: values by column, with the same columns in every row.
+  """
   cells = [list(rows[0]), ["---"] * len(rows[0])]
   cells += [[str(value) for value in row.values()] for row in rows]
-  print(f"{title}\n")
-  for row in cells:
-    print(f"| {' | '.join(row)} |")
+  lines = [f"| {' | '.join(row)} |" for row in cells]
+  return "\n".join([title, "", *lines])
 
 
 def _write(figures: Mapping[str, Any]) -> None:
