@@ -1,0 +1,186 @@
+"""Every quantizer on a device against the same on the host.
+
+The tests hold the host's searches to float64.  A device rounds in another way.
+So a code of the device is right if it is one that the host finds, when what it
+quantizes moves by rounding.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import functools
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+
+from benchmarks.accelerator.rows import Row
+from tests.support.cases import CASES
+from tests.support.small import bits
+from tests.support.subject import Subject
+
+_OFFSET = 100  # of points and codewords
+_ROUNDING = 2.0**-21  # of points: eight float32 epsilons of 2^-24
+_MOVES = 4  # random ones
+
+
+def rows(
+  device: jax.Device, host: jax.Device, *, is_small: bool
+) -> Iterator[Row]:
+  """Yields a row for each quantizer of the contract.
+
+  Args:
+    device: quantizes.
+    host: what it is compared with.
+    is_small: whether to take one quantizer of each class alone.
+  """
+  names = list(CASES)
+  if is_small:
+    names = {type(CASES[name].quantizer): name for name in names}.values()
+  for name in names:
+    yield Row(
+      f"quantizer `{name}`",
+      functools.partial(check_quantizer, device, host, name),
+    )
+
+
+def check_quantizer(device: jax.Device, host: jax.Device, name: str) -> str:
+  """Checks codes, values and a training step of a quantizer.
+
+  Args:
+    device: quantizes.
+    host: what it is compared with.
+    name: a key of `CASES`.
+
+  Returns:
+    How many codes differ from the host's.
+
+  Raises:
+    AssertionError: if codes do not decode to the device's values, to the bit;
+      if a code differs by more than rounding, or where ties are exact; or if
+      values, gradients or the next state differ by more than rounding.
+  """
+  subject = Subject(CASES[name])
+  differing = total = 0
+  for what, z, variables in _inputs(subject, host):
+    try:
+      here = _evaluated(subject, device, variables, z)
+      there = _evaluated(subject, host, variables, z)
+      differs = _different(here[0], there[0])
+      if what == "ties":  # moved points would have none
+        allowed = jax.tree.map(np.zeros_like, differs)
+      else:
+        allowed = _undecided(subject, host, variables, z, there[0])
+      _check_allowed(differs, allowed)
+      # Of the same codes.
+      codes, values = there
+      decoded = subject.decode(*jax.device_put((variables, codes), device))
+      chex.assert_trees_all_close(
+        jax.device_get(decoded), values, rtol=1e-5, atol=1e-6
+      )
+    except AssertionError as error:
+      raise AssertionError(f"{what}: {error}") from error
+    differing += sum(x.sum() for x in jax.tree.leaves(differs))
+    total += sum(x.size for x in jax.tree.leaves(differs))
+  _check_training(subject, device, host)
+  return f"{differing} of {total} codes differ"
+
+
+def _inputs(
+  subject: Subject, host: jax.Device
+) -> Iterator[tuple[str, Any, Any]]:
+  """Yields points and variables by what they may trouble."""
+  z, variables = jax.device_get((subject.z, subject.variables))
+  yield "untrained", z, variables
+  arguments = jax.device_put((z, subject.mask, variables), host)
+  *_, trained = jax.device_get(subject.trained(*arguments))
+  yield "trained", z, trained
+  # Multiples of a half, whose squared distances are exact, and ties many.
+  yield (
+    "ties",
+    np.round(2 * z) / 2,
+    _with_codewords(variables, lambda x: np.round(2 * x) / 2),
+  )
+  offset = np.float32(_OFFSET)
+  yield "offset", z + offset, _with_codewords(variables, lambda x: x + offset)
+  broken = z.copy()
+  broken[0, 0, 0], broken[2, 1, 0, 0], broken[2, 2, 2] = np.nan, np.inf, -np.inf
+  broken[0, 3, 3] = 1e38
+  yield "not finite", broken, trained
+
+
+def _with_codewords(variables: Any, change: Callable[..., Any]) -> Any:
+  """Returns variables whose codewords are changed."""
+
+  def changed(path: tuple[Any, ...], x: np.ndarray) -> np.ndarray:
+    is_embedding = jax.tree_util.keystr(path[-1:]) == "['embedding']"
+    return change(x) if is_embedding else x
+
+  return jax.tree_util.tree_map_with_path(changed, variables)
+
+
+def _evaluated(
+  subject: Subject, device: jax.Device, variables: Any, z: np.ndarray
+) -> tuple[Any, np.ndarray]:
+  """Returns codes and values, after a check that one decodes to the other."""
+  variables, z = jax.device_put((variables, z), device)
+  result, _ = subject.evaluate(variables, z)
+  codes = subject.encode(variables, z)
+  chex.assert_trees_all_equal(*jax.device_get((codes, result.codes)))
+  decoded = subject.decode(variables, codes)
+  chex.assert_trees_all_equal(*map(bits, (decoded, result.values)))
+  return jax.device_get((codes, result.values))
+
+
+def _different(some: Any, others: Any) -> Any:
+  return jax.tree.map(np.not_equal, some, others)
+
+
+def _undecided(
+  subject: Subject, host: jax.Device, variables: Any, z: np.ndarray, codes: Any
+) -> Any:
+  """Returns where the host's codes change, when points move by rounding."""
+  rng = np.random.default_rng(0)
+  found = jax.tree.map(lambda x: np.zeros(x.shape, bool), codes)
+  for _ in range(_MOVES):
+    moves = (_ROUNDING * rng.normal(size=z.shape)).astype(np.float32)
+    result, _ = subject.evaluate(
+      *jax.device_put((variables, z * (1 + moves)), host)
+    )
+    differs = _different(jax.device_get(result.codes), codes)
+    found = jax.tree.map(np.logical_or, found, differs)
+  return found
+
+
+def _check_allowed(differs: Any, allowed: Any) -> None:
+  for one, is_allowed in zip(
+    *map(jax.tree.leaves, (differs, allowed)), strict=True
+  ):
+    count = (one & ~is_allowed).sum()
+    assert not count, f"{count} of {one.size} codes differ"
+
+
+def _check_training(
+  subject: Subject, device: jax.Device, host: jax.Device
+) -> None:
+  """Checks a training step with padding and a point of NaN."""
+  z = np.array(subject.z)
+  z[0, 2, 1, 1] = np.nan
+
+  def step(device: jax.Device) -> Any:
+    return jax.device_get(
+      subject.trained(
+        *jax.device_put((z, subject.mask, subject.variables), device)
+      )
+    )
+
+  try:
+    # As near as the contract asks of eight devices and one.
+    chex.assert_trees_all_close(
+      step(device),
+      step(host),
+      rtol=1e-4,
+      atol=1e-5,
+    )
+  except AssertionError as error:
+    raise AssertionError(f"training: {error}") from error
