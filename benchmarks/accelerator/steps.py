@@ -1,4 +1,9 @@
-"""A training step of each config on a device against the same on the host."""
+"""A training step of each config on a device against the same on the host.
+
+Where rounding takes a few points to other codewords, gradients move by much
+more than it.  So a step of the device may be as far from the host's as the
+host's own is, twice, when its parameters move by rounding.
+"""
 
 from collections.abc import Iterator
 import functools
@@ -20,12 +25,11 @@ from experiments.processes import devices
 from tests.support import tiny
 
 _FIRST = ("fashion_mnist", "photo_patches")  # the paper's, and the quick start
-# Relative differences.  On a CPU, where parameters of these two configs move by
-# 2^-17 of themselves, as sums of a thousand float32 products may be rounded,
-# the loss moves by 1e-7, the gradient by 1e-3, as a few points change their
-# codewords, and the codebook by 1e-4.  A move of 2^-11, as TF32 rounds, takes
-# the gradient 5e-3 to 6e-2 away.
-_ALLOWED = {"loss": 1e-5, "gradient": 3e-3, "codebook": 1e-3}
+_COMPARED = ("loss", "gradient", "codebook")
+_ROUNDING = 2.0**-17  # of sums of a thousand float32 products; TF32 has 2^-11
+_MOVES = 3  # random ones
+_SLACK = 2
+_LEAST = 2e-6  # the mean of all pixels is rounded too, whatever the parameters
 
 
 class Experiment:
@@ -49,20 +53,24 @@ class Experiment:
     self._steps = {}
 
   def step(
-    self, device: jax.Device, precision: str | None
+    self, device: jax.Device, precision: str | None, move: int | None = None
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes the first step.
 
     Args:
       device: takes it.
       precision: of matrix products and convolutions; None: JAX's default.
+      move: seed of a random move of the parameters by rounding; None: none.
 
     Returns:
       The next state and the metrics, both on the device and `[1, ...]`.
     """
+    state = self.state
+    if move is not None:
+      state = state.replace(params=_moved(state.params, move))
     with jax.default_matmul_precision(precision):
       take = self._compiled(device, precision)
-      return take(devices.replicate(self.state, [device]), self._batch(device))
+      return take(devices.replicate(state, [device]), self._batch(device))
 
   def run(self, device: jax.Device) -> Any:
     """Returns a function that takes the next step, and waits for it."""
@@ -87,6 +95,15 @@ class Experiment:
   def _batch(self, device: jax.Device) -> jax.Array:
     (batch,) = devices.prefetch([self.images], [device])
     return batch
+
+
+def _moved(params: Any, seed: int) -> Any:
+  rng = np.random.default_rng(seed)
+
+  def move(x: np.ndarray) -> np.ndarray:
+    return (x * (1 + _ROUNDING * rng.normal(size=x.shape))).astype(x.dtype)
+
+  return jax.tree.map(move, params)
 
 
 @functools.cache
@@ -145,18 +162,27 @@ def check_step(
     is_small: whether the config is tiny.
 
   Returns:
-    The relative differences.
+    The relative differences, and those that are allowed.
 
   Raises:
     AssertionError: if one of them is larger than rounding makes it.
   """
-  found = _differences(device, host, dataset, "highest", is_small)
+  one = experiment(dataset, None, is_small=is_small)
+  expected = _outcome(*one.step(host, "highest"))
+  found = _differences(_outcome(*one.step(device, "highest")), expected)
+  moves = [
+    _differences(_outcome(*one.step(host, "highest", seed)), expected)
+    for seed in range(_MOVES)
+  ]
+  allowed = {
+    name: max(_LEAST, _SLACK * max(move[name] for move in moves))
+    for name in _COMPARED
+  }
   for name, difference in found.items():
-    allowed = _ALLOWED[name]
-    assert difference <= allowed, (
-      f"{name} differs by {difference:.1e}, more than {allowed:.0e}"
+    assert difference <= allowed[name], (
+      f"{name} differs by {difference:.1e}, more than {allowed[name]:.1e}"
     )
-  return _told(found)
+  return f"{_told(found)}; allowed are {_told(allowed)}"
 
 
 def measure_default(
@@ -170,29 +196,18 @@ def measure_default(
     dataset: a key of `datasets.GET_CONFIG`.
     is_small: whether the config is tiny.
   """
-  return _told(_differences(device, host, dataset, None, is_small))
-
-
-def _differences(
-  device: jax.Device,
-  host: jax.Device,
-  dataset: str,
-  precision: str | None,
-  is_small: bool,
-) -> dict[str, float]:
-  """Returns how far a step of the device is from the host's, by name."""
   one = experiment(dataset, None, is_small=is_small)
-  found = _outcome(*one.step(device, precision))
   expected = _outcome(*one.step(host, "highest"))
-  return {
-    name: _relative_distance(found[name], expected[name]) for name in _ALLOWED
-  }
+  return _told(_differences(_outcome(*one.step(device, None)), expected))
 
 
 def _outcome(
   state: TrainState, metrics: dict[str, jax.Array]
 ) -> dict[str, Any]:
-  """Returns what is compared: Adam's first update is no more than signs."""
+  """Returns what is compared, by the names of `_COMPARED`.
+
+  Not the parameters: Adam's first update has the signs of the gradient alone.
+  """
   return jax.device_get(
     {
       "loss": metrics["loss"],
@@ -200,6 +215,14 @@ def _outcome(
       "codebook": state.codebook,
     }
   )
+
+
+def _differences(
+  found: dict[str, Any], expected: dict[str, Any]
+) -> dict[str, float]:
+  return {
+    name: _relative_distance(found[name], expected[name]) for name in _COMPARED
+  }
 
 
 def _relative_distance(found: Any, expected: Any) -> float:
