@@ -2,7 +2,8 @@
 
 Shapes: n devices have t points each, and T = n t together.  A point has K
 prices.  Of N codewords of width D each device has N / n, its shard (see
-`adq_jax.codebook.shards`).  All functions are for use inside `jax.pmap`.
+`adq_jax.codebook.shards`).  All functions are for use inside
+`jax.shard_map` and `jax.pmap`.
 
 Nothing as large as N x D is ever on one device, and nothing as large as T x N
 anywhere.  The points go to all shards.  From every shard the nearest codeword

@@ -54,27 +54,54 @@ def by_pmap(subject, z):
 
 def by_shard_map(subject, z):
   """By `jax.shard_map`, which checks that devices have the same."""
-  many = dataclasses.replace(subject.quantizer, axis_name=_AXIS)
-  mesh = jax.make_mesh((8,), (_AXIS,))
+  return _by_shard_map(subject, z, jax.make_mesh((8,), (_AXIS,)))
+
+
+def by_shards(subject, z):
+  """By `jax.shard_map`, where devices share out the codewords."""
+  if not hasattr(subject.quantizer, "shard_codebook"):
+    pytest.skip("every device has all codewords")
+  if subject.quantizer.update.has_parameter:
+    pytest.skip("a parameter is not shared out")
+  # As many as divide N.
+  mesh = jax.make_mesh((4,), (_AXIS,), devices=jax.devices()[:4])
+  return _by_shard_map(subject, z, mesh, shard_codebook=True)
+
+
+def _by_shard_map(subject, z, mesh, **fields):
+  many = dataclasses.replace(subject.quantizer, axis_name=_AXIS, **fields)
+  of_words = _ROWS if many.sharded_size else _WHOLE
+
+  def lie(tree):
+    return jax.tree.map(lambda x: of_words if x.ndim else _WHOLE, tree)
+
+  state = {
+    name: lie(x) if name == "codebook" else _WHOLE
+    for name, x in subject.variables.items()
+  }
 
   def step(variables, *batch):
     gradients, result, after = train(many, variables, *batch)
     loss = jax.lax.pmean(result.loss, _AXIS)
     return gradients, result.replace(loss=loss), after
 
+  result = _result_of(
+    subject, loss=_WHOLE, values=_ROWS, codes=_ROWS, statistics=of_words
+  )
   spread = jax.shard_map(
     step,
     mesh=mesh,
-    in_specs=(_WHOLE, _ROWS, _ROWS, _ROWS),
-    out_specs=(
-      (_WHOLE, _ROWS),
-      _result_of(subject, loss=_WHOLE, values=_ROWS, codes=_ROWS),
-      _WHOLE,
-    ),
+    in_specs=(state, _ROWS, _ROWS, _ROWS),
+    out_specs=((_WHOLE, _ROWS), result, state),
   )
   batch = jax.device_put(_batch(subject, z), NamedSharding(mesh, _ROWS))
-  gradients, result, after = jax.jit(spread)(subject.variables, *batch)
-  return jax.tree.map(lambda x: x / 8, gradients), result, after
+  variables = jax.device_put(
+    subject.variables,
+    jax.tree.map(lambda spec: NamedSharding(mesh, spec), state),
+  )
+  gradients, result, after = jax.jit(spread)(variables, *batch)
+  # Of what all devices have, they are sums over devices.
+  return jax.tree.map(lambda x: x / mesh.size, gradients), result, after
 
 
 def by_jit(subject, z, *, shape, kind):
@@ -92,6 +119,7 @@ def by_jit(subject, z, *, shape, kind):
 
 WAYS = (
   pytest.param(by_shard_map, id="shard_map"),
+  pytest.param(by_shards, id="shards"),
   pytest.param(
     functools.partial(by_jit, shape=(4, 2), kind=AxisType.Explicit),
     id="explicit",

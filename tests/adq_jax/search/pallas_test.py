@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from adq_jax import nearest_codes
+from adq_jax import VectorQuantizer
+from adq_jax.search import nearest
 from adq_jax.search import pallas
 from tests.support.exactness import excess
+from tests.support.small import train
 
 PLATFORMS = ("tpu", "gpu")
 
@@ -116,6 +119,47 @@ class NearestPallasTest(parameterized.TestCase):
     both = jax.vmap(interpreted, (None, 0))(z, stack)
     shifted = nearest_codes(z, stack[1], method="dense")
     chex.assert_trees_all_equal(both, jnp.stack([expected, shifted]))
+
+  @parameterized.parameters(False, True)
+  def test_a_step_under_shard_map(self, is_shared_out):
+    one = VectorQuantizer(16, 3)
+    many = one.clone(axis_name="i", shard_codebook=is_shared_out)
+    z = jax.random.normal(jax.random.key(0), (24, 3))
+    variables = one.init(jax.random.key(1), z[:1])
+    weights = jax.random.normal(jax.random.key(2), z.shape)
+
+    (_, gradient), result, after = jax.jit(
+      lambda v, z, weights: train(one, v, z, weights=weights)
+    )(variables, z, weights)
+    mesh = jax.make_mesh((8,), ("i",))
+    rows = jax.P("i")
+    state = jax.tree.map(
+      lambda x: rows if is_shared_out and x.ndim else jax.P(), variables
+    )
+
+    def step(v, z, weights):
+      (_, gradient), result, after = train(many, v, z, weights=weights)
+      return gradient / 8, result.codes, result.values, after
+
+    with mock.patch.dict(nearest._METHODS, auto=nearest._METHODS["pallas"]):
+      found = jax.jit(
+        jax.shard_map(
+          step,
+          mesh=mesh,
+          in_specs=(state, rows, rows),
+          out_specs=(rows, rows, rows, state),
+        )
+      )(
+        *jax.tree.map(
+          lambda x, spec: jax.device_put(x, jax.NamedSharding(mesh, spec)),
+          (variables, z, weights),
+          (state, rows, rows),
+        )
+      )
+    chex.assert_trees_all_equal(found[1:3], (result.codes, result.values))
+    chex.assert_trees_all_close(
+      (found[0], found[3]), (gradient, after), rtol=1e-5, atol=1e-6
+    )
 
   def test_bad_arguments_are_named(self):
     z, codebook = make_integers(4, 10, 2)
