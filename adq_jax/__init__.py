@@ -40,6 +40,7 @@ from adq_jax.quantizers.price import NominalPrice
 from adq_jax.quantizers.price import NoPrice
 from adq_jax.quantizers.residual import ResidualQuantizer
 from adq_jax.quantizers.vector import VectorQuantizer
+from adq_jax.replicas import check_replicated
 from adq_jax.search.nearest import index_codebook
 from adq_jax.search.nearest import nearest_codes
 from adq_jax.streams import Stream
@@ -72,6 +73,7 @@ __all__ = [
   "Stream",
   "VQVAE",
   "VectorQuantizer",
+  "check_replicated",
   "code_counts",
   "codebook_from",
   "codebook_structures",

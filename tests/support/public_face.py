@@ -94,6 +94,7 @@ def use_figures(counts: np.ndarray) -> list[jax.Array]:
 
 def use_the_rest(z: jax.Array) -> tuple[str, float, jax.Array]:
   """Returns a title, an optimal size, and what attention says."""
+  adq_jax.check_replicated({"z": z})
   stream = adq_jax.Stream("index", alphabet=16)
   fits = adq_jax.optimal_codebook_size([1, 2, 4], [5.0, 4.0, 5.0])
   selector = adq_jax.AttentionSelector(num_codebooks=2)
