@@ -3,6 +3,7 @@
 import re
 
 from absl.testing import absltest
+import jax
 import jax.numpy as jnp
 
 from tests.support import pages
@@ -13,10 +14,11 @@ _README = pages.PAGES["README.md"]
 class ReadmeTest(absltest.TestCase):
   def test_its_example_runs(self):
     names = pages.run("README.md")
-    self.assertEqual(names["codes"].shape, (8, 16, 16))
+    self.assertEqual(names["codes"].shape, (8,))
     self.assertEqual(names["codes"].dtype, jnp.int32)
     self.assertEqual(names["values"].shape, names["z"].shape)
     self.assertTrue(jnp.isfinite(names["loss"]))
+    self.assertLen(jax.tree.leaves(names["gradients"]), 2)  # of one layer
 
   def test_it_is_one_document(self):
     self.assertLessEqual(len(_README.splitlines()), 180)

@@ -148,6 +148,16 @@ class VQVAE(nn.Module):
     return self.quantizer.has_price
 
   @property
+  def rng_streams(self) -> tuple[str, ...]:
+    """The rng streams of which training, or a draw, may need a key."""
+    return self.quantizer.rng_streams
+
+  @property
+  def example_shape(self) -> tuple[int, ...]:
+    """The shape of an image of one position."""
+    return (1, self.downsampling, self.downsampling, self.channels)
+
+  @property
   def sharded_size(self) -> int:
     """The number of codewords that devices share out; 0 where each has all."""
     return self.quantizer.sharded_size

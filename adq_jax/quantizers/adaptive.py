@@ -141,6 +141,18 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     return self.choice.has_price or self.price.is_charged
 
   @property
+  def rng_streams(self) -> tuple[str, ...]:
+    """`"gumbel"`, where the choice is sampled, and those of the codebooks."""
+    codebook, *_ = self._make_codebooks(parent=None)
+    sampled = ("gumbel",) if self.draws else ()
+    return (*sampled, *codebook.rng_streams)
+
+  @property
+  def example_shape(self) -> tuple[int, ...]:
+    """One point, or an image of one."""
+    return (*(1,) * (1 + self.spatial_axes), self.features)
+
+  @property
   def spatial_axes(self) -> int:
     """2 where `all_indices`; else 0."""
     return 2 if self.all_indices else 0

@@ -61,6 +61,16 @@ class Quantizer(nn.Module, kw_only=True):
     return False
 
   @property
+  def rng_streams(self) -> tuple[str, ...]:
+    """The rng streams of which training, or a draw, may need a key."""
+    return ()
+
+  @property
+  def example_shape(self) -> tuple[int, ...]:
+    """The shape of a small z that `init` can be called with."""
+    raise NotImplementedError(f"{type(self).__name__}.example_shape")
+
+  @property
   def sharded_size(self) -> int:
     """The number of codewords that devices share out; 0 where each has all."""
     return 0

@@ -155,6 +155,19 @@ class ResidualQuantizer(base.Quantizer):
     """Whether bits cost anything."""
     return self.price.is_charged
 
+  @property
+  def rng_streams(self) -> tuple[str, ...]:
+    """`"dropout"`, where stages are dropped, and those of the codebooks."""
+    codebook, *_ = self._make_codebooks(parent=None)
+    sampled = ("dropout",) if self.stage_dropout else ()
+    return (*sampled, *codebook.rng_streams)
+
+  @property
+  def example_shape(self) -> tuple[int, ...]:
+    """One point."""
+    width = self.embedding_dim if self.features is None else self.features
+    return (1, width)
+
   @nn.nowrap
   def to_streams(self, codes: jax.Array) -> tuple[jax.Array, ...]:
     """Returns the codes of each stage; of evaluation, where none is dropped."""

@@ -30,6 +30,7 @@ from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import projections
 from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers.collection import CodebookCollection
+from adq_jax.quantizers.collection import COLLECTION
 from adq_jax.quantizers.slots import check_slots
 from adq_jax.streams import Stream
 
@@ -127,6 +128,17 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   def has_price(self) -> bool:
     """Whether bits cost anything."""
     return self.price.is_charged
+
+  @property
+  def rng_streams(self) -> tuple[str, ...]:
+    """`"codebook"`, where codewords are placed."""
+    return (COLLECTION,) if self.placement.is_active else ()
+
+  @property
+  def example_shape(self) -> tuple[int, ...]:
+    """One point, or an image of one."""
+    width = self.embedding_dim if self.features is None else self.features
+    return (*(1,) * (1 + self.spatial_axes), width)
 
   @property
   def sharded_size(self) -> int:

@@ -6,15 +6,16 @@ import inspect
 from absl.testing import parameterized
 
 import adq_jax
+from adq_jax import nnx
 
 # Their docstrings have no example yet; docs/quantizers.md and
 # docs/codebooks.md show how these are used.
 _WITHOUT = ("adq_jax.codebook.", "adq_jax.quantizers.")
 
 
-def examples(name):
+def examples(package, name):
   """Returns the doctests of a public name and of its members."""
-  subject = getattr(adq_jax, name)
+  subject = getattr(package, name)
   module = inspect.getmodule(subject)
   finder = doctest.DocTestFinder()
   return [
@@ -25,10 +26,13 @@ def examples(name):
 
 
 class DocstringsTest(parameterized.TestCase):
-  @parameterized.parameters(*adq_jax.__all__)
-  def test_examples_print_what_they_say(self, name):
-    tests = examples(name)
-    if not inspect.getmodule(getattr(adq_jax, name)).__name__.startswith(
+  @parameterized.parameters(
+    *((adq_jax, name) for name in adq_jax.__all__),
+    *((nnx, name) for name in nnx.__all__),
+  )
+  def test_examples_print_what_they_say(self, package, name):
+    tests = examples(package, name)
+    if not inspect.getmodule(getattr(package, name)).__name__.startswith(
       _WITHOUT
     ):
       self.assertNotEmpty(tests, f"{name} has no example")

@@ -13,6 +13,7 @@ _PACKAGES = ("adq_jax", "experiments")
 # Modules without a test file of their own, and why they need none.
 _COVERED = {
   "adq_jax/__init__.py": "names of others; tests import by them",
+  "adq_jax/nnx/__init__.py": "names of others; tests import by them",
   "experiments/data/__init__.py": "a table; whole_test.py looks at each row",
   **{
     f"experiments/configs/{name}.py": "values; check_test.py checks them all"

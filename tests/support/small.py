@@ -47,8 +47,9 @@ def make(quantizer):
   return jax.random.normal(jax.random.key(5), (3, 4, 4, width), jnp.float32)
 
 
-def make_variables(quantizer, z):
-  keys = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
+def make_variables(quantizer, z, keys=None):
+  if keys is None:
+    keys = {"params": jax.random.key(0), "codebook": jax.random.key(1)}
   return jax.jit(quantizer.init)(keys, z)
 
 

@@ -9,6 +9,7 @@ import math
 import re
 
 import chex
+from flax import nnx
 import flax.linen as nn
 import jax
 from jax import export
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adq_jax.nnx import Stateful
 from tests.support.cases import CASES
 from tests.support.small import bits
 from tests.support.small import make_variables
@@ -204,6 +206,7 @@ def test_what_training_misses_is_named(subject):
   for name in subject.state():
     with pytest.raises(ValueError, match=rf'mutable=\["{name}"\]'):
       subject.trace_step(subject.z, mutable=False)
+  assert set(subject.missed) == set(subject.quantizer.rng_streams)
   for name, message in subject.missed.items():
     assert f'rng stream "{name}" is missing' in message
   if subject.quantizer.draws:
@@ -489,6 +492,49 @@ def test_flax_scans_it_and_forgets_what_gradients_can_compute_again(subject):
   chex.assert_trees_all_close(
     (gradient, after), (total, subject.state(variables)), rtol=1e-4, atol=1e-5
   )
+
+
+def test_its_nnx_module_makes_the_same_variables(subject):
+  quantizer = subject.quantizer
+  made = nnx.jit(lambda rngs: Stateful(quantizer, rngs=rngs))(
+    nnx.Rngs(params=0, codebook=1)
+  )
+  rngs = nnx.Rngs(params=0, codebook=1)
+  keys = {"params": rngs.params(), "codebook": rngs.codebook()}
+  expected = make_variables(quantizer, subject.z, keys)
+  chex.assert_trees_all_equal(bits(made.linen_variables()), bits(expected))
+
+
+def test_its_nnx_module_is_the_same_program(subject):
+  quantizer = subject.quantizer
+  abstract = nnx.eval_shape(lambda: Stateful(quantizer, rngs=nnx.Rngs(0)))
+  graphdef, state = nnx.split(abstract)
+
+  def ours(variables, z, mask):
+    module = nnx.merge(graphdef, state, copy=True)
+    module.set_variables(variables)
+    trained = module(z, mask=mask, rngs=RNGS)
+    variables = module.linen_variables()
+    module.eval()
+    codes = module.encode(z)
+    return trained, variables, module(z), codes, module.decode(codes)
+
+  def linens(variables, z, mask):
+    trained, after = quantizer.apply(
+      variables, z, train=True, mask=mask, mutable=STATE, rngs=RNGS
+    )
+    variables = {**variables, **after}
+    codes = quantizer.apply(variables, z, method="encode")
+    result = quantizer.apply(variables, z)
+    decoded = quantizer.apply(variables, codes, method="decode")
+    return trained, variables, result, codes, decoded
+
+  programs = [
+    jax.make_jaxpr(function)(subject.variables, subject.z, subject.mask)
+    for function in (ours, linens)
+  ]
+  texts = [re.sub("0x[0-9a-f]+", "", str(traced)) for traced in programs]
+  assert texts[0] == texts[1]
 
 
 def test_encode_and_decode_are_exported(subject):
