@@ -35,6 +35,7 @@ from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.choice import DistortionChoice
 from adq_jax.quantizers.codewords import FreeCodewords
 from adq_jax.quantizers.estimators import StraightThrough
+from adq_jax.quantizers.fsq import FSQ
 from adq_jax.quantizers.price import CodedPrice
 from adq_jax.quantizers.price import NominalPrice
 from adq_jax.quantizers.price import NoPrice
@@ -57,6 +58,7 @@ __all__ = [
   "CodedPrice",
   "DistortionChoice",
   "EmaUpdate",
+  "FSQ",
   "FreeCodewords",
   "GradientUpdate",
   "InitialValues",

@@ -62,6 +62,7 @@ def kinds() -> dict[str, Kind]:
     ),
     "vector": Kind(adq_jax.VectorQuantizer),
     "residual": Kind(adq_jax.ResidualQuantizer),
+    "fsq": Kind(adq_jax.FSQ),
   }
 
 

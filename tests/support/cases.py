@@ -4,6 +4,7 @@ from adq_jax import AdaptiveQuantizer
 from adq_jax import AttentionChoice
 from adq_jax import CodedPrice
 from adq_jax import DistortionChoice
+from adq_jax import FSQ
 from adq_jax import GradientUpdate
 from adq_jax import Placement
 from adq_jax import ResidualQuantizer
@@ -54,4 +55,6 @@ CASES = {
   "residual_shared": Case(
     ResidualQuantizer(2, 12, 4, shared_codebook=True, beam_size=3)
   ),
+  "fsq": Case(FSQ((3, 5, 4)), width=3),
+  "fsq_projected": Case(FSQ((8, 5), features=4)),
 }

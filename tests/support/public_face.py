@@ -43,6 +43,7 @@ def make_models() -> list[adq_jax.VQVAE]:
       update=adq_jax.SmoothedEmaUpdate(),
       price=adq_jax.NominalPrice(1e-3),
     ),
+    adq_jax.FSQ(adq_jax.FSQ.recommended[8], features=8),
   ]
   initial = adq_jax.InitialValues()
   return [

@@ -437,7 +437,8 @@ def test_a_field_trains_as_the_argument_does(subject):
     return re.sub("0x[0-9a-f]+", "", str(traced))
 
   trained, evaluated = jaxpr(quantizer, train=True), jaxpr(quantizer)
-  assert trained != evaluated
+  if subject.state():  # else there is nothing that could be trained
+    assert trained != evaluated
   assert jaxpr(quantizer.clone(train=True)) == trained
   assert jaxpr(quantizer.clone(train=False)) == evaluated
   for given in (True, False):

@@ -129,7 +129,7 @@ class QuantizersTest(parameterized.TestCase):
     config = photo_patches.get_config("adaptive")
     block = quantizers.defaults({"kind": kind})
     for name in quantizers.required(block):
-      block[name] = 8
+      block[name] = (8,) if isinstance(block[name], tuple) else 8
     config.quantizer = block
     whole.check_types(config)
 
