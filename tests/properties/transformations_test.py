@@ -1,12 +1,16 @@
 """What Flax and JAX make of quantizers: see also the contract of each."""
 
 import dataclasses
+import pathlib
 
 from absl.testing import parameterized
 import chex
 import flax.linen as nn
 import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from adq_jax import AdaptiveQuantizer
@@ -82,6 +86,30 @@ class ClassesTest(parameterized.TestCase):
     expected = _step(plain, train=True)(variables, images)
     self.assertTrue(_is_moved(variables, found[1]))
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+class CheckpointsTest(parameterized.TestCase):
+  def test_orbax_restores_a_state_on_other_devices(self):
+    variables = make_variables(VectorQuantizer(8, 4), _Z[0])
+
+    def spread(x, count):
+      mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count])
+      axes = ("data",) if x.ndim else ()
+      return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*axes)))
+
+    path = pathlib.Path(self.create_tempdir()) / "variables"
+    wanted = jax.tree.map(lambda x: spread(x, 2), variables)
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(path, jax.tree.map(lambda x: spread(x, 8), variables))
+      checkpointer.wait_until_finished()
+      found = checkpointer.restore(
+        path, jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+      )
+    chex.assert_trees_all_equal(found, variables)
+    for one, other in zip(
+      jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True
+    ):
+      self.assertEqual(one.sharding, other.sharding)
 
 
 class DerivativesTest(parameterized.TestCase):

@@ -125,7 +125,7 @@ WAYS = (
     id="explicit",
   ),
   pytest.param(
-    functools.partial(by_jit, shape=(8,), kind=AxisType.Auto),
+    functools.partial(by_jit, shape=(4, 2), kind=AxisType.Auto),
     id="auto",
     marks=pytest.mark.slow,
   ),
