@@ -1,15 +1,33 @@
 """Applies functions to many points a chunk at a time, to bound memory.
 
 Shapes: T points.
+
+T may be symbolic, in a function that `jax.export` exports for any batch.  Then
+the number of chunks is not known, so chunks are small, and the last is padded.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import export
 import jax.numpy as jnp
 
 from adq_jax import collectives
+
+_OF_SYMBOLIC = 256  # points in a chunk where T is symbolic
+
+
+def most_in_chunk(length: int, size: int) -> int:
+  """Returns the largest number of points that a function is called with.
+
+  Args:
+    length: T.
+    size: the number of points in a chunk.
+  """
+  if export.is_symbolic_dim(length):
+    return min(size, _OF_SYMBOLIC)
+  return min(size, length)
 
 
 def for_each_chunk(
@@ -33,7 +51,7 @@ def for_each_chunk(
   Returns:
     The carry of the last call; without any call, `carry` itself.
   """
-  length = len(where)
+  length = where.shape[0]
   # As jnp.nonzero, whose sums of all entries before one take long to compile.
   indices = jnp.arange(length, dtype=jnp.int32)
   indices = jnp.sort(jnp.where(where, indices, length))
@@ -67,6 +85,8 @@ def map_chunks(function: Callable[[Any], Any], arrays: Any, size: int) -> Any:
   Returns:
     A tree of arrays `[T, ...]`, the results in the order of the points.
   """
+  if export.is_symbolic_dim(_length(arrays)):
+    return _map_symbolic(function, arrays, size)
   num_chunks, length = _count_chunks(arrays, size)
   if not num_chunks:
     return function(arrays)
@@ -84,6 +104,25 @@ def map_chunks(function: Callable[[Any], Any], arrays: Any, size: int) -> Any:
   return jax.tree.map(lambda *x: jnp.concatenate(x), results, function(rest))
 
 
+def _map_symbolic(
+  function: Callable[[Any], Any], arrays: Any, size: int
+) -> Any:
+  """Returns what `map_chunks` does, for a symbolic number of points."""
+  length = _length(arrays)
+  size = most_in_chunk(length, size)
+  num_chunks = (length + size - 1) // size
+  filler = num_chunks * size - length
+
+  def cut(x: jax.Array) -> jax.Array:
+    filled = jnp.pad(x, ((0, filler), *((0, 0),) * (x.ndim - 1)))
+    return filled.reshape(num_chunks, size, *x.shape[1:])
+
+  results = jax.lax.map(function, jax.tree.map(cut, arrays))
+  return jax.tree.map(
+    lambda x: x.reshape(num_chunks * size, *x.shape[2:])[:length], results
+  )
+
+
 def sum_chunks(
   function: Callable[[Any], jax.Array], arrays: Any, size: int
 ) -> jax.Array:
@@ -96,7 +135,16 @@ def sum_chunks(
       depend on t: a sum over the points.
     arrays: a tree of arrays `[T, ...]`.
     size: the number of points in a chunk, 1 or more.
+
+  Raises:
+    ValueError: if T is symbolic.
   """
+  length = _length(arrays)
+  if export.is_symbolic_dim(length):
+    raise ValueError(
+      f"there are {length} points, a symbolic number; a sum over a batch needs"
+      " a known one: export encode and decode alone for any batch"
+    )
   num_chunks, length = _count_chunks(arrays, size)
   if not num_chunks:
     return function(arrays)
@@ -113,8 +161,12 @@ def sum_chunks(
 
 def _count_chunks(arrays: Any, size: int) -> tuple[int, int]:
   """How many full chunks a scan takes, 0 where one call is enough; and T."""
-  length = len(jax.tree.leaves(arrays)[0])
+  length = _length(arrays)
   return (length // size if length > size else 0), length
+
+
+def _length(arrays: Any) -> int:
+  return jax.tree.leaves(arrays)[0].shape[0]
 
 
 def _chunk(arrays: Any, index: jax.Array | int, size: int) -> Any:

@@ -1,11 +1,20 @@
-"""The notebook runs, and imports modules from where they are."""
+"""Examples run, and import modules from where they are."""
 
 import pathlib
+import re
+import runpy
+import sys
+from unittest import mock
 
 from absl.testing import absltest
+import jax
 import nbclient
 import nbformat
+import numpy as np
 import pytest
+
+from tests.support import only_jax
+from tests.support.small import bits
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -53,3 +62,32 @@ class ExamplesTest(absltest.TestCase):
     self.assertIn(f"Resuming {workdir} at step 8", said)
     self.assertRegex(said, r"24,576 bytes of pixels, [\d,]{3,5} of tokens")
     self.assertRegex(said, r"psnr \d+\.\d\d dB at \d+\.\d\d bits a position")
+
+  @pytest.mark.slow
+  def test_the_tokenizer_that_is_exported_needs_jax_alone(self):
+    pytest.importorskip("flatbuffers")  # which jax serializes with
+    path = _ROOT / "examples" / "export_tokenizer.py"
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    with mock.patch.object(sys, "argv", [str(path), str(folder)]):
+      names = runpy.run_path(str(path))
+    images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3)) - 0.5
+    np.save(folder / "images.npy", images)
+    lines = re.findall("^    (.*)$", names["__doc__"], re.M)
+    code = "\n".join(
+      [
+        "import jax, pathlib",
+        "import numpy as np",
+        "folder = pathlib.Path()",
+        "images = np.load('images.npy')",
+        *lines,
+        "np.save('codes.npy', streams[0])",
+        "np.save('values.npy', images)",
+      ]
+    )
+    only_jax.run(code, folder)
+    streams = jax.jit(names["encode"])(images)
+    np.testing.assert_array_equal(np.load(folder / "codes.npy"), streams[0])
+    values = jax.jit(names["decode"])(streams)
+    np.testing.assert_array_equal(
+      bits(np.load(folder / "values.npy")), bits(values)
+    )

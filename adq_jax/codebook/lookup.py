@@ -8,10 +8,12 @@ device then has N / n of its rows, and the same comes out as for the whole.
 from collections.abc import Iterable
 
 import jax
+from jax import export
 import jax.numpy as jnp
 
 from adq_jax import masks
 from adq_jax.chunks import for_each_chunk
+from adq_jax.chunks import most_in_chunk
 from adq_jax.codebook.statistics import to_indices
 from adq_jax.search import sharded
 from adq_jax.search.nearest import nearest_codes
@@ -59,7 +61,9 @@ def nearest_of_chosen(
       count, and its codewords, float32 `[N, D]`.
   """
   # In chunks: how many points use a codebook is not known beforehand.
-  size = max(book.size // 4, min(book.size, _CHUNK))
+  length = book.shape[0]
+  quarter = 0 if export.is_symbolic_dim(length) else length // 4
+  size = max(quarter, most_in_chunk(length, _CHUNK))
   index = jnp.zeros(book.shape, jnp.int32)
   for i, (points, codewords) in enumerate(spaces):
 

@@ -16,10 +16,12 @@ import numpy as np
 from adq_jax import checks
 from adq_jax import masks
 from adq_jax.checks import AnyArray
+from adq_jax.serialization import serializable
 
 _State = TypeVar("_State")
 
 
+@serializable
 @flax.struct.dataclass
 class Codebook:
   """The state of one codebook.

@@ -19,6 +19,7 @@ from adq_jax import masks
 from adq_jax import meshes
 from adq_jax.checks import AnyArray
 from adq_jax.chunks import sum_chunks
+from adq_jax.serialization import serializable
 
 _PART_NUMBERS = 2**24  # of the points whose statistics are made in one go
 
@@ -41,6 +42,7 @@ class Batch:
   shard_axis: str | None = None
 
 
+@serializable
 @flax.struct.dataclass
 class Statistics:
   """What one codebook learns from: sums over the points of a step.

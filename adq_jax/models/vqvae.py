@@ -20,9 +20,11 @@ from adq_jax.initial import InitialValues
 from adq_jax.models import networks
 from adq_jax.options import check_option
 from adq_jax.quantizers import base
+from adq_jax.serialization import serializable
 from adq_jax.streams import Stream
 
 
+@serializable
 @flax.struct.dataclass
 class Reconstruction:
   """The result of a `VQVAE` for images `[B, H, W, channels]`.

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax.quantizers import units
+from adq_jax.serialization import serializable
 
 
+@serializable
 @flax.struct.dataclass
 class AdaptiveCodes:
   """The codes of an adaptive quantizer.

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 
 from adq_jax import checks
 from adq_jax import meshes
+from adq_jax.serialization import serializable
 from adq_jax.streams import Stream
 
 
@@ -234,6 +235,7 @@ _SPECS = {
 }
 
 
+@serializable
 @flax.struct.dataclass
 class Quantized:
   """What a quantizer makes of z `[..., C]`.

@@ -30,7 +30,7 @@ class Beam:
 def start(points: jax.Array) -> Beam:
   """Returns one hypothesis, of no codeword, for points `[T, D]`."""
   return Beam(
-    codes=jnp.zeros((len(points), 1, 0), jnp.int32),
+    codes=jnp.zeros((points.shape[0], 1, 0), jnp.int32),
     sums=jnp.zeros_like(points)[:, None],
     costs=jnp.zeros_like(points[:, :1]),
   )

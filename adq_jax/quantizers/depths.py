@@ -49,7 +49,7 @@ def choose(
   ]
   depths = jnp.argmin(jnp.stack(costs, axis=-1) + charges, axis=-1)
   num_stages = len(ends) - 1
-  codes = jnp.full((len(points), num_stages), stages.NOTHING, jnp.int32)
+  codes = jnp.full((points.shape[0], num_stages), stages.NOTHING, jnp.int32)
   for depth, end in enumerate(ends):
     rest = ((0, 0), (0, num_stages - depth))
     own = jnp.pad(end.codes[:, 0], rest, constant_values=stages.NOTHING)

@@ -143,7 +143,7 @@ def make_tariff(
     rate_weight = price.rate_weight
   weight = at_positions(rate_weight, shape).reshape(-1)
   if train or not module.has_variable(TABLES, _PRICES):
-    shares = jnp.ones((len(weight), 1), jnp.float32)
+    shares = jnp.ones((weight.shape[0], 1), jnp.float32)
     tables = {name: bits[None] for name, bits in running.items()}
     return Tariff(weight, shares, tables, shard_axis)
   prices = _table(module, _PRICES, 1)

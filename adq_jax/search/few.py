@@ -56,7 +56,9 @@ def nearest_few(
   codewords = prepare_codewords(codewords)
   prices = penalties = None
   if penalty is not None:
-    codewords, added = prepare_penalty(penalty, price, codewords, len(points))
+    codewords, added = prepare_penalty(
+      penalty, price, codewords, points.shape[0]
+    )
     penalties, prices = added.per_codeword, added.per_point
   num_codewords, dim = codewords.shape
   in_block = min(_BLOCK, num_codewords)

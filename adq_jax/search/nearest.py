@@ -14,8 +14,10 @@ from adq_jax import checks
 from adq_jax import meshes
 from adq_jax.checks import AnyArray
 from adq_jax.chunks import map_chunks
+from adq_jax.chunks import most_in_chunk
 from adq_jax.search import bisection
 from adq_jax.search import cells
+from adq_jax.search import kernel
 from adq_jax.search import pallas
 from adq_jax.search import scan
 from adq_jax.search.penalty import check_penalty
@@ -56,7 +58,8 @@ def nearest_codes(
   float32.  No gradient flows.
 
   Beside its arguments and result the search takes at most 1 GiB.  It searches
-  many points a chunk at a time.
+  many points a chunk at a time.  Their number may be symbolic, as in a function
+  that `jax.export` exports for any batch; then 256 are searched at a time.
 
   Args:
     z: the points, floating `[..., D]`.  A point with NaN gets index 0.
@@ -80,7 +83,8 @@ def nearest_codes(
         for the widths that this has.  By the compilers' schedules for v5e the
         kernel takes 1.3 to 2.5 times fewer cycles than the scan, and as many
         for D = 1.  Elsewhere it is `"blocked"`: the kernel has not been timed
-        on a GPU yet.
+        on a GPU yet.  A program that is exported for several platforms has the
+        method of each.
 
       An index has a method of its own, and ignores this argument.
     penalty: what is added to the squared distance of each codeword before the
@@ -144,7 +148,7 @@ def nearest_codes(
   points = z.reshape(-1, dim)
   if penalty is not None:
     search = _PENALIZED.get(method, _PENALIZED["auto"])
-    codebook = prepare_penalty(penalty, price, codebook, len(points))
+    codebook = prepare_penalty(penalty, price, codebook, points.shape[0])
   return search(points, codebook).reshape(z.shape[:-1])
 
 
@@ -245,19 +249,14 @@ def _in_chunks(
 
 
 def _search_pallas(points: jax.Array, codewords: jax.Array) -> jax.Array:
-  def on(platform: str, interpret: bool = False) -> _Search:
-    return functools.partial(
-      pallas.search, platform=platform, interpret=interpret
-    )
-
   return jax.lax.platform_dependent(
     points,
     codewords,
-    tpu=on("tpu"),
-    cuda=on("gpu"),
+    tpu=functools.partial(kernel.search, platform="tpu"),
+    cuda=functools.partial(kernel.search, platform="gpu"),
     # Interpreted, the GPU's kernel is refused by `jax.shard_map`: in its loop
     # with a known number of steps, arrays lose the axes over which they vary.
-    default=on("tpu", interpret=True),
+    default=functools.partial(pallas.search, platform="tpu", interpret=True),
   )
 
 
@@ -273,6 +272,7 @@ _ANYWHERE: dict[str, _Search] = {
   "pallas": _in_chunks(_search_pallas),
   "sorted": _in_chunks(bisection.search_unsorted),
 }
+_ON_TPU = _in_chunks(functools.partial(kernel.search, platform="tpu"))
 
 
 def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
@@ -281,9 +281,8 @@ def _search_auto(points: jax.Array, codewords: jax.Array) -> jax.Array:
   return jax.lax.platform_dependent(
     points,
     codewords,
-    cpu=_ANYWHERE[best_on_cpu(len(points), *codewords.shape)],
-    tpu=_ANYWHERE["pallas" if has_kernel else "blocked"],
-    default=_ANYWHERE["blocked"],
+    cpu=_ANYWHERE[best_on_cpu(points.shape[0], *codewords.shape)],
+    default=_ON_TPU if has_kernel else _ANYWHERE["blocked"],
   )
 
 
@@ -323,7 +322,8 @@ def best_on_cpu(num_points: int, num_codewords: int, dim: int) -> str:
   if dim == 1 and num_codewords >= _SORTED_FROM:
     return "sorted"
   is_many = num_codewords >= _CELLS_FROM.get(dim, num_codewords + 1)
-  if is_many and num_points >= _CELLS_POINTS:
+  at_once = most_in_chunk(num_points, points_at_once(dim))
+  if is_many and at_once >= _CELLS_POINTS:
     return "cells"
   return "screened" if dim >= _SCREENED_FROM else "blocked"
 

@@ -13,6 +13,7 @@ comes back to the device that owns the point, which chooses among n.
 import functools
 
 import jax
+from jax import export
 import jax.numpy as jnp
 
 from adq_jax import collectives
@@ -49,8 +50,9 @@ def nearest_codes(
     The codes int32 `[t]`, and their codewords `[t, D]`, to the bit.
 
   Raises:
-    ValueError: if the penalty and the price do not fit.
+    ValueError: if the penalty and the price do not fit, or t is symbolic.
   """
+  _check_known(points.shape[0], axis_name)
   check_penalty(penalty, price, shard, points.shape[:1])
   if not len(points):
     return jnp.zeros(0, jnp.int32), points
@@ -163,7 +165,11 @@ def take(codes: jax.Array, shard: jax.Array, axis_name: str) -> jax.Array:
     codes: int32 `[t]`, of which those outside [0, N) have no codeword.
     shard: this device's codewords, `[N / n, D]`.
     axis_name: the mapped axis over whose devices the codebook is cut.
+
+  Raises:
+    ValueError: if t is symbolic.
   """
+  _check_known(codes.shape[0], axis_name)
   if not len(codes):
     return jnp.zeros((0, shard.shape[1]), shard.dtype)
   size = len(shard)
@@ -176,6 +182,15 @@ def take(codes: jax.Array, shard: jax.Array, axis_name: str) -> jax.Array:
   is_match = shards == jnp.where(codes < 0, -1, codes // size)[None, None]
   values = _pick(rows, is_match)
   return jnp.where(is_match.any(axis=(0, 1))[:, None], values, jnp.nan)
+
+
+def _check_known(num_points: int, axis_name: str) -> None:
+  if export.is_symbolic_dim(num_points):
+    raise ValueError(
+      f"a device has {num_points} points, and the codebook is cut over"
+      f" {axis_name!r}; export this for a batch of one size, or with"
+      " shard_codebook=False for any batch"
+    )
 
 
 def _find_nearest(points: jax.Array, shard: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 from absl.testing import parameterized
 import chex
 import jax
+from jax import export
 import jax.numpy as jnp
 import numpy as np
 
@@ -48,6 +49,36 @@ class ChunksTest(parameterized.TestCase):
       lambda arrays: arrays[1].sum(axis=0), (jnp.array(x), jnp.array(y)), size
     )
     chex.assert_trees_all_equal(total, y.sum(axis=0))
+
+  @parameterized.parameters(1, 256, 257, 600)
+  def test_a_symbolic_number_of_points(self, length):
+    sizes = set()
+
+    def function(arrays):
+      x, y = arrays
+      sizes.add(len(x))
+      return {"sum": x + y.sum(axis=1), "row": y}
+
+    exported = export.export(
+      jax.jit(lambda *arrays: chunks.map_chunks(function, arrays, 1000))
+    )(
+      *export.symbolic_args_specs(
+        (jnp.zeros(1), jnp.zeros((1, 2))), ("t", "t, 2")
+      )
+    )
+    x = jnp.arange(float(length))
+    y = jnp.arange(2.0 * length).reshape(length, 2)
+    expected = {"sum": x + y.sum(axis=1), "row": y}
+    chex.assert_trees_all_equal(exported.call(x, y), expected)
+    self.assertEqual(sizes, {256})
+
+  def test_a_sum_needs_to_know_how_many(self):
+    (length,) = export.symbolic_shape("t")
+    x = jax.ShapeDtypeStruct((length,), jnp.float32)
+    with self.assertRaisesRegex(
+      ValueError, "there are t points, a symbolic number"
+    ):
+      jax.eval_shape(lambda x: chunks.sum_chunks(jnp.sum, x, 4), x)
 
   def test_few_points_are_not_cut(self):
     x = jnp.ones((5, 2))
