@@ -303,6 +303,33 @@ def test_eight_devices_equal_one(subject, way):
   chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_a_mesh_of_two_axes_changes_no_code(subject):
+  quantizer = subject.quantizer
+  mesh = jax.make_mesh((4, 2), ("data", "model"))
+
+  def on_mesh(tree, *spec):
+    return jax.device_put(tree, jax.NamedSharding(mesh, jax.P(*spec)))
+
+  @jax.jit
+  def all_ways(variables, z):
+    codes = quantizer.apply(variables, z, method="encode")
+    values = quantizer.apply(variables, codes, method="decode")
+    return quantizer.apply(variables, z), codes, values
+
+  result, codes, values = all_ways(
+    on_mesh(subject.variables), on_mesh(subject.z, "data")
+  )
+  expected, _ = subject.evaluate(subject.variables, subject.z)
+  for found in (result.codes, codes):
+    chex.assert_trees_all_equal(found, expected.codes)
+  chex.assert_trees_all_equal(bits(values), bits(result.values))
+  chex.assert_trees_all_close(result, expected, rtol=1e-5, atol=1e-6)
+  rows = jax.P("data", *(None,) * (values.ndim - 1))
+  for found in (result.values, values):
+    assert found.sharding.spec == rows
+
+
 def test_settings_of_jax_change_nothing(subject):
   quantizer = subject.quantizer
 
