@@ -104,18 +104,18 @@ def check_search(
   """
   search = search_by(method)
   worst = 0.0
-  for kind in KINDS:
+  for values in KINDS:
     for offset in _OFFSETS:
       z, codebook = (
-        x + np.float32(offset) for x in make_kind(kind, *shape, seed=0)
+        x + np.float32(offset) for x in make_kind(values, *shape, seed=0)
       )
       codes = _on(device, search, z, codebook)
       try:
         excess = exactness.check_codes(
-          z, codebook, codes, is_exact=kind == "integers"
+          z, codebook, codes, is_exact=values == "integers"
         )
       except AssertionError as error:
-        raise AssertionError(f"{kind}, offset {offset}: {error}") from error
+        raise AssertionError(f"{values}, offset {offset}: {error}") from error
       worst = max(worst, excess)
   return f"{worst:.2f} of {exactness.ALLOWED} epsilons"
 
