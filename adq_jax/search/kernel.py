@@ -6,7 +6,8 @@ A kernel is written for one platform, and lowering it for another is an error.
 `jax.lax.platform_dependent` does not prevent that where a program is exported
 for several platforms: each branch is lowered for all of these, though it runs
 on one alone.  So the search is a primitive, whose rule on other platforms is
-the scan.
+the scan.  So it is in programs that a compiler spreads over several devices,
+since none can cut a kernel.
 """
 
 import jax
@@ -80,18 +81,48 @@ def _search_batches(arrays, axes, *, platform):
   ), 0
 
 
+def _lowering(search):
+  """Returns the rule that lowers a search of points among codewords."""
+  return mlir.lower_fun(
+    lambda points, codewords, platform: search(points, codewords, platform),
+    multiple_results=False,
+  )
+
+
+_lower_scan = _lowering(lambda *arrays: scan.search_blocked(*arrays[:2]))
+_lower_kernel = _lowering(
+  lambda *arrays: pallas.search(*arrays[:2], platform=arrays[2])
+)
+
+
 def _on(platform):
-  """The rule of a platform, None: of all others."""
+  """Returns the rule of a platform that has a kernel."""
 
-  def search_there(points, codewords, **wanted):
-    if wanted["platform"] == platform:
-      return pallas.search(points, codewords, platform=platform)
-    return scan.search_blocked(points, codewords)
+  def lower(context, *arrays, **wanted):
+    is_kernel = wanted["platform"] == platform and _is_of_one_device(
+      context.module_context.axis_context
+    )
+    return (_lower_kernel if is_kernel else _lower_scan)(
+      context, *arrays, **wanted
+    )
 
-  return mlir.lower_fun(search_there, multiple_results=False)
+  return lower
+
+
+def _is_of_one_device(context) -> bool:
+  """Returns whether a program is what one device computes.
+
+  That is so on a single device, and inside of `jax.shard_map` over all axes of
+  a mesh.  Of all other programs a compiler makes what devices compute, and it
+  cannot cut a kernel.
+  """
+  if getattr(context, "num_devices", 1) > 1:  # of a jit over several devices
+    return False
+  manual = getattr(context, "manual_axes", frozenset())
+  return not manual or manual == frozenset(context.mesh.axis_names)
 
 
 batching.primitive_batchers[_search_p] = _search_batches
 mlir.register_lowering(_search_p, _on("tpu"), platform="tpu")
 mlir.register_lowering(_search_p, _on("gpu"), platform="cuda")
-mlir.register_lowering(_search_p, _on(None))
+mlir.register_lowering(_search_p, _lower_scan)

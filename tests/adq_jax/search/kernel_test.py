@@ -54,3 +54,29 @@ class KernelTest(parameterized.TestCase):
     build = export.export(jax.jit(self.search), platforms=("cpu", "tpu"))
     exported = build(_POINTS, _CODEWORDS)
     self.assertEqual(exported.call(_POINTS, _CODEWORDS).tolist(), _CODES)
+
+  @parameterized.parameters("jit", "shard_map", "one of two axes")
+  def test_a_program_over_devices_has_it_where_each_has_its_own(self, way):
+    mesh = jax.make_mesh(
+      (4, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+    )
+    search, axes = self.search, ("data", "model")
+    if way == "one of two axes":
+      axes = ("data",)
+    specs = jax.P(axes)
+    if way != "jit":
+      search = jax.shard_map(
+        search,
+        mesh=mesh,
+        in_specs=(specs, jax.P()),
+        out_specs=specs,
+        axis_names=set(axes),
+      )
+    points = jax.device_put(
+      jnp.tile(_POINTS, (2, 1)), jax.NamedSharding(mesh, specs)
+    )
+    codewords = jax.device_put(_CODEWORDS, jax.NamedSharding(mesh, jax.P()))
+    self.assertEqual(jax.jit(search)(points, codewords).tolist(), 2 * _CODES)
+    traced = jax.jit(search).trace(points, codewords)
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    self.assertEqual("tpu_custom_call" in text, way == "shard_map")
