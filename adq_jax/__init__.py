@@ -31,6 +31,8 @@ from adq_jax.quantizers.adaptive_codes import AdaptiveCodes
 from adq_jax.quantizers.attention import AttentionSelector
 from adq_jax.quantizers.base import Quantized
 from adq_jax.quantizers.base import Quantizer
+from adq_jax.quantizers.binary import BSQ
+from adq_jax.quantizers.binary import LFQ
 from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.choice import DistortionChoice
 from adq_jax.quantizers.codewords import FreeCodewords
@@ -54,6 +56,7 @@ __all__ = [
   "AdaptiveQuantizer",
   "AttentionChoice",
   "AttentionSelector",
+  "BSQ",
   "Codebook",
   "CodedPrice",
   "DistortionChoice",
@@ -62,6 +65,7 @@ __all__ = [
   "FreeCodewords",
   "GradientUpdate",
   "InitialValues",
+  "LFQ",
   "NoPrice",
   "NominalPrice",
   "Placement",

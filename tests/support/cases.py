@@ -2,10 +2,12 @@
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import AttentionChoice
+from adq_jax import BSQ
 from adq_jax import CodedPrice
 from adq_jax import DistortionChoice
 from adq_jax import FSQ
 from adq_jax import GradientUpdate
+from adq_jax import LFQ
 from adq_jax import Placement
 from adq_jax import ResidualQuantizer
 from adq_jax import SmoothedEmaUpdate
@@ -57,4 +59,6 @@ CASES = {
   ),
   "fsq": Case(FSQ((3, 5, 4)), width=3),
   "fsq_projected": Case(FSQ((8, 5), features=4)),
+  "lfq": Case(LFQ(3, temperature=0.5), width=3),
+  "bsq": Case(BSQ(3, features=4, bits_per_group=2)),
 }
