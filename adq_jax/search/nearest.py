@@ -84,7 +84,9 @@ def nearest_codes(
         kernel takes 1.3 to 2.5 times fewer cycles than the scan, and as many
         for D = 1.  Elsewhere it is `"blocked"`: the kernel has not been timed
         on a GPU yet.  A program that is exported for several platforms has the
-        method of each.
+        method of each.  One that a compiler spreads over several TPUs has the
+        scan, since a compiler cannot cut a kernel; under `jax.shard_map` it is
+        the kernel.
 
       An index has a method of its own, and ignores this argument.
     penalty: what is added to the squared distance of each codeword before the
