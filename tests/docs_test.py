@@ -50,6 +50,9 @@ class ExamplesTest(parameterized.TestCase):
     self.assertTrue(jnp.isfinite(names["loss"]))
     self.assertEqual(names["tokens"].shape, (8, 16, 16, 4))
     self.assertTrue((np.diff(names["errors"]) < 0).all())
+    self.assertEqual(names["levels"].max(), 7)
+    self.assertEqual(names["signs"].shape, (8, 16, 16, 18))
+    self.assertLess(names["index"].max(), 2**18)
 
   def test_training(self):
     """The model of a small run, in place of that of the quick start."""
