@@ -28,7 +28,7 @@ def run_main(
     env={**os.environ, **environment},
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=600,
   )
 
 
