@@ -6,8 +6,8 @@ A kernel is written for one platform, and lowering it for another is an error.
 `jax.lax.platform_dependent` does not prevent that where a program is exported
 for several platforms: each branch is lowered for all of these, though it runs
 on one alone.  So the search is a primitive, whose rule on other platforms is
-the scan.  So it is in programs that a compiler spreads over several devices,
-since none can cut a kernel.
+the scan.  It is the scan too in programs that a compiler spreads over several
+devices, since none can cut a kernel.
 """
 
 import jax
@@ -81,17 +81,10 @@ def _search_batches(arrays, axes, *, platform):
   ), 0
 
 
-def _lowering(search):
-  """Returns the rule that lowers a search of points among codewords."""
-  return mlir.lower_fun(
-    lambda points, codewords, platform: search(points, codewords, platform),
-    multiple_results=False,
-  )
-
-
-_lower_scan = _lowering(lambda *arrays: scan.search_blocked(*arrays[:2]))
-_lower_kernel = _lowering(
-  lambda *arrays: pallas.search(*arrays[:2], platform=arrays[2])
+_lower_kernel = mlir.lower_fun(pallas.search, multiple_results=False)
+_lower_scan = mlir.lower_fun(
+  lambda points, codewords, platform: scan.search_blocked(points, codewords),
+  multiple_results=False,
 )
 
 
