@@ -39,6 +39,18 @@ class BinaryQuantizer(grid.GridQuantizer):
   on each other.
   """
 
+  num_bits: int
+  features: int | None = None
+  commitment_cost: float = 0.25
+  entropy_weight: float = 0.1
+  diversity_weight: float = 1.0
+  temperature: float = 0.01
+  bits_per_group: int = 18
+  projection_init: str = "identity"
+  axis_name: str | None = None
+
+  decoding_fields: ClassVar[tuple[str, ...]] = ("num_bits", "features")
+
   stream_name = "bit"
 
   @property
@@ -149,18 +161,6 @@ class LFQ(BinaryQuantizer):
     1.4914 bits
   """
 
-  num_bits: int
-  features: int | None = None
-  commitment_cost: float = 0.25
-  entropy_weight: float = 0.1
-  diversity_weight: float = 1.0
-  temperature: float = 0.01
-  bits_per_group: int = 18
-  projection_init: str = "identity"
-  axis_name: str | None = None
-
-  decoding_fields: ClassVar[tuple[str, ...]] = ("num_bits", "features")
-
   @nn.nowrap
   def place(self, points: jax.Array) -> jax.Array:
     """Returns the points as they are."""
@@ -202,17 +202,8 @@ class BSQ(BinaryQuantizer):
     [ 0.5 -0.5  0.5 -0.5] 5
   """
 
-  num_bits: int
-  features: int | None = None
   commitment_cost: float = 0.0
-  entropy_weight: float = 0.1
-  diversity_weight: float = 1.0
   temperature: float = 1.0
-  bits_per_group: int = 18
-  projection_init: str = "identity"
-  axis_name: str | None = None
-
-  decoding_fields: ClassVar[tuple[str, ...]] = ("num_bits", "features")
 
   @property
   def size(self) -> float:
