@@ -1,14 +1,4 @@
-"""Writes a tokenizer for CPUs, GPUs and TPUs, any batch, to a folder.
-
-Where only jax and flatbuffers are installed, it is read and called so:
-
-    def read(name):
-      data = (folder / name).read_bytes()
-      return jax.jit(jax.export.deserialize(bytearray(data)).call)
-
-    streams = read("encode")(images)
-    images = read("decode")(streams)
-"""
+"""Writes a tokenizer for CPUs, GPUs and TPUs, any batch, to a folder."""
 
 import pathlib
 import sys
@@ -22,22 +12,14 @@ from adq_jax import VQVAE
 
 model = VQVAE(VectorQuantizer(512, 8), network="cnn", features=8)
 example = jnp.zeros((1, 32, 32, 3))
-variables = jax.jit(model.init)(jax.random.key(0), example)  # or trained ones
-
-
-def encode(images):
-  return model.to_streams(model.apply(variables, images, method="encode"))
-
-
-def decode(streams):
-  codes = model.from_streams(streams)
-  return model.apply(variables, codes, method="decode")
-
+model = model.bind(jax.jit(model.init)(jax.random.key(0), example))
+encode = jax.jit(lambda images: model.to_streams(model.encode(images)))
+decode = jax.jit(lambda streams: model.decode(model.from_streams(streams)))
 
 shape = export.symbolic_shape("b, 32, 32, 3")
 images = jax.ShapeDtypeStruct(shape, jnp.float32)
 streams = jax.eval_shape(encode, images)
-for function, argument in ((encode, images), (decode, streams)):
-  build = export.export(jax.jit(function), platforms=("cpu", "cuda", "tpu"))
-  path = pathlib.Path(sys.argv[1], function.__name__)
-  path.write_bytes(build(argument).serialize())
+functions = {"encode": (encode, images), "decode": (decode, streams)}
+for name, (function, given) in functions.items():
+  build = export.export(function, platforms=("cpu", "cuda", "tpu"))
+  pathlib.Path(sys.argv[1], name).write_bytes(build(given).serialize())

@@ -1,7 +1,6 @@
 """Examples run, and import modules from where they are."""
 
 import pathlib
-import re
 import runpy
 import sys
 from unittest import mock
@@ -72,22 +71,13 @@ class ExamplesTest(absltest.TestCase):
       names = runpy.run_path(str(path))
     images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3)) - 0.5
     np.save(folder / "images.npy", images)
-    lines = re.findall("^    (.*)$", names["__doc__"], re.M)
-    code = "\n".join(
-      [
-        "import jax, pathlib",
-        "import numpy as np",
-        "folder = pathlib.Path()",
-        "images = np.load('images.npy')",
-        *lines,
-        "np.save('codes.npy', streams[0])",
-        "np.save('values.npy', images)",
-      ]
-    )
-    only_jax.run(code, folder)
+    reader = _ROOT / "examples" / "use_exported_tokenizer.py"
+    only_jax.run(reader.read_text(), folder, ".")
     streams = jax.jit(names["encode"])(images)
-    np.testing.assert_array_equal(np.load(folder / "codes.npy"), streams[0])
+    np.testing.assert_array_equal(
+      np.load(folder / "streams.npz")["arr_0"], streams[0]
+    )
     values = jax.jit(names["decode"])(streams)
     np.testing.assert_array_equal(
-      bits(np.load(folder / "values.npy")), bits(values)
+      bits(np.load(folder / "decoded.npy")), bits(values)
     )

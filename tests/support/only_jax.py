@@ -17,14 +17,19 @@ sys.meta_path.insert(0, Refuse())
 """
 
 
-def run(code: str, folder: pathlib.Path) -> None:
+def run(code: str, folder: pathlib.Path, *arguments: str) -> None:
   """Runs code in a fresh process, in a folder, on one CPU device.
+
+  Args:
+    code: a program.
+    folder: where it runs.
+    *arguments: of the program, in `sys.argv[1:]`.
 
   Raises:
     AssertionError: if it fails, with what it says.
   """
   result = subprocess.run(
-    [sys.executable, "-W", "ignore", "-c", _WITHOUT + code],
+    [sys.executable, "-W", "ignore", "-c", _WITHOUT + code, *arguments],
     cwd=folder,
     env={**os.environ, "JAX_PLATFORMS": "cpu"},
     capture_output=True,
