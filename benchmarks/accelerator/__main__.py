@@ -10,7 +10,8 @@ same process:
 - the fused kernel with the scan, for the paper's pool;
 - a training step of each config file, on random images.  Matrix products are
   float32 on both; what JAX's default precision changes is told beside it;
-- every quantizer with the CPU's: codes, ties, offsets, NaN, a training step.
+- every quantizer with its program in float64: codes, ties, offsets, NaN, a
+  training step.
 
 In between it times the search of the pool, a training step, and encoding.  The
 table says what held.  It is printed, and written to --out after every row.

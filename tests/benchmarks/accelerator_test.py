@@ -22,6 +22,7 @@ from benchmarks.accelerator import quantizers
 from benchmarks.accelerator import rows as rows_lib
 from benchmarks.accelerator import search
 from benchmarks.accelerator import steps
+from benchmarks.accelerator.float64 import in_float64
 from experiments.model.state import TrainState
 
 _SHAPE = (65, 200, 2)
@@ -165,6 +166,52 @@ class SearchTest(parameterized.TestCase):
     with mock.patch.object(search, "search_by", lambda method: exact):
       figures = search.check_kernel(_device(), 64, (64, 2))
     self.assertEqual(figures, "0 of 128 codes differ, and are as near")
+
+
+def _program(x, index):
+  """What a quantizer does: products, branches, loops, sums by code, noise."""
+  _, sums = jax.lax.scan(lambda c, row: (c + row.sum(), c), 0.0, x)
+  count, _ = jax.lax.while_loop(
+    lambda pair: pair[1] > 1, lambda pair: (pair[0] + 1, pair[1] / 2), (0, 9.0)
+  )
+  branch = jax.lax.cond(index[0] > 0, jnp.exp, jnp.log1p, x[0])
+  by_code = jnp.zeros(3).at[index].add(x[:, 0])
+  placed = jnp.zeros(3).at[0].set(x[0, 0])
+  noise = jax.random.uniform(jax.random.key(0), (4,))
+  return {
+    "product": jnp.tanh(x @ x.T),
+    "sums": sums,
+    "count": count,
+    "branch": jax.nn.silu(branch),
+    "by_code": jax.grad(lambda y: (y**2).sum())(by_code) + placed,
+    "noise": noise,
+    "order": jnp.argsort(x[:, 1]),
+  }
+
+
+class Float64Test(parameterized.TestCase):
+  def test_a_program_is_as_numpy_computes_it(self):
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    index = np.array([1, 0, 1, 2], np.int32)
+    found = in_float64(_program)(x, index)
+    wide = x.astype(np.float64)
+    branch = np.exp(wide[0])
+    by_code = 2 * np.array([wide[1, 0], wide[0, 0] + wide[2, 0], wide[3, 0]])
+    by_code[0] += wide[0, 0]
+    expected = {
+      "product": np.tanh(wide @ wide.T),
+      "sums": np.cumsum([0, *wide.sum(1)])[:-1],
+      "count": 4,
+      "branch": branch / (1 + np.exp(-branch)),
+      "by_code": by_code,
+      "noise": jax.random.uniform(jax.random.key(0), (4,)).astype(float),
+      "order": np.argsort(x[:, 1]),
+    }
+    for name, values in expected.items():
+      with self.subTest(name):
+        np.testing.assert_allclose(found[name], values, rtol=1e-13, atol=1e-13)
+    self.assertEqual(found["product"].dtype, np.float64)
+    self.assertEqual(found["order"].dtype, np.int32)
 
 
 def _coarse_device(change):
