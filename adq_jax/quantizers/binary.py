@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import masks
+from adq_jax import sphere
 from adq_jax.chunks import sum_chunks
 from adq_jax.quantizers import grid
 
@@ -213,27 +214,12 @@ class BSQ(BinaryQuantizer):
   @nn.nowrap
   def place(self, points: jax.Array) -> jax.Array:
     """Returns points on the unit sphere, divided by sqrt(D)."""
-    return to_sphere(points) * self.size
+    return sphere.to_sphere(points) * self.size
 
   @nn.nowrap
   def compared(self, placed: jax.Array) -> jax.Array:
     """Returns points on the unit sphere."""
     return placed / self.size
-
-
-def to_sphere(points: jax.Array) -> jax.Array:
-  """Returns points float32 `[T, D]` with length 1, and 0 for zeros.
-
-  Points shorter than about 1e-6 become shorter than 1, which bounds their
-  gradient.
-  """
-  largest = jnp.abs(points).max(axis=-1, keepdims=True)
-  # The result has no gradient to it: a longer point has the same direction.
-  root = jnp.sqrt(jax.lax.stop_gradient(jnp.maximum(largest, 1e-6)))
-  # Twice, since one over the largest numbers would be rounded to zero.
-  points = points / root / root
-  squares = jnp.square(points).sum(axis=-1, keepdims=True)
-  return points * jax.lax.rsqrt(squares + 1e-12)
 
 
 def binary_entropy(logits: jax.Array) -> jax.Array:
