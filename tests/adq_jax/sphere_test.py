@@ -18,3 +18,7 @@ class ToSphereTest(parameterized.TestCase):
     gradient = jax.grad(lambda x: sphere.to_sphere(x[None])[0] @ weights)
     # (I - u u^T) w / |x| with u = (0.6, 0.8).
     np.testing.assert_allclose(gradient(point), [0.352, -0.264], rtol=1e-5)
+
+  def test_zeros_have_no_direction_and_no_gradient(self):
+    gradient = jax.grad(lambda x: sphere.to_sphere(x).sum())
+    np.testing.assert_array_equal(gradient(jnp.zeros((1, 2))), [[0.0, 0.0]])
