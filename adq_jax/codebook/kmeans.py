@@ -80,5 +80,6 @@ def lloyd(
     means = found.sums / count[:, None]
     return jnp.where(has_points[:, None], means, codewords), found.counts
 
-  state = codewords, jnp.zeros(len(codewords), jnp.float32)
+  counts = jnp.zeros(len(codewords), jnp.float32)
+  state = codewords, collectives.vary_as(counts, codewords)
   return jax.lax.fori_loop(0, num_iterations, move, state)
