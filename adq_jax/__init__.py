@@ -8,6 +8,8 @@ from adq_jax.codebook.placement import Placement
 from adq_jax.codebook.pools import codebook_structures
 from adq_jax.codebook.shards import merge_codebook
 from adq_jax.codebook.shards import split_codebook
+from adq_jax.codebook.similarity import Cosine
+from adq_jax.codebook.similarity import Euclidean
 from adq_jax.codebook.state import Codebook
 from adq_jax.codebook.state import codebook_from
 from adq_jax.codebook.state import freeze_codewords
@@ -59,8 +61,10 @@ __all__ = [
   "BSQ",
   "Codebook",
   "CodedPrice",
+  "Cosine",
   "DistortionChoice",
   "EmaUpdate",
+  "Euclidean",
   "FSQ",
   "FreeCodewords",
   "GradientUpdate",

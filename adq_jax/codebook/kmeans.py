@@ -49,7 +49,9 @@ def lloyd(
   An iteration assigns points to their nearest codewords, and then moves
   codewords to the means of their points, as in Lloyd, 1982, "Least Squares
   Quantization in PCM".  Neither lets the mean squared error rise, but for
-  rounding.  A codeword without points keeps its bits.
+  rounding.  A codeword without points keeps its bits.  By a similarity, points
+  are compared with the means as that places them: by directions this is
+  spherical k-means (Dhillon and Modha, 2001).
 
   Under an axis of the batch the points are those of all its devices, and every
   device makes the same codewords.
@@ -72,7 +74,10 @@ def lloyd(
   def move(_, state: tuple[jax.Array, jax.Array]):
     codewords, _ = state
     codes, _ = lookup.nearest(
-      points, batch.is_real, codewords, batch.shard_axis
+      points,
+      batch.is_real,
+      batch.similarity.compared(codewords),
+      batch.shard_axis,
     )
     found = statistics_of(batch, codes, len(codewords), has_sums=True)
     has_points = found.counts > 0

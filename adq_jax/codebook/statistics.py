@@ -19,6 +19,8 @@ from adq_jax import masks
 from adq_jax import meshes
 from adq_jax.checks import AnyArray
 from adq_jax.chunks import sum_chunks
+from adq_jax.codebook.similarity import AbstractSimilarity
+from adq_jax.codebook.similarity import Euclidean
 from adq_jax.serialization import serializable
 
 _PART_NUMBERS = 2**24  # of the points whose statistics are made in one go
@@ -34,12 +36,15 @@ class Batch:
     axis_name: the mapped axis over which the batch is spread; None where no
       device looks at another's points.
     shard_axis: the mapped axis over which the codebook is cut, if any.
+    similarity: by what they are compared with codewords; they lie where that
+      compares them.
   """
 
   points: jax.Array
   is_real: jax.Array
   axis_name: str | None = None
   shard_axis: str | None = None
+  similarity: AbstractSimilarity = Euclidean()
 
 
 @serializable

@@ -17,6 +17,7 @@ from adq_jax import metrics
 from adq_jax.codebook import lookup
 from adq_jax.codebook import placement as placements
 from adq_jax.codebook import shards
+from adq_jax.codebook import similarity as similarities
 from adq_jax.codebook import updates
 from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import check_statistics
@@ -49,7 +50,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   another dtype, training refuses the collection, and all else computes in
   float32.
 
-  Five fields are slots: their values are objects, and another paper is another
+  Six fields are slots: their values are objects, and another paper is another
   class of them.
 
       quantizer = VectorQuantizer(
@@ -78,6 +79,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     placement: where codewords are placed at first, and again: `Placement`.
     estimator: what gives values a gradient: `StraightThrough`.
     codewords: what codewords are made of: `FreeCodewords`.
+    similarity: by what a codeword is the nearest: `Euclidean`; or `Cosine`, for
+      codewords on the unit sphere.
     price: what bits cost: `NoPrice`; or `CodedPrice`, with which a point takes
       a frequent codeword unless another one is nearer by what it costs more.
     output_kernel: side of the projection D -> C: 1, or an odd number for a
@@ -103,6 +106,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   placement: placements.AbstractPlacement = placements.Placement()
   estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   codewords: of_codewords.AbstractCodewords = of_codewords.FreeCodewords()
+  similarity: similarities.AbstractSimilarity = similarities.Euclidean()
   price: prices.AbstractPrice = prices.NoPrice()
   output_kernel: int = 1
   projection_init: str = "identity"
@@ -115,6 +119,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     "embedding_dim",
     "features",
     "codewords",
+    "similarity",
     "output_kernel",
   )
   slots: ClassVar[tuple[keywords.Slot, ...]] = keywords.OF_A_CODEBOOK
@@ -264,9 +269,9 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     is_update, axis_name = self._update_of(train)
     shape = z.shape[:-1]
     is_unmasked = masks.as_bool(mask, shape).reshape(-1)
-    points, is_finite = projections.to_points(z, mask, self.project_in)
+    points, is_finite = self._to_points(z, mask)
     is_real = is_unmasked & is_finite
-    batch = Batch(points, is_real, axis_name, self._shard_axis)
+    batch = Batch(points, is_real, axis_name, self._shard_axis, self.similarity)
     if is_update:
       self.state.check_can_change()
       self.state.place_before_search(batch)
@@ -338,8 +343,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   def encode_at(self, z: jax.Array, tariff: tariffs.Tariff | None) -> jax.Array:
     """Returns the codes of z `[..., C]` at a tariff, int32 `[...]`."""
     self._check_z(z, None)
-    points = projections.to_points(z, None, self.project_in)
-    codes, _ = self._search(*points, tariff)
+    codes, _ = self._search(*self._to_points(z, None), tariff)
     return codes.reshape(z.shape[:-1])
 
   def search_space(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -349,7 +353,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     codebook this device's.
     """
     self._check_z(z, None)
-    points, is_finite = projections.to_points(z, None, self.project_in)
+    points, is_finite = self._to_points(z, None)
     return masks.with_nan(points, is_finite), self.all_codewords()
 
   def all_codewords(self) -> jax.Array:
@@ -358,7 +362,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       vectors = self.embedding
     else:
       vectors = self.state.values()["embedding"]
-    return self.to_codewords(vectors.astype(jnp.float32))
+    codewords = self.to_codewords(vectors.astype(jnp.float32))
+    return self.similarity.compared(codewords)
 
   def decode(self, codes: jax.Array) -> jax.Array:
     """Returns the values float32 `[..., C]` of codes `[...]`, any integers.
@@ -419,6 +424,13 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     costs = tariffs.search_arguments(tariff, STREAM, self.embedding_dim)
     return lookup.nearest(points, is_real, codewords, self._shard_axis, **costs)
 
+  def _to_points(
+    self, z: jax.Array, mask: jax.Array | None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns points `[T, D]` as they are compared, and which are finite."""
+    points, is_finite = projections.to_points(z, mask, self.project_in)
+    return self.similarity.compared(points), is_finite
+
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
     min_rank = 1 + self.spatial_axes
     base.check_projected(
@@ -435,6 +447,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       checks.check_count("features", self.features)
     checks.check_at_least("commitment_cost", self.commitment_cost, 0)
     check_slots(self)
+    similarities.check_field(self.similarity, self.embedding_dim)
     projections.check_kernel(self.output_kernel, self.features)
     projections.check_init("projection_init", self.projection_init)
     checks.check_axis_name("axis_name", self.axis_name)

@@ -86,6 +86,10 @@ def slots() -> dict[str, dict[str, type]]:
       "nominal": adq_jax.NominalPrice,
       "coded": adq_jax.CodedPrice,
     },
+    "similarity": {
+      "euclidean": adq_jax.Euclidean,
+      "cosine": adq_jax.Cosine,
+    },
     "update": {
       "ema": adq_jax.EmaUpdate,
       "smoothed_ema": adq_jax.SmoothedEmaUpdate,

@@ -4,6 +4,7 @@ from adq_jax import AdaptiveQuantizer
 from adq_jax import AttentionChoice
 from adq_jax import BSQ
 from adq_jax import CodedPrice
+from adq_jax import Cosine
 from adq_jax import DistortionChoice
 from adq_jax import FSQ
 from adq_jax import GradientUpdate
@@ -26,6 +27,15 @@ CASES = {
   ),
   "vector_placed": Case(
     VectorQuantizer(20, 3, features=4, placement=Placement("data", 0.5))
+  ),
+  "vector_cosine": Case(
+    VectorQuantizer(
+      20,
+      3,
+      features=4,
+      similarity=Cosine(),
+      placement=Placement("kmeans", 0.5),
+    )
   ),
   "attention": Case(
     AdaptiveQuantizer(_POOL, 4, choice=AttentionChoice(entropy_weight=0.1))

@@ -25,6 +25,7 @@ def make_models() -> list[adq_jax.VQVAE]:
       placement=adq_jax.Placement(init="data", revive_below=0.1),
       estimator=adq_jax.StraightThrough(),
       codewords=adq_jax.FreeCodewords(),
+      similarity=adq_jax.Euclidean(),
       price=adq_jax.CodedPrice(1e-3),
     ),
     adq_jax.AdaptiveQuantizer(
@@ -43,6 +44,7 @@ def make_models() -> list[adq_jax.VQVAE]:
       update=adq_jax.SmoothedEmaUpdate(),
       price=adq_jax.NominalPrice(1e-3),
     ),
+    adq_jax.VectorQuantizer(16, 8, similarity=adq_jax.Cosine()),
     adq_jax.FSQ(adq_jax.FSQ.recommended[8], features=8),
     adq_jax.LFQ(18, features=8, entropy_weight=0.1),
     adq_jax.BSQ(18, features=8, bits_per_group=9),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adq_jax import CodedPrice
+from adq_jax import Cosine
 from adq_jax import merge_codebook
 from adq_jax import nearest_codes
 from adq_jax import NominalPrice
@@ -72,6 +73,14 @@ class QuantizerTest(parameterized.TestCase):
     ({"codebook_init": "kmeans", "revive_below": 0.5}, False),
     ({"codebook_init": "data", "revive_below": 0.5}, True),
     ({"update": "smoothed_ema"}, False),
+    (
+      {
+        "similarity": Cosine(),
+        "codebook_init": "kmeans",
+        "revive_below": 0.5,
+      },
+      True,
+    ),
     ({"price": CodedPrice(), "codebook_init": "data"}, True),
     ({"price": NominalPrice()}, False),
   )
