@@ -43,6 +43,7 @@ from adq_jax.quantizers.fsq import FSQ
 from adq_jax.quantizers.price import CodedPrice
 from adq_jax.quantizers.price import NominalPrice
 from adq_jax.quantizers.price import NoPrice
+from adq_jax.quantizers.random_projection import RandomProjectionQuantizer
 from adq_jax.quantizers.residual import ResidualQuantizer
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.replicas import check_replicated
@@ -75,6 +76,7 @@ __all__ = [
   "Placement",
   "Quantized",
   "Quantizer",
+  "RandomProjectionQuantizer",
   "Reconstruction",
   "ResidualQuantizer",
   "SmoothedEmaUpdate",

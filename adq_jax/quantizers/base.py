@@ -57,6 +57,11 @@ class Quantizer(nn.Module, kw_only=True):
     return False
 
   @property
+  def has_gradient(self) -> bool:
+    """Whether values have a gradient to z."""
+    return True
+
+  @property
   def has_price(self) -> bool:
     """Whether codes depend on what a bit costs, `rate_weight`."""
     return False

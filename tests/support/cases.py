@@ -10,6 +10,7 @@ from adq_jax import FSQ
 from adq_jax import GradientUpdate
 from adq_jax import LFQ
 from adq_jax import Placement
+from adq_jax import RandomProjectionQuantizer
 from adq_jax import ResidualQuantizer
 from adq_jax import SmoothedEmaUpdate
 from adq_jax import VectorQuantizer
@@ -66,6 +67,9 @@ CASES = {
   ),
   "residual_shared": Case(
     ResidualQuantizer(2, 12, 4, shared_codebook=True, beam_size=3)
+  ),
+  "random_projection": Case(
+    RandomProjectionQuantizer(12, 3, features=4, num_codebooks=2)
   ),
   "fsq": Case(FSQ((3, 5, 4)), width=3),
   "fsq_projected": Case(FSQ((8, 5), features=4)),

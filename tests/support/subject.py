@@ -93,6 +93,18 @@ class Subject:
     """What a step makes of the points, with zeros for padding."""
     return self.trained(self.with_padding(0.0), self.mask)
 
+  @functools.cached_property
+  def changed(self) -> list[str]:
+    """The collections that a step changes; constants are in others."""
+    *_, after = self.trained(self.z)
+
+    def is_same(a, b) -> bool:
+      return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
+
+    return [
+      name for name, x in self.state().items() if not is_same(x, after[name])
+    ]
+
   def with_padding(self, value: float) -> jax.Array:
     return jnp.where(self.mask[..., None], self.z, value)
 
