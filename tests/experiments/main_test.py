@@ -1,35 +1,11 @@
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 from absl.testing import parameterized
-import pytest
 
 from experiments.configs import variants
+from tests.support.commands import run_main
 
 _ROOT = pathlib.Path(__file__).parents[2]
-
-
-def run_main(
-  *arguments, variant="", name="photo_patches", cwd=_ROOT, **environment
-):
-  config = f"experiments/configs/{name}.py{variant}"
-  return subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "experiments.main",
-      f"--config={config}",
-      *arguments,
-    ],
-    cwd=cwd,
-    env={**os.environ, **environment},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
 
 
 class MainTest(parameterized.TestCase):
@@ -110,25 +86,3 @@ class MainTest(parameterized.TestCase):
     self.assertRegex(
       result.stderr, f"^error: --output is missing; --mode={mode} n"
     )
-
-  @pytest.mark.slow
-  def test_fashion_mnist_from_debians_archives(self):
-    root = pathlib.Path(self.create_tempdir())
-    result = run_main(
-      "--config.data.manual_dir=/usr/share/datasets/fashion-mnist",
-      f"--config.data.data_dir={root / 'tfds'}",
-      f"--workdir={root / 'run'}",
-      "--config.num_steps=20",
-      "--config.model.features=16",
-      "--config.quantizer.capacity=4096",
-      "--config.rate_examples=640",
-      name="fashion_mnist",
-    )
-    self.assertEqual(result.returncode, 0, result.stderr)
-    summary = json.loads((root / "run" / "summary.json").read_text())
-    self.assertEqual(summary["steps"], 20)
-    # The paper's batches of 64 from 10,000 images.
-    self.assertAlmostEqual(
-      summary["recon_loss_sum"], summary["mse"] * 10_000 / 64, places=9
-    )
-    self.assertTrue((root / "run" / "reconstructions.png").exists())

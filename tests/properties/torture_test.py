@@ -16,9 +16,9 @@ from experiments.runs import metric_log
 from experiments.runs import workdir as workdirs
 from tests.support import tiny
 
-_KILLS = 12
+_KILLS = 8
 _FIELDS = {
-  "num_steps": 1000,
+  "num_steps": 600,
   "batch_size": 16,
   "data.image_size": 16,
   "model.features": 8,
