@@ -45,6 +45,7 @@ from adq_jax.quantizers.price import NominalPrice
 from adq_jax.quantizers.price import NoPrice
 from adq_jax.quantizers.random_projection import RandomProjectionQuantizer
 from adq_jax.quantizers.residual import ResidualQuantizer
+from adq_jax.quantizers.residual_fsq import ResidualFSQ
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.replicas import check_replicated
 from adq_jax.search.nearest import index_codebook
@@ -78,6 +79,7 @@ __all__ = [
   "Quantizer",
   "RandomProjectionQuantizer",
   "Reconstruction",
+  "ResidualFSQ",
   "ResidualQuantizer",
   "SmoothedEmaUpdate",
   "Statistics",

@@ -201,7 +201,7 @@ class GridQuantizer(base.Quantizer):
       error = jax.lax.pmean(error, axis_name)
     return base.Quantized(
       values=values.astype(jnp.asarray(z).dtype),  # NumPy's float64 is none
-      codes=codes.reshape(*shape, len(self.alphabets)),
+      codes=codes.reshape(*shape, *codes.shape[1:]),
       loss=loss,
       metrics={
         "quantization_error": error,
@@ -219,7 +219,7 @@ class GridQuantizer(base.Quantizer):
     self._check_z(z, None)
     points, _ = projections.to_points(z, None, self.project_in)
     codes = self.round(self.place(points))
-    return codes.reshape(*z.shape[:-1], len(self.alphabets))
+    return codes.reshape(*z.shape[:-1], *codes.shape[1:])
 
   def decode(self, codes: jax.Array) -> jax.Array:
     """Returns the values float32 `[..., C]` of codes `[..., d]`, any integers.
@@ -293,5 +293,7 @@ class GridQuantizer(base.Quantizer):
 
 
 def aligned(values: np.ndarray, like: jax.Array) -> jax.Array:
-  """Returns a value for each number, `[..., d]`, of the rank of `like`."""
-  return jnp.asarray(values.reshape(*(1,) * (like.ndim - 1), -1))
+  """Returns values, one for each number on the last axis, at `like`'s rank."""
+  return jnp.asarray(
+    values.reshape(*(1,) * (like.ndim - values.ndim), *values.shape)
+  )

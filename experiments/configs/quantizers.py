@@ -63,6 +63,7 @@ def kinds() -> dict[str, Kind]:
     "vector": Kind(adq_jax.VectorQuantizer),
     "residual": Kind(adq_jax.ResidualQuantizer),
     "fsq": Kind(adq_jax.FSQ),
+    "residual_fsq": Kind(adq_jax.ResidualFSQ),
     "lfq": Kind(adq_jax.LFQ),
     "bsq": Kind(adq_jax.BSQ),
   }

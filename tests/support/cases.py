@@ -11,6 +11,7 @@ from adq_jax import GradientUpdate
 from adq_jax import LFQ
 from adq_jax import Placement
 from adq_jax import RandomProjectionQuantizer
+from adq_jax import ResidualFSQ
 from adq_jax import ResidualQuantizer
 from adq_jax import SmoothedEmaUpdate
 from adq_jax import VectorQuantizer
@@ -73,6 +74,7 @@ CASES = {
   ),
   "fsq": Case(FSQ((3, 5, 4)), width=3),
   "fsq_projected": Case(FSQ((8, 5), features=4)),
+  "residual_fsq": Case(ResidualFSQ((4, 3), features=4, num_stages=3)),
   "lfq": Case(LFQ(3, temperature=0.5), width=3),
   "bsq": Case(BSQ(3, features=4, bits_per_group=2)),
 }

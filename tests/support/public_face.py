@@ -47,6 +47,7 @@ def make_models() -> list[adq_jax.VQVAE]:
     adq_jax.VectorQuantizer(16, 8, similarity=adq_jax.Cosine()),
     adq_jax.RandomProjectionQuantizer(16, 8, features=8, num_codebooks=2),
     adq_jax.FSQ(adq_jax.FSQ.recommended[8], features=8),
+    adq_jax.ResidualFSQ((8, 5, 5), features=8, num_stages=3),
     adq_jax.LFQ(18, features=8, entropy_weight=0.1),
     adq_jax.BSQ(18, features=8, bits_per_group=9),
   ]
