@@ -40,9 +40,13 @@ from adq_jax.quantizers.choice import DistortionChoice
 from adq_jax.quantizers.codewords import FreeCodewords
 from adq_jax.quantizers.estimators import StraightThrough
 from adq_jax.quantizers.fsq import FSQ
+from adq_jax.quantizers.implicit_networks import QINCo2Network
+from adq_jax.quantizers.implicit_networks import QINCoNetwork
 from adq_jax.quantizers.price import CodedPrice
 from adq_jax.quantizers.price import NominalPrice
 from adq_jax.quantizers.price import NoPrice
+from adq_jax.quantizers.qinco import QINCo
+from adq_jax.quantizers.qinco_start import qinco_from_residual
 from adq_jax.quantizers.random_projection import RandomProjectionQuantizer
 from adq_jax.quantizers.residual import ResidualQuantizer
 from adq_jax.quantizers.residual_fsq import ResidualFSQ
@@ -75,6 +79,9 @@ __all__ = [
   "NoPrice",
   "NominalPrice",
   "Placement",
+  "QINCo",
+  "QINCo2Network",
+  "QINCoNetwork",
   "Quantized",
   "Quantizer",
   "RandomProjectionQuantizer",
@@ -102,6 +109,7 @@ __all__ = [
   "optimal_codebook_size",
   "perplexity",
   "psnr",
+  "qinco_from_residual",
   "split_codebook",
   "usage",
 ]

@@ -66,6 +66,7 @@ def kinds() -> dict[str, Kind]:
     "residual_fsq": Kind(adq_jax.ResidualFSQ),
     "lfq": Kind(adq_jax.LFQ),
     "bsq": Kind(adq_jax.BSQ),
+    "qinco": Kind(adq_jax.QINCo),
   }
 
 
@@ -81,6 +82,10 @@ def slots() -> dict[str, dict[str, type]]:
     "choice": {
       "attention": adq_jax.AttentionChoice,
       "distortion": adq_jax.DistortionChoice,
+    },
+    "network": {
+      "qinco": adq_jax.QINCoNetwork,
+      "qinco2": adq_jax.QINCo2Network,
     },
     "price": {
       "none": adq_jax.NoPrice,

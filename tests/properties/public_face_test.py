@@ -43,6 +43,8 @@ class PublicFaceTest(absltest.TestCase):
     codewords = np.arange(8.0, dtype=np.float32).reshape(4, 2)
     codes = public_face.use_codewords(jnp.asarray(codewords), codewords)
     self.assertEqual(codes.tolist(), [0, 2, 4, 6])
+    variables = jax.eval_shape(lambda: public_face.start_qinco()[1])
+    self.assertEqual(variables["params"]["candidates"].shape, (1, 16, 8))
     self.assertLen(public_face.use_figures(np.array([1, 3])), 7)
     title, size, weights = public_face.use_the_rest(jnp.zeros((3, 8)))
     self.assertEqual((title, weights.shape), ("index", (3, 2)))

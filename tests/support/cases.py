@@ -10,6 +10,9 @@ from adq_jax import FSQ
 from adq_jax import GradientUpdate
 from adq_jax import LFQ
 from adq_jax import Placement
+from adq_jax import QINCo
+from adq_jax import QINCo2Network
+from adq_jax import QINCoNetwork
 from adq_jax import RandomProjectionQuantizer
 from adq_jax import ResidualFSQ
 from adq_jax import ResidualQuantizer
@@ -77,4 +80,16 @@ CASES = {
   "residual_fsq": Case(ResidualFSQ((4, 3), features=4, num_stages=3)),
   "lfq": Case(LFQ(3, temperature=0.5), width=3),
   "bsq": Case(BSQ(3, features=4, bits_per_group=2)),
+  "qinco": Case(QINCo(2, 12, 3, network=QINCoNetwork(1, hidden=5)), width=3),
+  "qinco2": Case(
+    QINCo(
+      3,
+      12,
+      3,
+      features=4,
+      network=QINCo2Network(1, features=6, hidden=5),
+      num_candidates=4,
+      beam_size=2,
+    )
+  ),
 }

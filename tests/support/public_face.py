@@ -5,6 +5,8 @@ and mypy complains where it finds nothing wrong.  The other functions also run,
 in tests/properties/public_face_test.py.
 """
 
+from collections.abc import Mapping
+from typing import Any
 from typing import TYPE_CHECKING
 
 import jax
@@ -50,6 +52,8 @@ def make_models() -> list[adq_jax.VQVAE]:
     adq_jax.ResidualFSQ((8, 5, 5), features=8, num_stages=3),
     adq_jax.LFQ(18, features=8, entropy_weight=0.1),
     adq_jax.BSQ(18, features=8, bits_per_group=9),
+    adq_jax.QINCo(2, 16, 8, network=adq_jax.QINCoNetwork(1, hidden=8)),
+    adq_jax.QINCo(2, 16, 8, network=adq_jax.QINCo2Network(1, 8, 8)),
   ]
   initial = adq_jax.InitialValues()
   return [
@@ -84,6 +88,17 @@ def use_codewords(z: jax.Array, codewords: np.ndarray) -> jax.Array:
   codes = adq_jax.nearest_codes(z, codewords, penalty=learned.counts)
   index = adq_jax.index_codebook(state.embedding)
   return codes + adq_jax.nearest_codes(np.asarray(codewords), index)
+
+
+def start_qinco() -> tuple[adq_jax.Quantizer, Mapping[str, Any]]:
+  """Returns a quantizer, and variables that start as another's."""
+  residual = adq_jax.ResidualQuantizer(2, 16, 8)
+  quantizer = adq_jax.QINCo(2, 16, 8, num_candidates=4, beam_size=2)
+  key = jax.random.key(0)
+  trained = residual.init(key, jnp.zeros((1, 8)))
+  return quantizer, adq_jax.qinco_from_residual(
+    key, quantizer, residual, trained
+  )
 
 
 def use_figures(counts: np.ndarray) -> list[jax.Array]:
