@@ -19,6 +19,8 @@ def to_sphere(points: jax.Array) -> jax.Array:
   largest = jnp.abs(points).max(axis=-1, keepdims=True)
   # The result has no gradient to it: a longer point has the same direction.
   root = jnp.sqrt(jax.lax.stop_gradient(jnp.maximum(largest, 1e-6)))
+  # A power of two, by which no number is rounded.
+  root = jax.lax.reduce_precision(root, 8, 0)
   # Twice, since one over the largest numbers would be rounded to zero.
   points = points / root / root
   squares = jnp.square(points).sum(axis=-1, keepdims=True)

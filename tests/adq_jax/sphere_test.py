@@ -13,6 +13,12 @@ class ToSphereTest(parameterized.TestCase):
     found = sphere.to_sphere(points)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
+  @parameterized.parameters(-15, -1, 60, 125)
+  def test_a_power_of_two_changes_no_bit(self, exponent):
+    points = jax.random.normal(jax.random.key(0), (50, 3))
+    found = sphere.to_sphere(points * 2.0**exponent)
+    np.testing.assert_array_equal(found, sphere.to_sphere(points))
+
   def test_the_gradient_has_nothing_along_the_point(self):
     point, weights = jnp.array([3.0, 4.0]), jnp.array([2.0, -1.0])
     gradient = jax.grad(lambda x: sphere.to_sphere(x[None])[0] @ weights)
