@@ -13,6 +13,7 @@ import numpy as np
 from adq_jax import AdaptiveQuantizer
 from adq_jax import VectorQuantizer
 from adq_jax.codebook.placement import AbstractPlacement
+from adq_jax.codebook.similarity import AbstractSimilarity
 from adq_jax.codebook.updates import AbstractUpdate
 from adq_jax.quantizers.choice import AbstractChoice
 from adq_jax.quantizers.codewords import AbstractCodewords
@@ -69,6 +70,20 @@ class Turned(AbstractCodewords):
 
   def make(self, embedding_dim):
     return nn.Dense(embedding_dim, use_bias=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class ByFirstNumbers(AbstractSimilarity):
+  """Compares the first numbers, and takes the others for zeros."""
+
+  count: int = 2
+
+  def compared(self, vectors):
+    return vectors.at[..., self.count :].set(0)
+
+  def check_width(self, embedding_dim):
+    if embedding_dim < self.count:
+      raise ValueError(f"embedding_dim is {embedding_dim} with {self!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +169,18 @@ class SlotsTest(parameterized.TestCase):
     chex.assert_trees_all_equal(codes, result.codes)
     with self.assertRaisesRegex(ValueError, "choice.parity is odd with 5"):
       quantizer.clone(features=5).check()
+
+  def test_a_similarity_compares(self):
+    quantizer = VectorQuantizer(10, 4, similarity=ByFirstNumbers())
+    variables = make_variables(quantizer, Z)
+    codewords = np.array(variables["codebook"]["embedding"])
+    codewords[:, 2:] = 0
+    result = quantizer.apply(variables, Z)
+    squares = np.square(Z[:, None, :2] - codewords[None, :, :2]).sum(axis=-1)
+    np.testing.assert_array_equal(result.codes, squares.argmin(axis=1))
+    np.testing.assert_array_equal(result.values, codewords[result.codes])
+    with self.assertRaisesRegex(ValueError, "embedding_dim is 1 with ByFirst"):
+      quantizer.clone(embedding_dim=1).check()
 
   def test_codewords_come_from_vectors_and_parameters(self):
     quantizer = VectorQuantizer(10, 4, codewords=Turned(), update="gradient")
