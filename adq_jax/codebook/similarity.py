@@ -55,7 +55,7 @@ class Cosine(AbstractSimilarity):
 
   The nearest codeword there is that of the largest cosine, since
   |u - c|^2 = 2 - 2 cos for unit vectors u and c.  As in Yu et al., 2022,
-  "Vector-quantized Image Modeling with Improved VQGAN", section 3.2.
+  "Vector-quantized Image Modeling with Improved VQGAN".
 
   The codewords are the directions of the codebook's vectors, whatever made
   these: an update, a placement, or who loads them.  A point counts by its

@@ -32,8 +32,8 @@ class RandomProjectionQuantizer(base.Quantizer):
   they are, so labels of the same variables never change.  A model that sees
   masked inputs learns to predict them, as in Chiu et al., 2022,
   "Self-supervised Learning with Random-projection Quantizer for Speech
-  Recognition", section 3.1.  Several codebooks, each with a matrix of its own,
-  give several labels, for as many softmaxes.
+  Recognition".  Several codebooks, each with a matrix of its own, give several
+  labels, for as many softmaxes.
 
       labeller = RandomProjectionQuantizer(8192, 16, features=320)
 
@@ -49,10 +49,10 @@ class RandomProjectionQuantizer(base.Quantizer):
   codebooks, and they have no gradient.
 
   Attributes:
-    codebook_size: N; 8,192 in the paper.
-    embedding_dim: D, at least 2; 16 in the paper.
+    codebook_size: N.
+    embedding_dim: D, at least 2.
     features: C, the width of z.
-    num_codebooks: G, at most 256; 1 in the paper.
+    num_codebooks: G, at most 256.
     axis_name: the mapped axis over which a training batch is spread.
 
   Example:
