@@ -20,9 +20,11 @@ from adq_jax.quantizers import base
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import implicit_search
 from adq_jax.quantizers import projections
+from adq_jax.quantizers.collection import COLLECTION
 from adq_jax.quantizers.implicit_networks import AbstractImplicitNetwork
 from adq_jax.quantizers.implicit_networks import QINCoNetwork
 from adq_jax.quantizers.implicit_search import ImplicitStages
+from adq_jax.quantizers.unused_codewords import UnusedCodewords
 from adq_jax.streams import Stream
 
 _MOST_STAGES = 256
@@ -62,6 +64,11 @@ class QINCo(base.Quantizer):
       Vallaeys et al.; 0: on all K.
     beam_size: B: how many sums the search keeps for each point from stage to
       stage, at most K.
+    replace_every: after how many steps of training the codewords that no point
+      took in them become noise with the mean and the standard deviation of
+      what is left of points; an epoch in the papers.  0: never.  What this
+      needs is in the collection `"codebook"`, so apply with
+      `mutable=["codebook"]` then, and with the rng stream `"codebook"`.
     commitment_cost: alpha of eq. 3.
     estimator: what gives values a gradient, once for the sum.
     axis_name: the mapped axis over which a training batch is spread.
@@ -89,6 +96,7 @@ class QINCo(base.Quantizer):
   network: AbstractImplicitNetwork = QINCoNetwork()
   num_candidates: int = 0
   beam_size: int = 1
+  replace_every: int = 0
   commitment_cost: float = 0.25
   estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   axis_name: str | None = None
@@ -108,6 +116,11 @@ class QINCo(base.Quantizer):
       Stream(f"stage_{s}", self.codebook_size, width=self.embedding_dim)
       for s in range(self.num_stages)
     )
+
+  @property
+  def rng_streams(self) -> tuple[str, ...]:
+    """`"codebook"`, where codewords are replaced."""
+    return (COLLECTION,) if self.replace_every else ()
 
   @property
   def example_shape(self) -> tuple[int, ...]:
@@ -135,10 +148,11 @@ class QINCo(base.Quantizer):
         self.features, self.embedding_dim
       )
     shape = (self.num_stages, self.codebook_size, self.embedding_dim)
-    self.embedding = self.param("embedding", _falling_normal, shape)
-    self.candidates = None
+    embedding = self.param("embedding", _falling_normal, shape)
+    stored = {"embedding": embedding}
     if self.num_candidates:
-      self.candidates = self.param("candidates", lambda key: self.embedding[1:])
+      stored["candidates"] = self.param("candidates", lambda key: embedding[1:])
+    self.stored = stored
     self.parameters = {
       name: self.param(
         f"network_{name}",
@@ -150,6 +164,9 @@ class QINCo(base.Quantizer):
         self.embedding_dim
       ).items()
     }
+    self.unused = None
+    if self.replace_every:
+      self.unused = UnusedCodewords(self, self.replace_every, self.stored)
 
   def __call__(
     self,
@@ -166,8 +183,9 @@ class QINCo(base.Quantizer):
 
     Args:
       z: floating `[..., C]`, or `[..., D]` without projections.
-      train: ignored but for `axis_name`: in training, loss and metrics are of
-        the batch of all devices.
+      train: whether to count and to replace codewords, with `replace_every`; by
+        default what the field says, or False.  In training under `axis_name`,
+        loss and metrics are of the batch of all devices.
       mask: 1 for a real point and 0 for padding, `[...]`; see
         `VectorQuantizer`.
       temperature: ignored, as are the arguments after it.
@@ -186,11 +204,15 @@ class QINCo(base.Quantizer):
 
     Raises:
       ValueError: if a shape, dtype or field does not fit, a mask has other
-        values, or `axis_name` is no mapped axis.
+        values, the collection is not mutable in training or not in float32, a
+        needed rng stream is missing, or `axis_name` is no mapped axis.
     """
     del temperature, draw, example_index, rate_weight
     self._check_z(z, mask)
-    _, axis_name = self._update_of(train)
+    is_update, axis_name = self._update_of(train)
+    is_update &= self.unused is not None
+    if is_update:
+      self.unused.check_can_change()
     shape = z.shape[:-1]
     is_unmasked = masks.as_bool(mask, shape).reshape(-1)
     points, is_finite = projections.to_points(z, mask, self.project_in)
@@ -203,6 +225,9 @@ class QINCo(base.Quantizer):
     )
     values = masks.keep_gradient(values, is_real.reshape(shape))
     counts = self._counts(codes, is_real, axis_name)
+    if is_update:
+      left = points[None] - jnp.pad(sums[:-1], ((1, 0), (0, 0), (0, 0)))
+      self.unused.update(self.stored, counts, left, is_real, axis_name)
     return base.Quantized(
       values=values.astype(jnp.asarray(z).dtype),  # NumPy's float64 is none
       codes=codes.reshape(*shape, self.num_stages),
@@ -253,11 +278,15 @@ class QINCo(base.Quantizer):
 
   @property
   def _stages(self) -> ImplicitStages:
-    return jax.tree.map(
-      lambda x: x.astype(jnp.float32),
-      ImplicitStages(
-        self.embedding, self.parameters, self.candidates, self.network
-      ),
+    stored, parameters = jax.tree.map(
+      lambda x: x.astype(jnp.float32), (dict(self.stored), self.parameters)
+    )
+    if self.unused is not None:
+      stored = {
+        name: self.unused.displaced(name, stored[name]) for name in stored
+      }
+    return ImplicitStages(
+      stored["embedding"], parameters, stored.get("candidates"), self.network
     )
 
   def _search(self, points: jax.Array, is_real: jax.Array) -> jax.Array:
@@ -354,6 +383,7 @@ class QINCo(base.Quantizer):
           f"{name} is {getattr(self, name)}; it must be at most"
           f" {self.codebook_size}, the codebook_size"
         )
+    checks.check_count("replace_every", self.replace_every, minimum=0)
     checks.check_at_least("commitment_cost", self.commitment_cost, 0)
     check_option(
       "estimator",

@@ -90,6 +90,7 @@ CASES = {
       network=QINCo2Network(1, features=6, hidden=5),
       num_candidates=4,
       beam_size=2,
+      replace_every=1,
     )
   ),
 }

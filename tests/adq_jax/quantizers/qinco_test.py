@@ -82,6 +82,26 @@ class QINCoTest(parameterized.TestCase):
       gradient, [[[2 * (0.5 - 2.9)], [0]]], rtol=1e-5, atol=1e-6
     )
 
+  def test_codewords_that_no_point_takes_are_replaced(self):
+    quantizer, variables = by_hand()
+    quantizer = quantizer.clone(replace_every=1)
+    z = jnp.array([[4.9], [4.8], [4.7]])
+    variables = quantizer.init(jax.random.key(0), z) | variables
+    _, state = quantizer.apply(
+      variables,
+      z,
+      train=True,
+      mutable=["codebook"],
+      rngs={"codebook": jax.random.key(0)},
+    )
+    before, after = (
+      quantizer.apply(v, jnp.array([[0, 0], [1, 1]]), 1, method="decode")
+      for v in (variables, {**variables, **state})
+    )
+    np.testing.assert_array_equal(before, [[0], [2]])
+    np.testing.assert_allclose(after, [[4.8], [2]], atol=3**0.5 * 0.09)
+    self.assertEqual(after[1], 2)
+
   def test_training_lowers_the_error_and_a_beam_lowers_it_further(self):
     z = jax.random.normal(jax.random.key(0), (256, 2))
     quantizer = QINCo(2, 4, 2, network=QINCo2Network(1, 4, 8))
@@ -117,6 +137,7 @@ class ErrorsTest(parameterized.TestCase):
     ({"network": QINCoNetwork(-1)}, "network.num_blocks is -1"),
     ({"num_candidates": 5}, "num_candidates is 5; it must be at most 4"),
     ({"beam_size": 5}, "beam_size is 5; it must be at most 4, the codebook"),
+    ({"replace_every": -1}, "replace_every is -1"),
     ({"beam_size": 0}, "beam_size is 0"),
     ({"commitment_cost": -1}, "commitment_cost is -1"),
     ({"estimator": CodedPrice()}, "estimator is CodedPrice"),
