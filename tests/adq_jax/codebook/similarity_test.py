@@ -1,3 +1,5 @@
+import functools
+
 from absl.testing import parameterized
 import chex
 import jax
@@ -30,16 +32,27 @@ def variables_of(vectors):
   return {"codebook": codebook_from(vectors).to_collection()}
 
 
-def train(quantizer, variables, z, **keywords):
+@functools.partial(jax.jit, static_argnums=0)
+def train(quantizer, variables, z):
   result, state = quantizer.apply(
     variables,
     z,
     train=True,
     mutable=["codebook"],
     rngs={"codebook": jax.random.key(0)},
-    **keywords,
   )
   return result, state["codebook"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradient_of(quantizer, variables, z, weights):
+  """Returns the gradient of z of weights times values, and the result."""
+
+  def total(z):
+    result = quantizer.apply(variables, z)
+    return (result.values * weights).sum(), result
+
+  return jax.grad(total, has_aux=True)(z)
 
 
 class EuclideanTest(parameterized.TestCase):
@@ -54,7 +67,7 @@ class CosineTest(parameterized.TestCase):
     self.variables = variables_of(VECTORS)
 
   def test_codes_are_of_the_largest_cosine_and_values_of_length_one(self):
-    result = self.quantizer.apply(self.variables, Z)
+    _, result = gradient_of(self.quantizer, self.variables, Z, Z)
     cosines = direction(Z) @ direction(VECTORS).T
     np.testing.assert_array_equal(result.codes, cosines.argmax(axis=1))
     np.testing.assert_allclose(
@@ -67,9 +80,7 @@ class CosineTest(parameterized.TestCase):
 
   def test_values_have_the_gradient_of_the_direction(self):
     weights = RNG.normal(size=Z.shape).astype(np.float32)
-    gradient = jax.grad(
-      lambda z: (self.quantizer.apply(self.variables, z).values * weights).sum()
-    )(jnp.asarray(Z))
+    gradient, _ = gradient_of(self.quantizer, self.variables, Z, weights)
     along = (weights * direction(Z)).sum(axis=1, keepdims=True)
     lengths = np.linalg.norm(np.float64(Z), axis=1, keepdims=True)
     expected = (weights - along * direction(Z)) / lengths
@@ -98,21 +109,21 @@ class CosineTest(parameterized.TestCase):
 
   def test_a_parameter_learns_across_its_vector(self):
     quantizer = self.quantizer.clone(update=GradientUpdate())
-    variables = quantizer.init(jax.random.key(0), Z)
-    gradient = jax.grad(
-      lambda params: quantizer.apply({**variables, "params": params}, Z).loss
+    variables = jax.jit(quantizer.init)(jax.random.key(0), Z)
+    gradient = jax.jit(
+      jax.grad(
+        lambda params: quantizer.apply({**variables, "params": params}, Z).loss
+      )
     )(variables["params"])["embedding"]
     self.assertGreater(np.abs(gradient).max(), 1e-3)
     along = (gradient * direction(variables["params"]["embedding"])).sum(axis=1)
     np.testing.assert_allclose(along, 0, atol=1e-6)
 
   def test_zeros_have_a_code_and_no_gradient(self):
-    def total(z):
-      result = self.quantizer.apply(self.variables, z)
-      return result.values.sum() + result.loss, result
-
-    gradient, result = jax.grad(total, has_aux=True)(jnp.zeros((2, 3)))
-    chex.assert_trees_all_equal(gradient, jnp.zeros((2, 3)))
+    gradient, result = gradient_of(
+      self.quantizer, self.variables, np.zeros_like(Z), np.ones_like(Z)
+    )
+    chex.assert_trees_all_equal(gradient, jnp.zeros(Z.shape))
     self.assertBetween(int(result.codes[0]), 0, 6)
     np.testing.assert_allclose(np.linalg.norm(result.values, axis=1), 1)
 
@@ -133,7 +144,7 @@ class CosineTest(parameterized.TestCase):
   @parameterized.parameters("data", "kmeans")
   def test_codewords_start_and_revive_on_directions(self, init):
     quantizer = self.quantizer.clone(placement=Placement(init, 0.5))
-    variables = quantizer.init(jax.random.key(0), Z)
+    variables = jax.jit(quantizer.init)(jax.random.key(0), Z)
     # A few directions, and lengths that would be sampled if they counted.
     z = np.eye(3, dtype=np.float32)[RNG.integers(0, 3, 50)] * np.float32(100)
     _, state = train(quantizer, variables, z)
