@@ -7,21 +7,15 @@ from unittest import mock
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 import pytest
 
-from adq_jax.streams import symbols
-from experiments.data import augment
 from experiments.evaluation import run_evaluation
 from experiments.model import build
 from experiments.runs import checkpoints
-from experiments.runs import frequencies
 from experiments.runs import summary as summary_lib
 from experiments.tokens import decoding
 from experiments.tokens import encoding
-from experiments.tokens import token_file
 from experiments.training import loop
 from tests.support import conversion
 from tests.support import tiny
@@ -69,32 +63,6 @@ class AnyQuantizerTest(conversion.Case):
   def evaluate(self):
     with contextlib.redirect_stdout(io.StringIO()):
       return run_evaluation.evaluate_run(self.config, self.run_dir)
-
-  def check_tokens(self, model, state):
-    """Compares what is decoded with the forward pass."""
-    conversion.make_images(self.folder)
-    self.said(encoding.encode, self.folder, self.file)
-    self.said(decoding.decode, self.file, self.output)
-    known = frequencies.read(self.run_dir, 4, symbols(model.streams))
-    (chunk,) = token_file.Reader(self.file).chunks(known)
-    images = np.stack([self.pixels(self.folder / n) for n in chunk.names])
-    result = model.apply(state.variables, augment.to_float(jnp.array(images)))
-    values = model.to_streams(result.quantized.codes)
-    for k, (value, found) in enumerate(zip(values, chunk.codes, strict=True)):
-      is_sent = model.sent(k, values[:k])
-      sent = value.reshape(-1) if is_sent is None else value[is_sent]
-      np.testing.assert_array_equal(found, sent)
-    for name, image in zip(
-      chunk.names, augment.to_uint8(result.images), strict=True
-    ):
-      found = self.pixels(self.output / name.replace(".bmp", ".png"))
-      np.testing.assert_allclose(
-        found.astype(int), np.asarray(image, int), atol=1
-      )
-
-  def pixels(self, path):
-    with Image.open(path) as image:
-      return np.asarray(image.convert("RGB"))
 
   def test_levels_of_one_group(self):
     model, state, figures, told = self.check(toys.FSQ)

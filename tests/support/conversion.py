@@ -7,10 +7,17 @@ import shutil
 import tempfile
 
 from absl.testing import parameterized
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from adq_jax.streams import symbols
+from experiments.data import augment
 from experiments.errors import UserError
+from experiments.runs import frequencies
+from experiments.tokens import decoding
+from experiments.tokens import encoding
+from experiments.tokens import token_file
 from tests.support import sources
 from tests.support import untrained
 
@@ -49,6 +56,33 @@ class Case(parameterized.TestCase):
       self.said(function, *arguments, **options)
     self.assertNotIn("\n", str(caught.exception))
     self.assertEqual(sorted(self.root.rglob("*")), before)
+
+  def check_tokens(self, model, state):
+    """Compares what is decoded with the forward pass."""
+    make_images(self.folder)
+    self.said(encoding.encode, self.folder, self.file)
+    self.said(decoding.decode, self.file, self.output)
+    of_streams = symbols(model.streams)
+    known = frequencies.read(self.run_dir, int(state.step), of_streams)
+    (chunk,) = token_file.Reader(self.file).chunks(known)
+    images = np.stack([self.pixels(self.folder / n) for n in chunk.names])
+    result = model.apply(state.variables, augment.to_float(jnp.array(images)))
+    values = model.to_streams(result.quantized.codes)
+    for k, (value, found) in enumerate(zip(values, chunk.codes, strict=True)):
+      is_sent = model.sent(k, values[:k])
+      sent = value.reshape(-1) if is_sent is None else value[is_sent]
+      np.testing.assert_array_equal(found, sent)
+    for name, image in zip(
+      chunk.names, augment.to_uint8(result.images), strict=True
+    ):
+      found = self.pixels(self.output / name.replace(".bmp", ".png"))
+      np.testing.assert_allclose(
+        found.astype(int), np.asarray(image, int), atol=1
+      )
+
+  def pixels(self, path):
+    with Image.open(path) as image:
+      return np.asarray(image.convert("RGB"))
 
 
 class UntrainedCase(Case):
