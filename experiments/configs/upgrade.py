@@ -24,6 +24,9 @@ MOVED = {
 KINDS = {"fixed": "vector"}
 """The name that a kind of quantizer had, and the one that it has."""
 
+# Kinds that there were, by their names of now, when fields had other names.  A
+# later kind may have a field of such a name.
+_EARLIER_KINDS = ("adaptive", "vector", "residual")
 _SLOTS = ("quantizer.update", "quantizer.choice")  # moved ones: to their kind
 # A config had all of these fields, whichever of them its quantizer has.
 _OF_POOLS = (
@@ -52,12 +55,16 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
       left as they are.
   """
   values = _copy(values)
-  if isinstance(values.get("quantizer"), dict):
-    _select(values["quantizer"])
+  quantizer = values.get("quantizer")
+  is_earlier = False
+  if isinstance(quantizer, dict):
+    _select(quantizer)
+    is_earlier = quantizer.get("kind", _EARLIER_KINDS[0]) in _EARLIER_KINDS
+  holders = {"": values} | ({"quantizer": quantizer} if is_earlier else {})
   for old, new in MOVED.items():
     group, _, name = old.rpartition(".")
-    holder = values.get(group) if group else values
-    if isinstance(holder, dict) and name in holder:
+    holder = holders.get(group, {})
+    if name in holder:
       path = f"{new}.kind" if new in _SLOTS else new
       _put(values, path.split("."), holder.pop(name))
   return values

@@ -4,6 +4,7 @@ import json
 from absl.testing import parameterized
 
 from experiments.configs import datasets
+from experiments.configs import quantizers
 from experiments.configs import upgrade
 from experiments.configs import variant_table
 from experiments.configs import variants
@@ -95,6 +96,12 @@ class UpgradeTest(parameterized.TestCase):
     for variant in ("adaptive", "improved", "fixed_16x4", "without_ema"):
       values = datasets.default_config("mnist", variant).to_dict()
       self.assertEqual(upgrade.upgrade(values), values)
+
+  @parameterized.parameters(*quantizers.kinds())
+  def test_a_later_kind_keeps_fields_of_earlier_names(self, kind):
+    values = datasets.default_config("mnist").to_dict()
+    values["quantizer"] = quantizers.defaults({"kind": kind})
+    self.assertEqual(upgrade.upgrade(values), values)
 
   @parameterized.parameters(
     ({"rate_weight": 0.1}, "no field 'quantizer.choice.rate_weight'"),
