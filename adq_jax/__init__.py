@@ -45,6 +45,7 @@ from adq_jax.quantizers.implicit_networks import QINCoNetwork
 from adq_jax.quantizers.price import CodedPrice
 from adq_jax.quantizers.price import NominalPrice
 from adq_jax.quantizers.price import NoPrice
+from adq_jax.quantizers.product import ProductQuantizer
 from adq_jax.quantizers.qinco import QINCo
 from adq_jax.quantizers.qinco_start import qinco_from_residual
 from adq_jax.quantizers.random_projection import RandomProjectionQuantizer
@@ -79,6 +80,7 @@ __all__ = [
   "NoPrice",
   "NominalPrice",
   "Placement",
+  "ProductQuantizer",
   "QINCo",
   "QINCo2Network",
   "QINCoNetwork",

@@ -10,6 +10,7 @@ from adq_jax import FSQ
 from adq_jax import GradientUpdate
 from adq_jax import LFQ
 from adq_jax import Placement
+from adq_jax import ProductQuantizer
 from adq_jax import QINCo
 from adq_jax import QINCo2Network
 from adq_jax import QINCoNetwork
@@ -71,6 +72,17 @@ CASES = {
   ),
   "residual_shared": Case(
     ResidualQuantizer(2, 12, 4, shared_codebook=True, beam_size=3)
+  ),
+  "product": Case(
+    ProductQuantizer(2, VectorQuantizer(12, 2, placement=Placement("data")))
+  ),
+  "product_shared": Case(
+    ProductQuantizer(
+      2,
+      VectorQuantizer(12, 3, price=CodedPrice(0.02)),
+      shared_codebook=True,
+      features=4,
+    )
   ),
   "random_projection": Case(
     RandomProjectionQuantizer(12, 3, features=4, num_codebooks=2)

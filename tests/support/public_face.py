@@ -48,6 +48,9 @@ def make_models() -> list[adq_jax.VQVAE]:
     ),
     adq_jax.VectorQuantizer(16, 8, similarity=adq_jax.Cosine()),
     adq_jax.RandomProjectionQuantizer(16, 8, features=8, num_codebooks=2),
+    adq_jax.ProductQuantizer(
+      2, adq_jax.ResidualQuantizer(2, 16, 4), features=8
+    ),
     adq_jax.FSQ(adq_jax.FSQ.recommended[8], features=8),
     adq_jax.ResidualFSQ((8, 5, 5), features=8, num_stages=3),
     adq_jax.LFQ(18, features=8, entropy_weight=0.1),
