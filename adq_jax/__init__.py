@@ -42,6 +42,8 @@ from adq_jax.quantizers.estimators import StraightThrough
 from adq_jax.quantizers.fsq import FSQ
 from adq_jax.quantizers.implicit_networks import QINCo2Network
 from adq_jax.quantizers.implicit_networks import QINCoNetwork
+from adq_jax.quantizers.kept import AllKept
+from adq_jax.quantizers.kept import RandomKept
 from adq_jax.quantizers.price import CodedPrice
 from adq_jax.quantizers.price import NominalPrice
 from adq_jax.quantizers.price import NoPrice
@@ -63,6 +65,7 @@ __version__ = "0.1.0"
 __all__ = [
   "AdaptiveCodes",
   "AdaptiveQuantizer",
+  "AllKept",
   "AttentionChoice",
   "AttentionSelector",
   "BSQ",
@@ -86,6 +89,7 @@ __all__ = [
   "QINCoNetwork",
   "Quantized",
   "Quantizer",
+  "RandomKept",
   "RandomProjectionQuantizer",
   "Reconstruction",
   "ResidualFSQ",

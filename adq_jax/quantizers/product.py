@@ -15,9 +15,13 @@ import jax.numpy as jnp
 
 from adq_jax import checks
 from adq_jax import masks
+from adq_jax.options import check_option
 from adq_jax.options import named
 from adq_jax.quantizers import base
+from adq_jax.quantizers import kept as of_kept
 from adq_jax.quantizers import projections
+from adq_jax.quantizers import stages as of_stages
+from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers.collection import update_each
 from adq_jax.streams import Stream
 
@@ -42,12 +46,21 @@ class ProductQuantizer(base.Quantizer):
 
   Groups are consecutive channels: group g has those from g W on.
 
+  With `kept=RandomKept()` positions may keep fewer groups than others, the
+  first ones, after Baldassarre et al., 2023, "Variable Rate Allocation for
+  Vector-Quantized Autoencoders".  A group that is dropped becomes a learned
+  vector, and the number kept is a stream of its own.  Training draws it.  In
+  evaluation `num_kept` says it, such as by a map of what is salient; or it is
+  the one that is worth its bits.
+
   Attributes:
     num_groups: G, at most 256.
     quantizer: what quantizes a group: a template, of which each group has a
       copy with variables of its own.
     shared_codebook: whether all groups use one copy instead, which learns from
       the parts of all groups alike.
+    kept: how many groups a position keeps: `AllKept` or `RandomKept`, for a
+      quantizer without a price, all of whose streams are sent as they are.
     features: C, with 1x1 projections C -> G W and G W -> C around all groups;
       None where z has width G W itself.
     projection_init: how the projections start: as parts of the `"identity"`, or
@@ -73,6 +86,7 @@ class ProductQuantizer(base.Quantizer):
   num_groups: int
   quantizer: base.Quantizer
   shared_codebook: bool = False
+  kept: of_kept.AbstractKept = of_kept.AllKept()
   features: int | None = None
   projection_init: str = "identity"
   axis_name: str | None = None
@@ -81,18 +95,24 @@ class ProductQuantizer(base.Quantizer):
     "num_groups",
     "quantizer",
     "shared_codebook",
+    "kept",
     "features",
   )
 
   @property
   def streams(self) -> tuple[Stream, ...]:
-    """Those of the quantizer for each group, group after group."""
+    """Those of each group, after the number kept where that is variable."""
     own = self.quantizer.streams
-    return tuple(
+    of_groups = tuple(
       _stream_of_group(g, stream, is_only=len(own) == 1)
       for g in range(self.num_groups)
       for stream in own
     )
+    if not self.kept.is_variable:
+      return of_groups
+    # A group of streams has a code everywhere.
+    of_groups = tuple(dataclasses.replace(x, group="") for x in of_groups)
+    return (of_kept.make_stream(self.num_groups), *of_groups)
 
   @property
   def draws(self) -> bool:
@@ -106,13 +126,14 @@ class ProductQuantizer(base.Quantizer):
 
   @property
   def has_price(self) -> bool:
-    """Whether bits cost anything in a group."""
-    return self.quantizer.has_price
+    """Whether bits cost anything in a group, or decide how many are kept."""
+    return self.kept.is_variable or self.quantizer.has_price
 
   @property
   def rng_streams(self) -> tuple[str, ...]:
-    """Those of the quantizer of a group."""
-    return self.quantizer.rng_streams
+    """Those of a group, and `"dropout"` where the number kept is drawn."""
+    drawn = ("dropout",) if self.kept.is_variable else ()
+    return tuple(dict.fromkeys((*drawn, *self.quantizer.rng_streams)))
 
   @property
   def example_shape(self) -> tuple[int, ...]:
@@ -122,25 +143,41 @@ class ProductQuantizer(base.Quantizer):
   @nn.nowrap
   def to_streams(self, codes: Any) -> tuple[jax.Array, ...]:
     """Returns the codes of each stream, int32 `[...]`; see `streams`."""
-    return tuple(
-      value
-      for own in self._of_groups(codes)
+    if not self.kept.is_variable:
+      return tuple(
+        value
+        for own in self._of_groups(codes)
+        for value in self.quantizer.to_streams(own)
+      )
+    is_kept = self._is_kept(codes)
+    values = [
+      jnp.where(is_kept[..., g], value, 0)
+      for g, own in enumerate(self._of_groups(self._cut(codes, is_kept, 0)))
       for value in self.quantizer.to_streams(own)
-    )
+    ]
+    return (is_kept.sum(axis=-1, dtype=jnp.int32) - 1, *values)
 
   @nn.nowrap
   def from_streams(self, values: Sequence[jax.Array]) -> Any:
     """Returns the codes; see `__call__`."""
-    count = len(self.quantizer.streams)
+    count, skip = len(self.quantizer.streams), int(self.kept.is_variable)
     of_groups = [
-      self.quantizer.from_streams(values[g * count : (g + 1) * count])
-      for g in range(self.num_groups)
+      self.quantizer.from_streams(values[g : g + count])
+      for g in range(skip, skip + self.num_groups * count, count)
     ]
-    return self._join(of_groups)
+    codes = self._join(of_groups)
+    if not skip:
+      return codes
+    num_kept = jnp.asarray(values[0], jnp.int32) + 1
+    is_kept = of_kept.is_prefix(num_kept, self.num_groups)
+    return self._cut(codes, is_kept, of_stages.NOTHING)
 
   @nn.nowrap
   def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
     """Returns where a group's stream is sent, as the quantizer says."""
+    if self.kept.is_variable:  # then all streams of a group are sent
+      count = len(self.quantizer.streams)
+      return earlier[0] >= (k - 1) // count if k else None
     count = len(self.quantizer.streams)
     g, own = divmod(k, count)
     return self.quantizer.sent(own, earlier[g * count : k])
@@ -154,6 +191,10 @@ class ProductQuantizer(base.Quantizer):
       )
     count = 1 if self.shared_codebook else self.num_groups
     self.groups = [self._make_quantizer() for _ in range(count)]
+    if self.kept.is_variable:
+      shape = (self.num_groups, self._width // self.num_groups)
+      zeros = nn.initializers.zeros_init()
+      self.dropped = self.param("dropped", zeros, shape, jnp.float32)
 
   def __call__(
     self,
@@ -165,6 +206,7 @@ class ProductQuantizer(base.Quantizer):
     draw: bool | jax.Array | None = None,
     example_index: jax.Array | None = None,
     rate_weight: jax.Array | float | None = None,
+    num_kept: jax.Array | int | None = None,
   ) -> base.Quantized:
     """Quantizes the groups of z.
 
@@ -180,16 +222,24 @@ class ProductQuantizer(base.Quantizer):
       example_index: of the quantizer.
       rate_weight: what a bit costs beside the mean square over all G W numbers,
         a number or `[B]`: G times as much beside that of one group.  By default
-        the quantizer's own, which is beside that of one group.
+        the quantizer's own, which is beside that of one group.  Where the
+        number kept is variable, evaluation keeps those groups that are worth
+        their bits; by default all, or as `kept` says.
+      num_kept: how many of the first groups to keep, where it is variable: an
+        integer, or one for each position, `[...]`; taken as 1 or G where it is
+        less or more.  By default drawn in training, with the rng stream
+        `"dropout"` and `example_index`; else as `rate_weight` says.
 
     Returns:
       Quantized.  Its `codes` are those of the quantizer with an axis G behind
       that of positions: int32 `[..., G]` of a `VectorQuantizer`, `[..., G, S]`
-      of a `ResidualQuantizer`.  Its `loss` is the mean of the groups'.  Its
+      of a `ResidualQuantizer`; -1 of a group that is dropped.  Its `loss` is
+      the mean of the groups', over the points that keep them.  Its
       `metrics` and `statistics` are those of the quantizer: with an axis G in
       front, and a tuple of G; or of a shared codebook, over all groups.  Of the
       metrics, `nonfinite_points` counts points, and `rate` adds up the bits of
-      all groups.
+      all groups.  Where the number kept is variable, `rate` is the mean of the
+      bits of kept groups, and `selection` `[G]` the share of each number.
 
     Raises:
       ValueError: if a shape, dtype or field does not fit, a mask has other
@@ -201,6 +251,13 @@ class ProductQuantizer(base.Quantizer):
     is_unmasked = masks.as_bool(mask, shape)
     points, is_finite = self._to_points(z, mask)
     is_real = is_unmasked & is_finite
+    num_kept = self._num_kept(
+      points, is_finite, is_update, num_kept, rate_weight, example_index
+    )
+    of_each = jnp.broadcast_to(is_real[..., None], points.shape[:-1])
+    if num_kept is not None:
+      is_kept = of_kept.is_prefix(num_kept, self.num_groups)
+      of_each &= is_kept
     arguments = {
       "train": is_update,
       "temperature": temperature,
@@ -209,27 +266,30 @@ class ProductQuantizer(base.Quantizer):
       **self._price_of_group(rate_weight),
     }
     if self.shared_codebook:
-      of_each = jnp.broadcast_to(is_real[..., None], points.shape[:-1])
       (shared,) = self.groups
       results = [shared(points, mask=of_each, **arguments)]
       codes, values = results[0].codes, results[0].values
     else:
       results = [
-        group(points[..., g, :], mask=is_real, **arguments)
+        group(points[..., g, :], mask=of_each[..., g], **arguments)
         for g, group in enumerate(self.groups)
       ]
       codes = self._join([result.codes for result in results])
       values = jnp.stack([result.values for result in results], axis=-2)
+    metrics = self._metrics(results)
+    if num_kept is not None:
+      codes = self._cut(codes, is_kept, of_stages.NOTHING)
+      values = self._with_dropped(values, is_kept)
+      metrics |= of_kept.metrics_of(
+        num_kept, self.num_groups, self._bits, is_real, axis_name
+      )
     values = masks.keep_gradient(self._from_groups(values), is_real)
     nonfinite = masks.count(is_unmasked & ~is_finite, axis_name)
     return base.Quantized(
       values=values.astype(jnp.asarray(z).dtype),  # NumPy's float64 is none
       codes=codes,
-      loss=sum(result.loss for result in results) / len(results),
-      metrics={
-        **self._metrics(results),
-        "nonfinite_points": nonfinite,
-      },
+      loss=self._loss(results, of_each, axis_name),
+      metrics={**metrics, "nonfinite_points": nonfinite},
       statistics=self._statistics(results),
     )
 
@@ -248,11 +308,37 @@ class ProductQuantizer(base.Quantizer):
       update_each(self.groups, statistics)
 
   def encode(
-    self, z: jax.Array, *, rate_weight: jax.Array | float | None = None
+    self,
+    z: jax.Array,
+    *,
+    rate_weight: jax.Array | float | None = None,
+    num_kept: jax.Array | int | None = None,
   ) -> Any:
     """Returns the codes of z `[..., C]`; see `__call__`."""
     self._check_z(z, None)
     points, is_finite = self._to_points(z, None)
+    num_kept = self._num_kept(points, is_finite, False, num_kept, rate_weight)
+    codes = self._search(points, is_finite, rate_weight)
+    if num_kept is None:
+      return codes
+    is_kept = of_kept.is_prefix(num_kept, self.num_groups)
+    return self._cut(codes, is_kept, of_stages.NOTHING)
+
+  def decode(self, codes: Any) -> jax.Array:
+    """Returns the values float32 `[..., C]` of codes; see `__call__`."""
+    if not self.kept.is_variable:
+      return self._from_groups(self._take(codes))
+    is_kept = self._is_kept(codes)
+    values = self._take(self._cut(codes, is_kept, 0))
+    return self._from_groups(self._with_dropped(values, is_kept))
+
+  def _search(
+    self,
+    points: jax.Array,
+    is_finite: jax.Array,
+    rate_weight: jax.Array | float | None,
+  ) -> Any:
+    """Returns the codes of groups float32 `[..., G, W]`, as if all are kept."""
     # So that the point is padding in all groups.
     points = jnp.where(is_finite[..., None, None], points, jnp.nan)
     price = self._price_of_group(rate_weight)
@@ -265,21 +351,84 @@ class ProductQuantizer(base.Quantizer):
       ]
     )
 
-  def decode(self, codes: Any) -> jax.Array:
-    """Returns the values float32 `[..., C]` of codes; see `__call__`."""
+  def _take(self, codes: Any) -> jax.Array:
+    """Returns the groups float32 `[..., G, W]` of codes, all of them kept."""
     of_groups = self._of_groups(codes)
     if self.shared_codebook:
-      return self._from_groups(self.groups[0].decode(codes))
+      return self.groups[0].decode(codes)
     values = [
       group.decode(own)
       for group, own in zip(self.groups, of_groups, strict=True)
     ]
-    return self._from_groups(jnp.stack(values, axis=-2))
+    return jnp.stack(values, axis=-2)
+
+  def _with_dropped(self, values: jax.Array, is_kept: jax.Array) -> jax.Array:
+    """Returns groups `[..., G, W]`, with learned ones for those not kept."""
+    dropped = jnp.broadcast_to(self._dropped, values.shape)
+    return jnp.where(is_kept[..., None], values, dropped)
+
+  @property
+  def _dropped(self) -> jax.Array:
+    return self.dropped.astype(jnp.float32)
+
+  def _num_kept(
+    self,
+    points: jax.Array,
+    is_finite: jax.Array,
+    is_update: bool,
+    given: jax.Array | int | None,
+    rate_weight: jax.Array | float | None,
+    example_index: jax.Array | None = None,
+  ) -> jax.Array | None:
+    """Returns how many groups to keep, int32 `[...]`; None: it is no choice."""
+    shape = is_finite.shape
+    if not self.kept.is_variable:
+      if given is not None:
+        raise ValueError(
+          f"num_kept is given; it must be None where kept is {self.kept!r}"
+        )
+      return None
+    if given is not None:
+      given = jnp.asarray(given)
+      checks.check_integer("num_kept", given)
+      if given.ndim:
+        checks.check_shape("num_kept", given, shape, "one for each position")
+      kept = jnp.clip(given.astype(jnp.int32), 1, self.num_groups)
+      return jnp.broadcast_to(kept, shape)
+    if is_update:
+      return self._sample(shape, example_index)
+    if rate_weight is None:
+      rate_weight = self.kept.rate_weight
+    if rate_weight is None:
+      return jnp.full(shape, self.num_groups, jnp.int32)
+    weight = tariffs.at_positions(rate_weight, shape)
+    points = jax.lax.stop_gradient(points)
+    quantized = self._take(self._search(points, is_finite, None))
+    return of_kept.choose(points, quantized, self._dropped, weight, self._bits)
+
+  def _sample(
+    self, shape: tuple[int, ...], example_index: jax.Array | None
+  ) -> jax.Array:
+    if not self.has_rng("dropout"):
+      raise ValueError(
+        f"kept is {self.kept!r}, which draws numbers of groups in training, but"
+        ' the rng stream "dropout" is missing; apply with'
+        ' rngs={"dropout": key}'
+      )
+    key = self.make_rng("dropout")
+    return of_kept.sample(
+      self.kept, key, self.num_groups, shape, example_index, self.axis_name
+    )
 
   @property
   def _width(self) -> int:
     """G W."""
     return self.num_groups * self.quantizer.example_shape[-1]
+
+  @property
+  def _bits(self) -> float:
+    """The bits of a group that is kept."""
+    return of_kept.bits_of_group(self.quantizer.streams)
 
   @nn.nowrap
   def _make_quantizer(self) -> base.Quantizer:
@@ -306,21 +455,43 @@ class ProductQuantizer(base.Quantizer):
     self, rate_weight: jax.Array | float | None
   ) -> dict[str, jax.Array]:
     """Returns what a bit costs beside the mean square of one group."""
-    if rate_weight is None or not self.has_price:
+    if rate_weight is None or not self.quantizer.has_price:
       return {}
     checks.check_not_negative("rate_weight", rate_weight, is_finite=True)
     weight = jnp.asarray(rate_weight, jnp.float32)
     return {"rate_weight": self.num_groups * weight}
 
   @nn.nowrap
+  def _loss(
+    self,
+    results: Sequence[base.Quantized],
+    of_each: jax.Array,
+    axis_name: str | None,
+  ) -> jax.Array:
+    """Returns the mean of the groups' losses, by how many points keep them.
+
+    Args:
+      results: of the groups.
+      of_each: which points count in each, bool `[..., G]`.
+      axis_name: the mapped axis over which the batch is spread.
+    """
+    losses = [result.loss for result in results]
+    if self.shared_codebook or not self.kept.is_variable:
+      return sum(losses) / len(losses)
+    counts = [
+      masks.count(of_each[..., g], axis_name) for g in range(self.num_groups)
+    ]
+    total = sum(n * loss for n, loss in zip(counts, losses, strict=True))
+    return total / jnp.maximum(sum(counts), 1.0)
+
+  @nn.nowrap
   def _metrics(self, results: Sequence[base.Quantized]) -> dict[str, jax.Array]:
-    metrics = results[0].metrics
+    metrics = dict(results[0].metrics)
     if not self.shared_codebook:
       of_each = [result.metrics for result in results]
       metrics = jax.tree.map(lambda *x: jnp.stack(x), *of_each)
     if "rate" in metrics:
-      rate = self.num_groups * metrics["rate"].mean()
-      metrics = {**metrics, "rate": rate}
+      metrics["rate"] = self.num_groups * metrics["rate"].mean()
     return metrics
 
   @nn.nowrap
@@ -337,6 +508,27 @@ class ProductQuantizer(base.Quantizer):
       functools.partial(self.quantizer.from_streams, numbers)
     )
     return jax.tree.map(lambda x: x.ndim, codes)
+
+  @nn.nowrap
+  def _is_kept(self, codes: Any) -> jax.Array:
+    """Returns which groups codes have, bool `[..., G]`."""
+    self._of_groups(codes)  # which checks them
+    first, rank = jax.tree.leaves(codes)[0], jax.tree.leaves(self._ranks())[0]
+    is_used = of_stages.is_used(first)
+    return is_used.any(axis=tuple(range(-rank, 0))) if rank else is_used
+
+  @nn.nowrap
+  def _cut(self, codes: Any, is_kept: jax.Array, value: int) -> Any:
+    """Returns codes with a value for groups that are not kept."""
+
+    def cut(x: jax.Array, rank: int) -> jax.Array:
+      return jnp.where(
+        is_kept.reshape(*is_kept.shape, *(1,) * rank),
+        x,
+        jnp.asarray(value, x.dtype),
+      )
+
+    return jax.tree.map(cut, codes, self._ranks())
 
   @nn.nowrap
   def _join(self, of_groups: Sequence[Any]) -> Any:
@@ -390,6 +582,7 @@ class ProductQuantizer(base.Quantizer):
         f"num_groups is {self.num_groups}; it must be at most {_MOST_GROUPS}"
       )
     checks.check_bool("shared_codebook", self.shared_codebook)
+    check_option("kept", self.kept, of_kept.AbstractKept, "RandomKept()")
     if self.features is not None:
       checks.check_count("features", self.features)
     projections.check_init("projection_init", self.projection_init)
@@ -416,6 +609,15 @@ class ProductQuantizer(base.Quantizer):
       raise ValueError(
         f"spatial_axes is {self.quantizer.spatial_axes}; it must be 0: a"
         " group's positions have to stand for themselves"
+      )
+    if not self.kept.is_variable:
+      return
+    if self.quantizer.has_price or any(
+      stream.coding != "fixed" for stream in self.quantizer.streams
+    ):
+      raise ValueError(
+        f"has_price is {self.quantizer.has_price}; a group must have none, and"
+        f" no stream that is coded by entropy, where kept is {self.kept!r}"
       )
 
 

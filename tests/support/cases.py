@@ -14,6 +14,7 @@ from adq_jax import ProductQuantizer
 from adq_jax import QINCo
 from adq_jax import QINCo2Network
 from adq_jax import QINCoNetwork
+from adq_jax import RandomKept
 from adq_jax import RandomProjectionQuantizer
 from adq_jax import ResidualFSQ
 from adq_jax import ResidualQuantizer
@@ -83,6 +84,9 @@ CASES = {
       shared_codebook=True,
       features=4,
     )
+  ),
+  "product_kept": Case(
+    ProductQuantizer(2, VectorQuantizer(12, 2), kept=RandomKept(0.05))
   ),
   "random_projection": Case(
     RandomProjectionQuantizer(12, 3, features=4, num_codebooks=2)

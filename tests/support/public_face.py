@@ -49,6 +49,12 @@ def make_models() -> list[adq_jax.VQVAE]:
     adq_jax.VectorQuantizer(16, 8, similarity=adq_jax.Cosine()),
     adq_jax.RandomProjectionQuantizer(16, 8, features=8, num_codebooks=2),
     adq_jax.ProductQuantizer(
+      2, adq_jax.VectorQuantizer(16, 4), kept=adq_jax.RandomKept(1e-3)
+    ),
+    adq_jax.ProductQuantizer(
+      2, adq_jax.FSQ((5, 5)), features=8, kept=adq_jax.AllKept()
+    ),
+    adq_jax.ProductQuantizer(
       2, adq_jax.ResidualQuantizer(2, 16, 4), features=8
     ),
     adq_jax.FSQ(adq_jax.FSQ.recommended[8], features=8),

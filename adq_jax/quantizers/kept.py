@@ -1,0 +1,204 @@
+"""How many groups of a product quantizer a position keeps.
+
+Shapes: G groups of width W, B examples.
+"""
+
+import abc
+from collections.abc import Sequence
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from adq_jax import checks
+from adq_jax import options
+from adq_jax.codebook.statistics import code_counts
+from adq_jax.quantizers import examples
+from adq_jax.streams import Stream
+
+STREAM = "kept"
+
+
+class AbstractKept(options.Option, abc.ABC):
+  """What a slot `kept` takes: a frozen dataclass.
+
+  Attributes:
+    is_variable: whether positions may keep fewer than all groups.
+    rate_weight: what a bit costs in evaluation where a call does not say it;
+      None: all groups are kept.
+  """
+
+  is_variable: ClassVar[bool] = True
+  rate_weight: float | None
+
+  @abc.abstractmethod
+  def sample(
+    self, key: jax.Array, num_groups: int, shape: tuple[int, ...]
+  ) -> jax.Array:
+    """Returns how many groups positions of an example keep in training.
+
+    Args:
+      key: a PRNG key, of the example.
+      num_groups: G.
+      shape: of its positions.
+
+    Returns:
+      int32 of that shape, in [1, G].
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class AllKept(AbstractKept):
+  """All groups are sent, everywhere.
+
+  Example:
+    >>> from adq_jax import ProductQuantizer, VectorQuantizer
+    >>> ProductQuantizer(2, VectorQuantizer(16, 3)).kept
+    AllKept()
+  """
+
+  is_variable: ClassVar[bool] = False
+  rate_weight: ClassVar[None] = None
+
+  def sample(
+    self, key: jax.Array, num_groups: int, shape: tuple[int, ...]
+  ) -> jax.Array:
+    """Returns G."""
+    del key
+    return jnp.full(shape, num_groups, jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomKept(AbstractKept):
+  """In training each position keeps as many of the first groups as is drawn.
+
+  The number is uniform from 1 to G, so that each prefix becomes a good code of
+  its length.  A random subset instead would give groups no order.
+
+  Attributes:
+    rate_weight: what a bit costs in evaluation where a call does not say it;
+      None: all groups are kept.
+
+  Example:
+    >>> from adq_jax import ProductQuantizer, RandomKept, VectorQuantizer
+    >>> quantizer = ProductQuantizer(
+    ...   2, VectorQuantizer(16, 3), kept=RandomKept()
+    ... )
+    >>> [stream.name for stream in quantizer.streams]
+    ['kept', 'group_0', 'group_1']
+  """
+
+  rate_weight: float | None = None
+
+  def check(self) -> None:
+    """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
+    if self.rate_weight is not None:
+      checks.check_at_least("rate_weight", self.rate_weight, 0)
+
+  def sample(
+    self, key: jax.Array, num_groups: int, shape: tuple[int, ...]
+  ) -> jax.Array:
+    """Returns numbers from 1 to G, uniformly."""
+    return jax.random.randint(key, shape, 1, num_groups + 1, jnp.int32)
+
+
+def make_stream(num_groups: int) -> Stream:
+  """Returns the stream of the numbers kept, 1 to G, less one."""
+  labels = tuple(str(n + 1) for n in range(num_groups))
+  return Stream(STREAM, num_groups, coding="entropy", labels=labels)
+
+
+def bits_of_group(streams: Sequence[Stream]) -> float:
+  """Returns the bits of a group that is kept, of its streams."""
+  return sum(math.log2(stream.alphabet) for stream in streams)
+
+
+def sample(
+  kept: AbstractKept,
+  key: jax.Array,
+  num_groups: int,
+  shape: tuple[int, ...],
+  example_index: jax.Array | None,
+  axis_name: str | None,
+) -> jax.Array:
+  """Returns how many groups each position keeps, int32 `[...]`, in [1, G].
+
+  Args:
+    kept: which draws it.
+    key: a PRNG key, the same for all examples.
+    num_groups: G.
+    shape: of the positions, `[...]`; B come first.
+    example_index: what tells examples apart, int `[B]`; None for the places in
+      the batch of all devices.
+    axis_name: the mapped axis over which the batch is spread.
+  """
+  count, *others = shape or (1,)
+  index = examples.index_of(count, example_index, axis_name)
+  drawn = jax.vmap(lambda key: kept.sample(key, num_groups, tuple(others)))(
+    examples.keys_of(key, index)
+  )
+  return drawn.reshape(shape)
+
+
+def choose(
+  points: jax.Array,
+  quantized: jax.Array,
+  dropped: jax.Array,
+  rate_weight: jax.Array,
+  bits: float,
+) -> jax.Array:
+  """Returns the numbers kept that cost least, the first of equal ones.
+
+  The cost is the mean square of what is left, over all G W numbers, and what
+  the bits of the groups cost.  Those of the number itself are not counted.
+
+  Args:
+    points: float32 `[..., G, W]`.
+    quantized: float32 `[..., G, W]`, if they are kept.
+    dropped: what they become else, float32 `[G, W]`.
+    rate_weight: what a bit costs, float32 `[...]`.
+    bits: of a group, above 0.
+
+  Returns:
+    int32 `[...]`, in [1, G].
+  """
+  dropped = jnp.broadcast_to(dropped, points.shape)
+  gains = jnp.square(points - dropped).sum(axis=-1)
+  gains -= jnp.square(points - quantized).sum(axis=-1)
+  # A quotient, since something is added to it.
+  charge = rate_weight / (1 / (bits * dropped.shape[-2] * dropped.shape[-1]))
+  gained = jnp.cumsum(gains - charge[..., None], axis=-1)
+  return 1 + jnp.argmax(gained, axis=-1).astype(jnp.int32)
+
+
+def is_prefix(num_kept: jax.Array, num_groups: int) -> jax.Array:
+  """Returns which groups are kept, bool `[..., G]`, of int32 `[...]`."""
+  shape = (*num_kept.shape, num_groups)
+  places = jax.lax.broadcasted_iota(jnp.int32, shape, num_kept.ndim)
+  return places < num_kept[..., None]
+
+
+def metrics_of(
+  num_kept: jax.Array,
+  num_groups: int,
+  bits: float,
+  is_real: jax.Array,
+  axis_name: str | None,
+) -> dict[str, jax.Array]:
+  """Returns the share of each number, float32 `[G]`, and the mean bits.
+
+  Args:
+    num_kept: int32 `[...]`.
+    num_groups: G.
+    bits: of a group.
+    is_real: which points count, bool `[...]`.
+    axis_name: the mapped axis over which the batch is spread.
+  """
+  counts = code_counts(
+    num_kept - 1, num_groups, mask=is_real, axis_name=axis_name
+  )
+  selection = counts / jnp.maximum(counts.sum(), 1.0)
+  numbers = jnp.arange(1, num_groups + 1, dtype=jnp.float32)
+  return {"selection": selection, "rate": bits * (selection * numbers).sum()}
