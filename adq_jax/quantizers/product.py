@@ -5,7 +5,6 @@ Shapes: C features of z, G groups of width W, T points.
 
 from collections.abc import Sequence
 import dataclasses
-import functools
 from typing import Any
 from typing import ClassVar
 
@@ -23,6 +22,7 @@ from adq_jax.quantizers import projections
 from adq_jax.quantizers import stages as of_stages
 from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers.collection import update_each
+from adq_jax.quantizers.group_codes import GroupCodes
 from adq_jax.streams import Stream
 
 _MOST_GROUPS = 256  # each is traced, unless they share a codebook
@@ -146,13 +146,14 @@ class ProductQuantizer(base.Quantizer):
     if not self.kept.is_variable:
       return tuple(
         value
-        for own in self._of_groups(codes)
+        for own in self._codes.split(codes)
         for value in self.quantizer.to_streams(own)
       )
-    is_kept = self._is_kept(codes)
+    is_kept = self._codes.is_kept(codes)
+    codes = self._codes.cut(codes, is_kept, 0)
     values = [
       jnp.where(is_kept[..., g], value, 0)
-      for g, own in enumerate(self._of_groups(self._cut(codes, is_kept, 0)))
+      for g, own in enumerate(self._codes.split(codes))
       for value in self.quantizer.to_streams(own)
     ]
     return (is_kept.sum(axis=-1, dtype=jnp.int32) - 1, *values)
@@ -165,20 +166,19 @@ class ProductQuantizer(base.Quantizer):
       self.quantizer.from_streams(values[g : g + count])
       for g in range(skip, skip + self.num_groups * count, count)
     ]
-    codes = self._join(of_groups)
+    codes = self._codes.join(of_groups)
     if not skip:
       return codes
     num_kept = jnp.asarray(values[0], jnp.int32) + 1
     is_kept = of_kept.is_prefix(num_kept, self.num_groups)
-    return self._cut(codes, is_kept, of_stages.NOTHING)
+    return self._codes.cut(codes, is_kept, of_stages.NOTHING)
 
   @nn.nowrap
   def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
     """Returns where a group's stream is sent, as the quantizer says."""
-    if self.kept.is_variable:  # then all streams of a group are sent
-      count = len(self.quantizer.streams)
-      return earlier[0] >= (k - 1) // count if k else None
     count = len(self.quantizer.streams)
+    if self.kept.is_variable:  # then a group that is kept sends all of them
+      return earlier[0] >= (k - 1) // count if k else None
     g, own = divmod(k, count)
     return self.quantizer.sent(own, earlier[g * count : k])
 
@@ -274,11 +274,11 @@ class ProductQuantizer(base.Quantizer):
         group(points[..., g, :], mask=of_each[..., g], **arguments)
         for g, group in enumerate(self.groups)
       ]
-      codes = self._join([result.codes for result in results])
+      codes = self._codes.join([result.codes for result in results])
       values = jnp.stack([result.values for result in results], axis=-2)
     metrics = self._metrics(results)
     if num_kept is not None:
-      codes = self._cut(codes, is_kept, of_stages.NOTHING)
+      codes = self._codes.cut(codes, is_kept, of_stages.NOTHING)
       values = self._with_dropped(values, is_kept)
       metrics |= of_kept.metrics_of(
         num_kept, self.num_groups, self._bits, is_real, axis_name
@@ -322,14 +322,14 @@ class ProductQuantizer(base.Quantizer):
     if num_kept is None:
       return codes
     is_kept = of_kept.is_prefix(num_kept, self.num_groups)
-    return self._cut(codes, is_kept, of_stages.NOTHING)
+    return self._codes.cut(codes, is_kept, of_stages.NOTHING)
 
   def decode(self, codes: Any) -> jax.Array:
     """Returns the values float32 `[..., C]` of codes; see `__call__`."""
     if not self.kept.is_variable:
       return self._from_groups(self._take(codes))
-    is_kept = self._is_kept(codes)
-    values = self._take(self._cut(codes, is_kept, 0))
+    is_kept = self._codes.is_kept(codes)
+    values = self._take(self._codes.cut(codes, is_kept, 0))
     return self._from_groups(self._with_dropped(values, is_kept))
 
   def _search(
@@ -344,7 +344,7 @@ class ProductQuantizer(base.Quantizer):
     price = self._price_of_group(rate_weight)
     if self.shared_codebook:
       return self.groups[0].encode(points, **price)
-    return self._join(
+    return self._codes.join(
       [
         group.encode(points[..., g, :], **price)
         for g, group in enumerate(self.groups)
@@ -353,7 +353,7 @@ class ProductQuantizer(base.Quantizer):
 
   def _take(self, codes: Any) -> jax.Array:
     """Returns the groups float32 `[..., G, W]` of codes, all of them kept."""
-    of_groups = self._of_groups(codes)
+    of_groups = self._codes.split(codes)
     if self.shared_codebook:
       return self.groups[0].decode(codes)
     values = [
@@ -424,6 +424,10 @@ class ProductQuantizer(base.Quantizer):
   def _width(self) -> int:
     """G W."""
     return self.num_groups * self.quantizer.example_shape[-1]
+
+  @property
+  def _codes(self) -> GroupCodes:
+    return GroupCodes(self.quantizer, self.num_groups)
 
   @property
   def _bits(self) -> float:
@@ -499,72 +503,6 @@ class ProductQuantizer(base.Quantizer):
     if self.shared_codebook or results[0].statistics is None:
       return results[0].statistics
     return tuple(result.statistics for result in results)
-
-  @nn.nowrap
-  def _ranks(self) -> Any:
-    """Returns how many axes a group's codes have behind those of positions."""
-    numbers = [jnp.zeros((), jnp.int32) for _ in self.quantizer.streams]
-    codes = jax.eval_shape(
-      functools.partial(self.quantizer.from_streams, numbers)
-    )
-    return jax.tree.map(lambda x: x.ndim, codes)
-
-  @nn.nowrap
-  def _is_kept(self, codes: Any) -> jax.Array:
-    """Returns which groups codes have, bool `[..., G]`."""
-    self._of_groups(codes)  # which checks them
-    first, rank = jax.tree.leaves(codes)[0], jax.tree.leaves(self._ranks())[0]
-    is_used = of_stages.is_used(first)
-    return is_used.any(axis=tuple(range(-rank, 0))) if rank else is_used
-
-  @nn.nowrap
-  def _cut(self, codes: Any, is_kept: jax.Array, value: int) -> Any:
-    """Returns codes with a value for groups that are not kept."""
-
-    def cut(x: jax.Array, rank: int) -> jax.Array:
-      return jnp.where(
-        is_kept.reshape(*is_kept.shape, *(1,) * rank),
-        x,
-        jnp.asarray(value, x.dtype),
-      )
-
-    return jax.tree.map(cut, codes, self._ranks())
-
-  @nn.nowrap
-  def _join(self, of_groups: Sequence[Any]) -> Any:
-    """Returns codes with the axis G, of those of each group."""
-    return jax.tree.map(
-      lambda rank, *x: jnp.stack(x, axis=x[0].ndim - rank),
-      self._ranks(),
-      *of_groups,
-    )
-
-  @nn.nowrap
-  def _of_groups(self, codes: Any) -> list[Any]:
-    """Returns the codes of each group.
-
-    Raises:
-      ValueError: if there is no axis G.
-    """
-
-    def axis(x: jax.Array, rank: int) -> int:
-      at = jnp.ndim(x) - rank - 1
-      if at < 0 or jnp.shape(x)[at] != self.num_groups:
-        raise ValueError(
-          f"codes has shape {jnp.shape(x)}; its axis {-rank - 1} must be of"
-          f" length {self.num_groups}, the quantizer's num_groups"
-        )
-      return at
-
-    axes = jax.tree.map(axis, codes, self._ranks())
-    return [
-      jax.tree.map(
-        lambda x, at, g=g: jax.lax.index_in_dim(x, g, at, keepdims=False),
-        codes,
-        axes,
-      )
-      for g in range(self.num_groups)
-    ]
 
   @nn.nowrap
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
