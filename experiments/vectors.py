@@ -31,9 +31,7 @@ _NETWORK = flags.DEFINE_enum(
 )
 _BLOCKS = flags.DEFINE_integer("blocks", 2, "L, the network's blocks.", 0)
 _HIDDEN = flags.DEFINE_integer("hidden", 256, "Hidden width of a block.", 1)
-_FEATURES = flags.DEFINE_integer(
-  "features", 128, "Width of QINCo2's layers.", 1
-)
+_WIDTH = flags.DEFINE_integer("width", 128, "Width of QINCo2's layers.", 1)
 _CANDIDATES = flags.DEFINE_integer(
   "candidates", 0, "Codewords that networks are tried on; 0: all.", 0
 )
@@ -137,7 +135,7 @@ def _network():
 
   if _NETWORK.value == "qinco":
     return QINCoNetwork(_BLOCKS.value, _HIDDEN.value)
-  return QINCo2Network(_BLOCKS.value, _FEATURES.value, _HIDDEN.value)
+  return QINCo2Network(_BLOCKS.value, _WIDTH.value, _HIDDEN.value)
 
 
 if __name__ == "__main__":

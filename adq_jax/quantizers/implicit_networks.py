@@ -40,7 +40,7 @@ class AbstractImplicitNetwork(options.Option, abc.ABC):
     """
 
   @abc.abstractmethod
-  def width(self, embedding_dim: int) -> int:
+  def widest(self, embedding_dim: int) -> int:
     """Returns how many numbers of a codeword are in memory at once.
 
     Args:
@@ -114,7 +114,7 @@ class QINCoNetwork(AbstractImplicitNetwork):
       embedding_dim, embedding_dim, self.num_blocks, self.hidden, _uniform(1)
     )
 
-  def width(self, embedding_dim: int) -> int:
+  def widest(self, embedding_dim: int) -> int:
     """Returns the largest width of a layer."""
     return max(embedding_dim, self.hidden)
 
@@ -149,24 +149,24 @@ class QINCo2Network(AbstractImplicitNetwork):
 
   Attributes:
     num_blocks: L.
-    features: W, the width of the layers.
+    width: W, the width of the layers.
     hidden: H.  The paper's sizes have L, W and H of 2, 128, 256 (S); 4, 384,
       384 (M); and 16, 384, 384 (L).
 
   Example:
     >>> from adq_jax import QINCo, QINCo2Network
-    >>> QINCo(8, 256, 128, network=QINCo2Network(4, 384, 384)).network.features
+    >>> QINCo(8, 256, 128, network=QINCo2Network(4, 384, 384)).network.width
     384
   """
 
   num_blocks: int = 2
-  features: int = 128
+  width: int = 128
   hidden: int = 256
 
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
     _check_layers(self.num_blocks, self.hidden)
-    checks.check_count("features", self.features)
+    checks.check_count("width", self.width)
 
   def parameters(
     self, embedding_dim: int
@@ -174,16 +174,16 @@ class QINCo2Network(AbstractImplicitNetwork):
     """Returns those of the layers, and of the projections around them."""
     kaiming = _uniform(6)
     layers = _of_layers(
-      embedding_dim, self.features, self.num_blocks, self.hidden, kaiming
+      embedding_dim, self.width, self.num_blocks, self.hidden, kaiming
     )
     return layers | {
-      "in": ((embedding_dim, self.features), kaiming),
-      "out": ((self.features, embedding_dim), _ZEROS),
+      "in": ((embedding_dim, self.width), kaiming),
+      "out": ((self.width, embedding_dim), _ZEROS),
     }
 
-  def width(self, embedding_dim: int) -> int:
+  def widest(self, embedding_dim: int) -> int:
     """Returns the largest width of a layer."""
-    return max(embedding_dim, self.features, self.hidden)
+    return max(embedding_dim, self.width, self.hidden)
 
   def enter(self, parameters: Parameters, codewords: jax.Array) -> jax.Array:
     """Returns the part of y that is of the codeword alone."""

@@ -149,6 +149,6 @@ def search(
     (codes, _), _ = jax.lax.scan(extend, beam, later)
     return codes[:, 0]
 
-  width = stages.network.width(dim)
-  at_once = points_at_once(beam_size * tried * width)
+  widest = stages.network.widest(dim)
+  at_once = points_at_once(beam_size * tried * widest)
   return map_chunks(search_chunk, points, at_once)

@@ -34,7 +34,7 @@ class VectorsTest(absltest.TestCase):
       "--network=qinco2",
       "--blocks=1",
       "--hidden=4",
-      "--features=4",
+      "--width=4",
       "--candidates=2",
       "--beam=2",
       "--epochs=2",

@@ -103,7 +103,7 @@ CASES = {
       12,
       3,
       features=4,
-      network=QINCo2Network(1, features=6, hidden=5),
+      network=QINCo2Network(1, width=6, hidden=5),
       num_candidates=4,
       beam_size=2,
       replace_every=1,

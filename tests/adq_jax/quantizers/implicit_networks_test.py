@@ -6,7 +6,7 @@ import numpy as np
 from adq_jax import QINCo2Network
 from adq_jax import QINCoNetwork
 
-NETWORKS = (QINCoNetwork(2, hidden=5), QINCo2Network(2, features=6, hidden=5))
+NETWORKS = (QINCoNetwork(2, hidden=5), QINCo2Network(2, width=6, hidden=5))
 
 
 def made(network, dim, scale=0.0):
@@ -46,7 +46,7 @@ class ImplicitNetworksTest(parameterized.TestCase):
     self.assertGreater(np.abs(expected - codewords).min(), 1e-3)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
-  @parameterized.parameters(*NETWORKS, QINCo2Network(1, features=3, hidden=5))
+  @parameterized.parameters(*NETWORKS, QINCo2Network(1, width=3, hidden=5))
   def test_it_starts_as_the_identity_of_codewords_and_learns(self, network):
     rng = np.random.default_rng(1)
     codewords, sums = rng.normal(size=(2, 7, 3)).astype(np.float32)
@@ -64,7 +64,7 @@ class ImplicitNetworksTest(parameterized.TestCase):
     (QINCoNetwork(-1), "num_blocks is -1"),
     (QINCoNetwork(257), "num_blocks is 257; it must be at most 256"),
     (QINCoNetwork(1, 0), "hidden is 0"),
-    (QINCo2Network(1, 0), "features is 0"),
+    (QINCo2Network(1, 0), "width is 0"),
     (QINCo2Network(hidden=2.5), "hidden is 2.5"),
   )
   def test_fields(self, network, message):

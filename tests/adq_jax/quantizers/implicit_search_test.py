@@ -13,7 +13,7 @@ from adq_jax.quantizers import implicit_search
 from adq_jax.quantizers.implicit_search import ImplicitStages
 
 STAGES, SIZE, DIM = 3, 4, 2
-NETWORK = QINCo2Network(1, features=3, hidden=4)
+NETWORK = QINCo2Network(1, width=3, hidden=4)
 
 
 def make_stages(candidates=None):
