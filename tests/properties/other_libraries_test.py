@@ -21,6 +21,8 @@ vqp = pytest.importorskip("vector_quantize_pytorch")
 from adq_jax import BSQ  # noqa: E402
 from adq_jax import FSQ  # noqa: E402
 from adq_jax import LFQ  # noqa: E402
+from adq_jax import ProductQuantizer  # noqa: E402
+from adq_jax import RandomProjectionQuantizer  # noqa: E402
 from adq_jax import ResidualQuantizer  # noqa: E402
 from adq_jax import VectorQuantizer  # noqa: E402
 from tests.support import small  # noqa: E402
@@ -61,6 +63,18 @@ def _vector():
   return vqp.VectorQuantize(_C, _N, commitment_weight=0.25, **_VQ)
 
 
+def _heads():
+  return vqp.VectorQuantize(
+    _C,
+    _N,
+    heads=2,
+    codebook_dim=_C // 2,
+    separate_codebook_per_head=True,
+    commitment_weight=0.25,
+    **_VQ,
+  )
+
+
 def _residual():
   return vqp.ResidualVQ(
     dim=_C,
@@ -82,6 +96,12 @@ _POWERS = 2 ** np.arange(4)[::-1]  # the first bit is the highest
 CASES = {
   "vector": (VectorQuantizer(_N, _C), _vector, None, True),
   "residual": (ResidualQuantizer(_STAGES, _N, _C), _residual, None, False),
+  "product": (
+    ProductQuantizer(2, VectorQuantizer(_N, _C // 2)),
+    _heads,
+    None,
+    True,
+  ),
   "fsq": (FSQ(_LEVELS, _C), _fsq, _STEPS, True),
   "lfq": (LFQ(4, _C, **_ENTROPIES), _binary, _POWERS, True),
   "bsq": (
@@ -121,8 +141,26 @@ class OtherLibrariesTest(parameterized.TestCase):
       _assert_close(module.weight.grad.T, gradient["kernel"])
       _assert_close(module.bias.grad, gradient["bias"])
     for book, state in zip(_books(theirs), _states(following), strict=True):
-      _assert_close(book.embed[0], state["embedding"])
-      _assert_close(book.cluster_size[0], state["cluster_size"])
+      for name, x in book.items():
+        _assert_close(x, state[name])
+
+  def test_labels_of_random_projections(self):
+    # Of several codebooks theirs projects a second time.
+    ours = RandomProjectionQuantizer(_N, 3, _C)
+    z = np.random.default_rng(0).normal(size=(300, _C)).astype(np.float32)
+    variables = ours.init(_KEYS, z)
+    constants = variables["constants"]
+    theirs = vqp.RandomProjectionQuantizer(
+      dim=_C, codebook_size=_N, codebook_dim=3, norm=False
+    )
+    theirs.rand_projs.copy_(_tensor(constants["projection"]).transpose(0, 1))
+    directions = torch.nn.functional.normalize(
+      _tensor(constants["embedding"]), dim=-1
+    )
+    theirs.vq._codebook.embed.copy_(directions)
+    labels = ours.apply(variables, z, method="encode")
+    found = theirs(_tensor(z)[None]).reshape(labels.shape)
+    np.testing.assert_array_equal(found, labels)
 
   def test_codes_and_values_of_encodec(self):
     # What reads sound is not needed, and wants a PyTorch with CUDA.
@@ -164,15 +202,23 @@ def _copy(variables, module):
       getattr(module, layer).weight.copy_(_tensor(params["kernel"]).T)
       getattr(module, layer).bias.copy_(_tensor(params["bias"]))
     for book, state in zip(_books(module), _states(variables), strict=True):
-      book.embed.copy_(_tensor(state["embedding"])[None])
-      book.embed_avg.copy_(_tensor(state["embedding_sum"])[None])
-      book.cluster_size.copy_(_tensor(state["cluster_size"])[None])
+      for name, x in book.items():
+        x.copy_(_tensor(state[name]))
 
 
 def _books(module):
-  """The codebooks of their module, in order."""
+  """The states of their module's codebooks by our names, in order."""
   layers = getattr(module, "layers", [module])
-  return [x._codebook for x in layers if hasattr(x, "_codebook")]
+  books = [x._codebook for x in layers if hasattr(x, "_codebook")]
+  return [
+    {
+      "embedding": book.embed[head],
+      "embedding_sum": book.embed_avg[head],
+      "cluster_size": book.cluster_size[head],
+    }
+    for book in books
+    for head in range(len(book.embed))
+  ]
 
 
 def _states(variables):
