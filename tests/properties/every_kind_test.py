@@ -1,6 +1,6 @@
 """A small model of every kind of quantizer learns, resumes and codes images.
 
-`bfloat16_test` trains variants in bfloat16.
+Its networks compute in bfloat16, in which `bfloat16_test` trains variants.
 """
 
 import contextlib
@@ -55,6 +55,7 @@ class EveryKindTest(conversion.Case):
     self.config = tiny.config(
       **{f"quantizer.{name}": value for name, value in block.items()},
       **{"model.network": "cnn", "model.features": 16, "learning_rate": 1e-2},
+      dtype="bfloat16",
       num_steps=num_steps,
       eval_every=_STEPS,
       checkpoint_every=_STEPS,
