@@ -42,7 +42,7 @@ def read(path: pathlib.Path) -> np.ndarray:
 
 
 def _read_npy(path: pathlib.Path) -> np.ndarray:
-  return np.load(path, allow_pickle=False)
+  return np.load(path)  # which by default runs nothing that is pickled
 
 
 def _read_fvecs(path: pathlib.Path) -> np.ndarray:
