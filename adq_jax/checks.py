@@ -48,7 +48,7 @@ def check_integer(name: str, array: Any) -> None:
 
 def check_width(name: str, array: jax.Array, width: int, why: str) -> None:
   """Raises a ValueError unless the last axis of `array` is `width` long."""
-  if array.shape[-1] != width:
+  if array.shape[-1:] != (width,):
     raise ValueError(
       f"{name} has shape {array.shape}; its last axis must be {width}, {why}"
     )

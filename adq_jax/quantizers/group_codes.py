@@ -62,11 +62,16 @@ class GroupCodes:
     ]
 
   def is_kept(self, codes: Any) -> jax.Array:
-    """Returns which groups codes have, bool `[..., G]`."""
+    """Returns which groups codes have, bool `[..., G]`: those up to the first
+    one that is not there.
+    """
     self.split(codes)  # which checks them
     first, rank = jax.tree.leaves(codes)[0], jax.tree.leaves(self._ranks())[0]
     is_used = stages.is_used(first)
-    return is_used.any(axis=tuple(range(-rank, 0))) if rank else is_used
+    if rank:
+      is_used = is_used.any(axis=tuple(range(-rank, 0)))
+    # Along the last axis, from the first group on.
+    return jax.lax.cummin(is_used.astype(jnp.int32), is_used.ndim - 1) > 0
 
   def cut(self, codes: Any, is_kept: jax.Array, value: int) -> Any:
     """Returns codes with a value for groups that are not kept, `[..., G]`."""

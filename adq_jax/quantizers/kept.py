@@ -159,7 +159,7 @@ def choose(
     quantized: float32 `[..., G, W]`, if they are kept.
     dropped: what they become else, float32 `[G, W]`.
     rate_weight: what a bit costs, float32 `[...]`.
-    bits: of a group, above 0.
+    bits: of a group.
 
   Returns:
     int32 `[...]`, in [1, G].
@@ -167,8 +167,9 @@ def choose(
   dropped = jnp.broadcast_to(dropped, points.shape)
   gains = jnp.square(points - dropped).sum(axis=-1)
   gains -= jnp.square(points - quantized).sum(axis=-1)
-  # A quotient, since something is added to it.
-  charge = rate_weight / (1 / (bits * dropped.shape[-2] * dropped.shape[-1]))
+  charge = jnp.zeros_like(rate_weight)
+  if bits:  # a quotient, since something is added to it
+    charge = rate_weight / (1 / (bits * dropped.shape[-2] * dropped.shape[-1]))
   gained = jnp.cumsum(gains - charge[..., None], axis=-1)
   return 1 + jnp.argmax(gained, axis=-1).astype(jnp.int32)
 

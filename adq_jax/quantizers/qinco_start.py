@@ -21,9 +21,10 @@ def qinco_from_residual(
 
   Networks start as the identity.  So codes decode to the same values, to the
   bit, and a search with the same `beam_size` finds the same codes, but for
-  rounding of distances that are all but equal.  The papers' own networks
-  start at random, or at twice the codewords (QINCo2 where its layers are as
-  wide as the codewords), and so elsewhere.
+  rounding of distances that are all but equal.  (`num_candidates` has to be 0
+  for that, or no less than `beam_size`.)  The papers' own networks start at
+  random, or at twice the codewords (QINCo2 where its layers are as wide as the
+  codewords), and so elsewhere.
 
   Args:
     key: a PRNG key, for the networks.

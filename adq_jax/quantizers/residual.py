@@ -452,8 +452,6 @@ class ResidualQuantizer(base.Quantizer):
   @nn.nowrap
   def _check_codes(self, codes: jax.Array) -> None:
     checks.check_integer("codes", codes)
-    if not codes.ndim:
-      raise ValueError("codes has shape (); it must be [..., num_stages]")
     why = "the quantizer's num_stages"
     checks.check_width("codes", codes, self.num_stages, why)
 

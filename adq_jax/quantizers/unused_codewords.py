@@ -97,20 +97,21 @@ class UnusedCodewords:
       axis_name: the mapped axis over which they are spread.
     """
     old = {name: x.value for name, x in self._variables.items()}
-    num_updates = old["num_updates"] + 1
     mean, variance, is_any = _moments(
       jax.lax.stop_gradient(left), is_real, axis_name
     )
+    # A batch of padding alone is none.
+    num_updates = old["num_updates"] + is_any.astype(jnp.int32)
     # The first batches count alike, as there is nothing before them.
-    weight = jnp.maximum(_MOMENTUM, 1 / num_updates.astype(jnp.float32))
-    weight = jnp.where(is_any, weight, 0.0)
+    count = jnp.maximum(num_updates, 1).astype(jnp.float32)
+    weight = jnp.where(is_any, jnp.maximum(_MOMENTUM, 1 / count), 0.0)
     new = {
       "num_updates": num_updates,
       "mean": old["mean"] + weight * (mean - old["mean"]),
       "variance": old["variance"] + weight * (variance - old["variance"]),
     }
     counts += old["counts"]
-    is_time = num_updates % self._every == 0
+    is_time = is_any & (num_updates % self._every == 0)
     new["counts"] = jnp.where(is_time, 0.0, counts)
     is_replaced = (is_time & (counts == 0))[..., None]
     uniform = jax.random.uniform(

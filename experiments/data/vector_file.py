@@ -34,18 +34,27 @@ def read(path: pathlib.Path) -> np.ndarray:
       f"{path} has an array {vectors.dtype} {list(vectors.shape)}; it must be"
       " numbers [T, D], T vectors of width D"
     )
-  vectors = np.asarray(vectors, np.float32)
+  with np.errstate(over="ignore"):  # it is told below
+    vectors = np.asarray(vectors, np.float32)
   if not np.isfinite(vectors).all():
     row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-    raise UserError(f"{path} has numbers in vector {row} that are not finite")
+    raise UserError(
+      f"{path} has numbers in vector {row} that are not finite in float32"
+    )
   return vectors
 
 
 def _read_npy(path: pathlib.Path) -> np.ndarray:
-  return np.load(path)  # which by default runs nothing that is pickled
+  vectors = np.load(path)  # which by default runs nothing that is pickled
+  if not isinstance(vectors, np.ndarray):
+    raise ValueError("it is an archive of arrays")
+  return vectors
 
 
 def _read_fvecs(path: pathlib.Path) -> np.ndarray:
+  size = path.stat().st_size
+  if size % 4:
+    raise ValueError(f"it has {size} bytes, no whole number of words")
   numbers = np.fromfile(path, "<i4")
   if not len(numbers):
     raise ValueError("it is empty")

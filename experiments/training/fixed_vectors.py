@@ -6,6 +6,7 @@ Shapes: T vectors of width D.
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -32,8 +33,8 @@ class Trained:
   Attributes:
     quantizer: of scaled vectors.
     variables: of the quantizer.
-    mean: of the vectors it was trained on, float32 `[D]`.
-    deviation: their standard deviation, one for all dimensions.
+    mean: of the vectors it was trained on, float64 `[D]`.
+    deviation: the standard deviation about it, one for all dimensions.
   """
 
   quantizer: Quantizer
@@ -48,7 +49,7 @@ class Trained:
 
   def scaled(self, vectors: np.ndarray) -> np.ndarray:
     """Returns vectors as the quantizer takes them, float32 `[T, D]`."""
-    return (vectors - self.mean) / np.float32(self.deviation)
+    return ((vectors - self.mean) / self.deviation).astype(np.float32)
 
   def decoded(self, vectors: np.ndarray) -> np.ndarray:
     """Returns what the codes of vectors decode to, float32 `[T, D]`."""
@@ -62,7 +63,8 @@ class Trained:
       np.asarray(values(self.variables, z[start : start + _AT_ONCE]))
       for start in range(0, len(z), _AT_ONCE)
     ]
-    return np.concatenate(parts) * np.float32(self.deviation) + self.mean
+    decoded = np.concatenate(parts) * self.deviation + self.mean
+    return decoded.astype(np.float32)
 
 
 def train_residual(
@@ -82,8 +84,10 @@ def train_residual(
     vectors.shape[1],
     placement=Placement("kmeans", kmeans_iterations=25),
   )
-  deviation = float(vectors.std()) or 1.0  # of vectors that are all the same
-  trained = Trained(quantizer, {}, vectors.mean(axis=0), deviation)
+  mean = vectors.mean(axis=0, dtype=np.float64)
+  deviation = float(np.square(vectors - mean).mean() ** 0.5)
+  # Vectors that are all the same have none.
+  trained = Trained(quantizer, {}, mean, deviation or 1.0)
   rng = np.random.default_rng(seed)
   which = rng.permutation(len(vectors))[:_MOST_CLUSTERED]
 
@@ -120,8 +124,8 @@ def train_qinco(
   on the device as a whole.
 
   Args:
-    quantizer: what to train.  At the end of an epoch it replaces codewords that
-      no vector took, whatever its `replace_every`.
+    quantizer: what to train.  At the end of each epoch but the last it replaces
+      codewords that no vector took, whatever its `replace_every`.
     residual: what it starts as.
     vectors: float32 `[T, D]`.
     epochs: how often each vector is seen, but for those that fill no batch.
@@ -132,6 +136,8 @@ def train_qinco(
   """
   num_batches = len(vectors) // batch_size
   quantizer = quantizer.clone(replace_every=num_batches)
+  # Nothing would train what the last epoch replaces.
+  in_last_epoch = quantizer.clone(replace_every=epochs * num_batches + 1)
   key = jax.random.key(seed)
   variables = qinco_from_residual(
     key, quantizer, residual.quantizer, residual.variables
@@ -139,7 +145,7 @@ def train_qinco(
   schedule = optax.cosine_decay_schedule(learning_rate, epochs * num_batches)
   optimizer = optax.chain(optax.clip(_CLIP), optax.adam(schedule))
 
-  def step(carry, batch):
+  def step(quantizer, carry, batch):
     variables, moments = carry
     z, key = batch
 
@@ -160,12 +166,12 @@ def train_qinco(
     params = optax.apply_updates(variables["params"], changes)
     return ({**variables, **state, "params": params}, moments), loss
 
-  @jax.jit
-  def run_epoch(carry, points, order, key):
+  @functools.partial(jax.jit, static_argnums=0)
+  def run_epoch(quantizer, carry, points, order, key):
     batches = order.reshape(num_batches, batch_size)
     keys = jax.random.split(key, num_batches)
     return jax.lax.scan(
-      lambda carry, batch: step(carry, (points[batch[0]], batch[1])),
+      lambda carry, batch: step(quantizer, carry, (points[batch[0]], batch[1])),
       carry,
       (batches, keys),
     )
@@ -176,6 +182,12 @@ def train_qinco(
   for epoch in range(1, epochs + 1):
     order = rng.permutation(len(vectors))[: num_batches * batch_size]
     epoch_key = jax.random.fold_in(key, epoch)
-    carry, losses = run_epoch(carry, points, order.astype(np.int32), epoch_key)
+    carry, losses = run_epoch(
+      in_last_epoch if epoch == epochs else quantizer,
+      carry,
+      points,
+      order.astype(np.int32),
+      epoch_key,
+    )
     report(epoch, float(losses.mean()))
   return dataclasses.replace(residual, quantizer=quantizer, variables=carry[0])

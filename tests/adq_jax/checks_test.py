@@ -26,6 +26,10 @@ class ArraysTest(parameterized.TestCase):
       "last axis must be 4",
     ),
     (
+      lambda: checks.check_width("codes", ONES[0, 0], 4, "why"),
+      r"codes has shape \(\); its last axis must be 4",
+    ),
+    (
       lambda: checks.check_shape("z", ONES, (3,), "why"),
       r"must be \(3,\), why",
     ),

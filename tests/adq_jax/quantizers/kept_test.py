@@ -33,6 +33,24 @@ def make(shared, **fields):
 
 
 class KeptTest(parameterized.TestCase):
+  def test_groups_of_no_bits_cost_nothing(self):
+    quantizer = ProductQuantizer(2, VectorQuantizer(1, 2), kept=RandomKept())
+    z = jnp.ones((1, 4))
+    variables = quantizer.init(jax.random.key(0), z)
+    for own in variables["codebook"].values():
+      own["embedding"] = jnp.ones((1, 2))
+    codes = quantizer.apply(variables, z, rate_weight=9.0, method="encode")
+    chex.assert_trees_all_equal(codes, jnp.zeros((1, 2), jnp.int32))
+
+  def test_what_follows_a_dropped_group_is_dropped(self):
+    quantizer, variables = make(False)
+    codes = jnp.array([[1, -1, 0]])
+    sent = quantizer.from_streams(quantizer.to_streams(codes))
+    chex.assert_trees_all_equal(sent, jnp.array([[1, -1, -1]]))
+    for given in (codes, sent):
+      values = quantizer.apply(variables, given, method="decode")
+      chex.assert_trees_all_equal(values, jnp.array([[1.0, 0, 0]]))
+
   @parameterized.parameters(False, True)
   def test_a_point_by_hand(self, shared):
     quantizer, variables = make(shared)

@@ -88,7 +88,15 @@ class UnusedCodewordsTest(parameterized.TestCase):
     _, once = step(variables, jnp.zeros((2, SIZE)), left, jnp.ones(COUNT, bool))
     _, twice = step(once, jnp.zeros((2, SIZE)), left, jnp.zeros(COUNT, bool))
     np.testing.assert_array_equal(twice["codebook"]["mean"], 1)
-    np.testing.assert_array_equal(twice["codebook"]["num_updates"], 2)
+    # It is no update: not one of those until a replacement, nor the first.
+    np.testing.assert_array_equal(twice["codebook"]["num_updates"], 1)
+    padding = jnp.zeros((2, SIZE)), left, jnp.zeros(COUNT, bool)
+    state = variables
+    for _ in range(2):
+      made, state = step(state, *padding)
+    np.testing.assert_array_equal(made["embedding"], 5)
+    _, state = step(state, jnp.zeros((2, SIZE)), left, jnp.ones(COUNT, bool))
+    np.testing.assert_array_equal(state["codebook"]["mean"], 1)
 
   def test_what_training_misses_is_named(self):
     variables = _Stages().init({})

@@ -32,6 +32,7 @@ class VectorFileTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (b"", "it is empty"),
+    (as_fvecs(VECTORS) + b"\0", "33 bytes, no whole number of words"),
     (as_fvecs(VECTORS)[:-4], "has 7 words, .* vectors have 3 numbers"),
     (b"\0" * 12, "vectors have 0 numbers"),
     (as_fvecs(VECTORS[:, ::-1])[:16] + b"\2" + b"\0" * 15, "not all as wide"),
@@ -47,7 +48,12 @@ class VectorFileTest(parameterized.TestCase):
     np.save(self.root / "flat.npy", np.zeros(3))
     np.save(self.root / "text.npy", np.array([["a"]]))
     np.save(self.root / "object.npy", np.array([[None]]), allow_pickle=True)
+    with open(self.root / "archive.npy", "wb") as file:
+      np.savez(file, VECTORS)
+    np.save(self.root / "large.npy", np.array([[1.0], [1e39]]))
     for name, message in (
+      ("archive.npy", "cannot be read .it is an archive of arrays"),
+      ("large.npy", "vector 1 that are not finite in float32"),
       ("flat.npy", r"has an array float64 \[3\]; it must be numbers"),
       ("text.npy", r"has an array <U1 \[1, 1\]"),
       ("object.npy", "cannot be read .*; name a file of vectors"),
