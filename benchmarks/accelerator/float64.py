@@ -182,6 +182,7 @@ def _search(
 
 _RULES = {
   "bitcast_convert_type": _bits,
+  "closed_call": _call,
   "cond": _cond,
   "custom_jvp_call": _call,
   "custom_vjp_call": _call,

@@ -178,7 +178,9 @@ def _program(x, index):
   by_code = jnp.zeros(3).at[index].add(x[:, 0])
   placed = jnp.zeros(3).at[0].set(x[0, 0])
   noise = jax.random.uniform(jax.random.key(0), (4,))
+  fold = jax.checkpoint(lambda c, row: (jnp.sin(c + row.sum()), None))
   return {
+    "again": jax.grad(lambda x: jax.lax.scan(fold, 0.0, x)[0])(x),
     "product": jnp.tanh(x @ x.T),
     "sums": sums,
     "count": count,
@@ -198,7 +200,13 @@ class Float64Test(parameterized.TestCase):
     branch = np.exp(wide[0])
     by_code = 2 * np.array([wide[1, 0], wide[0, 0] + wide[2, 0], wide[3, 0]])
     by_code[0] += wide[0, 0]
+    folded, slopes = 0.0, []
+    for total in wide.sum(1):
+      slopes.append(np.cos(folded + total))
+      folded = np.sin(folded + total)
+    again = np.cumprod(slopes[::-1])[::-1, None]
     expected = {
+      "again": np.broadcast_to(again, wide.shape),
       "product": np.tanh(wide @ wide.T),
       "sums": np.cumsum([0, *wide.sum(1)])[:-1],
       "count": 4,
