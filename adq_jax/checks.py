@@ -148,14 +148,31 @@ def check_bool(name: str, value: Any) -> None:
     )
 
 
-def check_count(name: str, value: Any, minimum: int = 1) -> None:
-  """Raises a ValueError unless `value` is an integer of at least `minimum`."""
+def check_count(
+  name: str,
+  value: Any,
+  minimum: int = 1,
+  maximum: int | None = None,
+  why: str = "",
+) -> None:
+  """Raises a ValueError unless `value` is an integer in a range.
+
+  Args:
+    name: of the argument, for the message.
+    value: what should be one.
+    minimum: the least.
+    maximum: the largest; None: there is none.
+    why: why it is, for the message.
+  """
   is_integer = isinstance(value, numbers.Integral)
   if not is_integer or isinstance(value, bool) or value < minimum:
     raise ValueError(
       f"{name} is {_described(value)}; it must be an integer of at least"
       f" {minimum}"
     )
+  if maximum is not None and value > maximum:
+    reason = f", {why}" if why else ""
+    raise ValueError(f"{name} is {value}; it must be at most {maximum}{reason}")
 
 
 def as_pairs(name: str, value: Any) -> tuple[tuple[int, int], ...]:

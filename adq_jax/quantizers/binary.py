@@ -117,12 +117,12 @@ class BinaryQuantizer(grid.GridQuantizer):
       checks.check_at_least(name, getattr(self, name), 0)
     if not self.temperature > 0:
       raise ValueError(f"temperature is {self.temperature}; it must be above 0")
-    checks.check_count("bits_per_group", self.bits_per_group)
-    if self.bits_per_group > _MOST_IN_GROUP:
-      raise ValueError(
-        f"bits_per_group is {self.bits_per_group}; it must be at most"
-        f" {_MOST_IN_GROUP}, since all codes of a group are counted"
-      )
+    checks.check_count(
+      "bits_per_group",
+      self.bits_per_group,
+      maximum=_MOST_IN_GROUP,
+      why="since all codes of a group are counted",
+    )
 
 
 class LFQ(BinaryQuantizer):

@@ -114,9 +114,10 @@ class FSQ(grid.GridQuantizer):
       )
     for i, level in enumerate(self.levels):
       # With two levels the shift of the first would be infinite.
-      checks.check_count(f"levels[{i}]", level, minimum=3)
-      if level > _MOST_LEVELS:
-        raise ValueError(
-          f"levels[{i}] is {level}; it must be at most {_MOST_LEVELS}, since no"
-          " point would be rounded to the outermost of more"
-        )
+      checks.check_count(
+        f"levels[{i}]",
+        level,
+        minimum=3,
+        maximum=_MOST_LEVELS,
+        why="since no point would be rounded to the outermost of more",
+      )

@@ -202,11 +202,7 @@ class QINCo2Network(AbstractImplicitNetwork):
 
 
 def _check_layers(num_blocks: int, hidden: int) -> None:
-  checks.check_count("num_blocks", num_blocks, minimum=0)
-  if num_blocks > _MOST_BLOCKS:
-    raise ValueError(
-      f"num_blocks is {num_blocks}; it must be at most {_MOST_BLOCKS}"
-    )
+  checks.check_count("num_blocks", num_blocks, 0, maximum=_MOST_BLOCKS)
   checks.check_count("hidden", hidden)
 
 

@@ -514,11 +514,7 @@ class ProductQuantizer(base.Quantizer):
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
     super().check()
-    checks.check_count("num_groups", self.num_groups)
-    if self.num_groups > _MOST_GROUPS:
-      raise ValueError(
-        f"num_groups is {self.num_groups}; it must be at most {_MOST_GROUPS}"
-      )
+    checks.check_count("num_groups", self.num_groups, maximum=_MOST_GROUPS)
     checks.check_bool("shared_codebook", self.shared_codebook)
     check_option("kept", self.kept, of_kept.AbstractKept, "RandomKept()")
     if self.features is not None:

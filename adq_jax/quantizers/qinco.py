@@ -20,14 +20,13 @@ from adq_jax.quantizers import base
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import implicit_search
 from adq_jax.quantizers import projections
+from adq_jax.quantizers import stages as of_stages
 from adq_jax.quantizers.collection import COLLECTION
 from adq_jax.quantizers.implicit_networks import AbstractImplicitNetwork
 from adq_jax.quantizers.implicit_networks import QINCoNetwork
 from adq_jax.quantizers.implicit_search import ImplicitStages
 from adq_jax.quantizers.unused_codewords import UnusedCodewords
 from adq_jax.streams import Stream
-
-_MOST_STAGES = 256
 
 
 class QINCo(base.Quantizer):
@@ -265,13 +264,7 @@ class QINCo(base.Quantizer):
         many stages.
     """
     self._check_codes(codes)
-    num_stages = self.num_stages if num_stages is None else num_stages
-    checks.check_count("num_stages", num_stages)
-    if num_stages > self.num_stages:
-      raise ValueError(
-        f"num_stages is {num_stages}; it must be at most {self.num_stages}, the"
-        " stages that there are"
-      )
+    num_stages = of_stages.number_decoded(num_stages, self.num_stages)
     points = codes.reshape(-1, self.num_stages)[:, :num_stages]
     sums = implicit_search.decode(self._stages.first(num_stages), points)
     return projections.from_points(sums[-1], codes.shape[:-1], self.project_out)
@@ -353,19 +346,13 @@ class QINCo(base.Quantizer):
 
   @nn.nowrap
   def _check_codes(self, codes: jax.Array) -> None:
-    checks.check_integer("codes", codes)
-    why = "the quantizer's num_stages"
-    checks.check_width("codes", codes, self.num_stages, why)
+    of_stages.check_codes(codes, self.num_stages)
 
   @nn.nowrap
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
     super().check()
-    checks.check_count("num_stages", self.num_stages)
-    if self.num_stages > _MOST_STAGES:
-      raise ValueError(
-        f"num_stages is {self.num_stages}; it must be at most {_MOST_STAGES}"
-      )
+    checks.check_count("num_stages", self.num_stages, maximum=of_stages.MOST)
     checks.check_count("codebook_size", self.codebook_size)
     checks.check_count("embedding_dim", self.embedding_dim)
     if self.features is not None:
@@ -373,14 +360,14 @@ class QINCo(base.Quantizer):
     check_option(
       "network", self.network, AbstractImplicitNetwork, "QINCoNetwork()"
     )
-    checks.check_count("num_candidates", self.num_candidates, minimum=0)
-    checks.check_count("beam_size", self.beam_size)
-    for name in ("num_candidates", "beam_size"):
-      if getattr(self, name) > self.codebook_size:
-        raise ValueError(
-          f"{name} is {getattr(self, name)}; it must be at most"
-          f" {self.codebook_size}, the codebook_size"
-        )
+    for name, minimum in (("num_candidates", 0), ("beam_size", 1)):
+      checks.check_count(
+        name,
+        getattr(self, name),
+        minimum,
+        maximum=self.codebook_size,
+        why="the codebook_size",
+      )
     checks.check_count("replace_every", self.replace_every, minimum=0)
     checks.check_at_least("commitment_cost", self.commitment_cost, 0)
     check_option(

@@ -281,12 +281,9 @@ class RandomProjectionQuantizer(base.Quantizer):
     checks.check_count("codebook_size", self.codebook_size)
     checks.check_count("embedding_dim", self.embedding_dim, 2)
     checks.check_count("features", self.features)
-    checks.check_count("num_codebooks", self.num_codebooks)
-    if self.num_codebooks > _MOST_CODEBOOKS:
-      raise ValueError(
-        f"num_codebooks is {self.num_codebooks}; it must be at most"
-        f" {_MOST_CODEBOOKS}"
-      )
+    checks.check_count(
+      "num_codebooks", self.num_codebooks, maximum=_MOST_CODEBOOKS
+    )
     checks.check_axis_name("axis_name", self.axis_name)
 
 

@@ -36,7 +36,6 @@ from adq_jax.quantizers.stream_counts import StreamCounts
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.streams import Stream
 
-_MOST_STAGES = 256  # each is traced; SoundStream has up to 80
 # What the codebooks of stages have in common.
 _OF_EACH_CODEBOOK = (
   "codebook_size",
@@ -351,13 +350,7 @@ class ResidualQuantizer(base.Quantizer):
         many stages.
     """
     self._check_codes(codes)
-    num_stages = self.num_stages if num_stages is None else num_stages
-    checks.check_count("num_stages", num_stages)
-    if num_stages > self.num_stages:
-      raise ValueError(
-        f"num_stages is {num_stages}; it must be at most {self.num_stages}, the"
-        " stages that there are"
-      )
+    num_stages = of_stages.number_decoded(num_stages, self.num_stages)
     taken = self._books.take(codes.reshape(-1, self.num_stages), num_stages)
     *_, total = itertools.accumulate(taken)
     return projections.from_points(total, codes.shape[:-1], self.project_out)
@@ -451,19 +444,13 @@ class ResidualQuantizer(base.Quantizer):
 
   @nn.nowrap
   def _check_codes(self, codes: jax.Array) -> None:
-    checks.check_integer("codes", codes)
-    why = "the quantizer's num_stages"
-    checks.check_width("codes", codes, self.num_stages, why)
+    of_stages.check_codes(codes, self.num_stages)
 
   @nn.nowrap
   def check(self) -> None:
     """Raises a ValueError if a field does not fit."""
     super().check()
-    checks.check_count("num_stages", self.num_stages)
-    if self.num_stages > _MOST_STAGES:
-      raise ValueError(
-        f"num_stages is {self.num_stages}; it must be at most {_MOST_STAGES}"
-      )
+    checks.check_count("num_stages", self.num_stages, maximum=of_stages.MOST)
     if self.features is not None:
       checks.check_count("features", self.features)
     checks.check_bool("shared_codebook", self.shared_codebook)

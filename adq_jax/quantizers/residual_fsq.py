@@ -178,13 +178,7 @@ class ResidualFSQ(fsq.FSQ):
         so many stages.
     """
     self._check_stages(codes)
-    num_stages = self.num_stages if num_stages is None else num_stages
-    checks.check_count("num_stages", num_stages)
-    if num_stages > self.num_stages:
-      raise ValueError(
-        f"num_stages is {num_stages}; it must be at most {self.num_stages}, the"
-        " stages that there are"
-      )
+    num_stages = of_stages.number_decoded(num_stages, self.num_stages)
     codes = self._first(jnp.asarray(codes, jnp.int32), num_stages)
     is_level = (codes >= of_stages.NOTHING) & (codes < self.levels_like(codes))
     numbers = self.to_numbers(codes)

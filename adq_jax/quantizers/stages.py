@@ -10,12 +10,14 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from adq_jax import checks
 from adq_jax import masks
 from adq_jax import metrics
 from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.quantizers import examples
 
+MOST = 256  # each may be traced; SoundStream has up to 80
 NOTHING = -1  # the code of a stage that adds nothing
 COMMITTED = ("all", "last")  # the sums that the commitment is of
 
@@ -36,6 +38,29 @@ class Stage:
   codes: jax.Array
   taken: jax.Array
   error: jax.Array
+
+
+def check_codes(codes: jax.Array, num_stages: int) -> None:
+  """Raises a ValueError unless codes are integers `[..., S]`."""
+  checks.check_integer("codes", codes)
+  checks.check_width("codes", codes, num_stages, "the quantizer's num_stages")
+
+
+def number_decoded(given: int | None, num_stages: int) -> int:
+  """Returns how many of the first of S stages to decode.
+
+  Args:
+    given: the argument `num_stages` of `decode`; None: all.
+    num_stages: S.
+
+  Raises:
+    ValueError: if there are not so many.
+  """
+  if given is None:
+    return num_stages
+  why = "the stages that there are"
+  checks.check_count("num_stages", given, maximum=num_stages, why=why)
+  return given
 
 
 def is_used(codes: jax.Array) -> jax.Array:

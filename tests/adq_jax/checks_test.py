@@ -30,6 +30,10 @@ class ArraysTest(parameterized.TestCase):
       r"codes has shape \(\); its last axis must be 4",
     ),
     (
+      lambda: checks.check_count("n", 5, maximum=4, why="as there are"),
+      "n is 5; it must be at most 4, as there are",
+    ),
+    (
       lambda: checks.check_shape("z", ONES, (3,), "why"),
       r"must be \(3,\), why",
     ),
