@@ -3,6 +3,7 @@
 Shapes: C features of z, G groups of width W, T points.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 from typing import Any
@@ -252,7 +253,12 @@ class ProductQuantizer(base.Quantizer):
     points, is_finite = self._to_points(z, mask)
     is_real = is_unmasked & is_finite
     num_kept = self._num_kept(
-      points, is_finite, is_update, num_kept, rate_weight, example_index
+      points,
+      lambda: self._search(points, is_finite, None),
+      is_update,
+      num_kept,
+      rate_weight,
+      example_index,
     )
     of_each = jnp.broadcast_to(is_real[..., None], points.shape[:-1])
     if num_kept is not None:
@@ -317,8 +323,10 @@ class ProductQuantizer(base.Quantizer):
     """Returns the codes of z `[..., C]`; see `__call__`."""
     self._check_z(z, None)
     points, is_finite = self._to_points(z, None)
-    num_kept = self._num_kept(points, is_finite, False, num_kept, rate_weight)
     codes = self._search(points, is_finite, rate_weight)
+    num_kept = self._num_kept(
+      points, lambda: codes, False, num_kept, rate_weight
+    )
     if num_kept is None:
       return codes
     is_kept = of_kept.is_prefix(num_kept, self.num_groups)
@@ -374,14 +382,23 @@ class ProductQuantizer(base.Quantizer):
   def _num_kept(
     self,
     points: jax.Array,
-    is_finite: jax.Array,
+    search: Callable[[], Any],
     is_update: bool,
     given: jax.Array | int | None,
     rate_weight: jax.Array | float | None,
     example_index: jax.Array | None = None,
   ) -> jax.Array | None:
-    """Returns how many groups to keep, int32 `[...]`; None: it is no choice."""
-    shape = is_finite.shape
+    """Returns how many groups to keep, int32 `[...]`; None: it is no choice.
+
+    Args:
+      points: float32 `[..., G, W]`.
+      search: returns their codes, as if all groups are kept.
+      is_update: whether training draws it.
+      given: the argument `num_kept`.
+      rate_weight: what a bit costs.
+      example_index: of the draw.
+    """
+    shape = points.shape[:-2]
     if not self.kept.is_variable:
       if given is not None:
         raise ValueError(
@@ -403,7 +420,7 @@ class ProductQuantizer(base.Quantizer):
       return jnp.full(shape, self.num_groups, jnp.int32)
     weight = tariffs.at_positions(rate_weight, shape)
     points = jax.lax.stop_gradient(points)
-    quantized = self._take(self._search(points, is_finite, None))
+    quantized = self._take(search())
     return of_kept.choose(points, quantized, self._dropped, weight, self._bits)
 
   def _sample(
