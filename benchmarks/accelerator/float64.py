@@ -63,11 +63,8 @@ def _widen(x: Any) -> Any:
 
 def _wide_dtype(x: Any) -> Any:
   """Returns a parameter of an operation, float64 if it is float32."""
-  return np.dtype(np.float64) if _is_float32(x) else x
-
-
-def _is_float32(x: Any) -> bool:
-  return isinstance(x, np.dtype) and x == np.float32
+  is_float32 = isinstance(x, np.dtype) and x == np.float32
+  return np.dtype(np.float64) if is_float32 else x
 
 
 def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
@@ -159,16 +156,15 @@ def _cond(equation: JaxprEqn, index: jax.Array, *inputs: Any) -> Sequence[Any]:
   return jax.lax.switch(index.astype(np.int32), branches, *inputs)
 
 
-def _scatter_add(equation: JaxprEqn, x: Any, *inputs: Any) -> Sequence[Any]:
+def _scatter(equation: JaxprEqn, *inputs: Any) -> Sequence[Any]:
+  """The rule of operations that have a program of float32 numbers in them."""
+  functions = {
+    "scatter": jax.lax.scatter,
+    "scatter-add": jax.lax.scatter_add,
+  }
   names = "dimension_numbers", "indices_are_sorted", "unique_indices", "mode"
   params = {name: equation.params[name] for name in names}
-  return [jax.lax.scatter_add(x, *inputs, **params)]
-
-
-def _scatter(equation: JaxprEqn, x: Any, *inputs: Any) -> Sequence[Any]:
-  names = "dimension_numbers", "indices_are_sorted", "unique_indices", "mode"
-  params = {name: equation.params[name] for name in names}
-  return [jax.lax.scatter(x, *inputs, **params)]
+  return [functions[equation.primitive.name](*inputs, **params)]
 
 
 def _search(
@@ -192,6 +188,6 @@ _RULES = {
   "remat2": _call,
   "scan": _scan,
   "scatter": _scatter,
-  "scatter-add": _scatter_add,
+  "scatter-add": _scatter,
   "while": _while,
 }
