@@ -37,6 +37,14 @@ class ExamplesTest(parameterized.TestCase):
     self.assertEqual(names["result"].metrics["nonfinite_points"], 0)
     np.testing.assert_array_equal(names["mask"][3], False)
 
+  def test_index(self):
+    names = pages.run("docs/index.md")
+    self.assertEqual(names["codes"].shape, (8, 16, 16))
+    np.testing.assert_array_equal(
+      names["values"],
+      names["quantizer"].apply(names["variables"], names["z"]).values,
+    )
+
   def test_architecture(self):
     names = pages.run("docs/architecture.md")
     self.assertLen(names["quantizer"].streams, 3)
@@ -167,8 +175,17 @@ class WordsTest(parameterized.TestCase):
 
   @parameterized.parameters(*adq_jax.__all__)
   def test_a_page_tells_of_every_public_name(self, name):
-    text = "".join(pages.PAGES.values())
+    text = "".join(
+      text for page, text in pages.PAGES.items() if "docs/api/" not in page
+    )
     self.assertRegex(text, rf"\b{name}\b")
+
+  @parameterized.parameters(*adq_jax.__all__)
+  def test_the_reference_has_every_public_name(self, name):
+    text = "".join(
+      text for page, text in pages.PAGES.items() if "docs/api/" in page
+    )
+    self.assertRegex(text, rf"\.\. auto\w+:: (adq_jax\.)?{name}\n")
 
 
 class LinksTest(parameterized.TestCase):
@@ -205,8 +222,8 @@ class LinksTest(parameterized.TestCase):
 
   def test_the_readme_links_every_page(self):
     links = set()
-    # The pages of results are linked by the first of them.
-    for page in ("README.md", "results/README.md"):
+    # The pages of results, and of the reference, are linked by their first.
+    for page in ("README.md", "results/README.md", "docs/index.md"):
       folder = pathlib.PurePath(page).parent
       for link in re.findall(r"\]\(([\w/]+\.md)", pages.PAGES[page]):
         links.add(str(folder / link))

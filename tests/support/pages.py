@@ -9,7 +9,10 @@ PAGES = {
   str(path.relative_to(ROOT)): path.read_text()
   for path in (
     ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
     *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/api/*.md")),
     *sorted(ROOT.glob("results/*.md")),
   )
 }
