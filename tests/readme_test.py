@@ -38,7 +38,7 @@ class ReadmeTest(absltest.TestCase):
     chex.assert_trees_all_close(one, state, rtol=1e-5, atol=1e-6)
 
   def test_it_is_one_document(self):
-    self.assertLessEqual(len(_README.splitlines()), 215)
+    self.assertLessEqual(len(_README.splitlines()), 170)
 
   def test_the_first_quantizer_comes_before_training(self):
     headings = re.findall("^## (.*)$", _README, re.M)
