@@ -536,15 +536,8 @@ class AdaptiveQuantizer(keywords.Translated, base.Quantizer):
     axis_name: str | None,
   ) -> jax.Array | None:
     """Returns what is added to scores of a shape; None: nothing."""
-    draw = is_update if draw is None else draw
-    if not self.draws or draw is False:
+    if not self.draws:
       return None
-    if not self.has_rng("gumbel"):
-      raise ValueError(
-        'the choice of a codebook is sampled, but the rng stream "gumbel" is'
-        ' missing; apply with rngs={"gumbel": key}, or with draw=False'
-      )
-    noise = attention.noise_of_examples(
-      self.make_rng("gumbel"), shape, example_index, axis_name
+    return attention.noise_of_module(
+      self, shape, is_update, draw, example_index, axis_name
     )
-    return jnp.where(draw, noise, jnp.zeros_like(noise))

@@ -127,6 +127,41 @@ def noise_of_examples(
   return gumbel_noise(key, rows, example_index).reshape(shape)
 
 
+def noise_of_module(
+  module: nn.Module,
+  shape: tuple[int, ...],
+  is_update: bool,
+  draw: bool | jax.Array | None,
+  example_index: jax.Array | None,
+  axis_name: str | None,
+) -> jax.Array | None:
+  """Returns what is added to the scores of a quantizer; None: nothing.
+
+  Args:
+    module: the quantizer, whose rng stream `"gumbel"` it takes.
+    shape: `[B, ..., m]`, or `[m]` of one point.
+    is_update: whether it is for a step of training.
+    draw: whether the choice is sampled; may be traced.  None: in training.
+    example_index: as of `noise_of_examples`, as is `axis_name`.
+    axis_name: the mapped axis.
+
+  Raises:
+    ValueError: if the choice is sampled, and the rng stream is missing.
+  """
+  draw = is_update if draw is None else draw
+  if draw is False:
+    return None
+  if not module.has_rng("gumbel"):
+    raise ValueError(
+      'the choice of a codebook is sampled, but the rng stream "gumbel" is'
+      ' missing; apply with rngs={"gumbel": key}, or with draw=False'
+    )
+  noise = noise_of_examples(
+    module.make_rng("gumbel"), shape, example_index, axis_name
+  )
+  return jnp.where(draw, noise, jnp.zeros_like(noise))
+
+
 def straight_through_choice(
   logits: jax.Array, temperature: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
