@@ -38,6 +38,7 @@ from adq_jax.quantizers.binary import LFQ
 from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.choice import DistortionChoice
 from adq_jax.quantizers.codewords import FreeCodewords
+from adq_jax.quantizers.depth_choice import AllStages
 from adq_jax.quantizers.estimators import StraightThrough
 from adq_jax.quantizers.fsq import FSQ
 from adq_jax.quantizers.implicit_networks import QINCo2Network
@@ -66,6 +67,7 @@ __all__ = [
   "AdaptiveCodes",
   "AdaptiveQuantizer",
   "AllKept",
+  "AllStages",
   "AttentionChoice",
   "AttentionSelector",
   "BSQ",

@@ -21,12 +21,14 @@ from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import statistics_of
 from adq_jax.quantizers import base
 from adq_jax.quantizers import codewords as of_codewords
+from adq_jax.quantizers import depth_choice as depth_choices
 from adq_jax.quantizers import depths
 from adq_jax.quantizers import estimators
 from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import projections
 from adq_jax.quantizers import stages as of_stages
 from adq_jax.quantizers import tariff as tariffs
+from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.collection import update_each
 from adq_jax.quantizers.examples import index_of
 from adq_jax.quantizers.slots import check_slots
@@ -62,7 +64,11 @@ class ResidualQuantizer(base.Quantizer):
   to life again, where its own stage has points: on residuals.
 
   With a `price`, a point takes as many stages as pay for their bits, from none
-  to all.  This depth is a stream of its own, coded by entropy.
+  to all.  This depth is a stream of its own, coded by entropy.  With an
+  `AttentionChoice` for `depth_choice` it is learned instead, as the paper's
+  pool of codebooks: the members are the sums of the first 1 to S codewords.  A
+  stage then learns from the points that use it alone, as with a price, so that
+  late codewords are not spent on points that do without them.
 
   Attributes:
     num_stages: S.
@@ -88,6 +94,9 @@ class ResidualQuantizer(base.Quantizer):
     codewords: what codewords are made of.
     price: what bits cost: `NoPrice`; `NominalPrice`, which decides on depths
       alone; or `CodedPrice`, on codewords too.
+    depth_choice: what else decides on depths: nothing, `AllStages`; or an
+      `AttentionChoice`, sampled in training, which takes no price, dropout or
+      beam beside it.
     axis_name: the mapped axis over which a training batch is spread.
 
   Example:
@@ -127,6 +136,7 @@ class ResidualQuantizer(base.Quantizer):
   estimator: estimators.AbstractEstimator = estimators.StraightThrough()
   codewords: of_codewords.AbstractCodewords = of_codewords.FreeCodewords()
   price: prices.AbstractPrice = prices.NoPrice()
+  depth_choice: depth_choices.DepthChoice = depth_choices.AllStages()
   axis_name: str | None = None
 
   decoding_fields: ClassVar[tuple[str, ...]] = (
@@ -140,12 +150,12 @@ class ResidualQuantizer(base.Quantizer):
 
   @property
   def streams(self) -> tuple[Stream, ...]:
-    """The codes of each stage, after the depth where bits have a price."""
+    """The codes of each stage, after the depth where points differ in it."""
     stages = tuple(
       Stream(name, self.codebook_size, width=self.embedding_dim)
       for name in self._names()
     )
-    if not self.has_price:
+    if not self._has_depths:
       return stages
     return (depths.make_stream(self.num_stages), *stages)
 
@@ -156,10 +166,11 @@ class ResidualQuantizer(base.Quantizer):
 
   @property
   def rng_streams(self) -> tuple[str, ...]:
-    """`"dropout"`, where stages are dropped, and those of the codebooks."""
+    """Those of what is sampled, and those of the codebooks."""
     codebook, *_ = self._make_codebooks(parent=None)
-    sampled = ("dropout",) if self.stage_dropout else ()
-    return (*sampled, *codebook.rng_streams)
+    gumbel = ("gumbel",) if self.draws else ()
+    dropout = ("dropout",) if self.stage_dropout else ()
+    return (*gumbel, *dropout, *codebook.rng_streams)
 
   @property
   def example_shape(self) -> tuple[int, ...]:
@@ -167,12 +178,21 @@ class ResidualQuantizer(base.Quantizer):
     width = self.embedding_dim if self.features is None else self.features
     return (1, width)
 
+  @property
+  def draws(self) -> bool:
+    """Whether depths can be sampled."""
+    return isinstance(self.depth_choice, AttentionChoice)
+
+  @property
+  def _has_depths(self) -> bool:
+    return self.has_price or self.draws
+
   @nn.nowrap
   def to_streams(self, codes: jax.Array) -> tuple[jax.Array, ...]:
     """Returns the codes of each stage; of evaluation, where none is dropped."""
     self._check_codes(codes)
     codes = jnp.asarray(codes, jnp.int32)
-    if not self.has_price:
+    if not self._has_depths:
       return tuple(codes[..., s] for s in range(self.num_stages))
     sent = jnp.where(of_stages.is_used(codes), codes, 0)
     return (
@@ -183,14 +203,14 @@ class ResidualQuantizer(base.Quantizer):
   @nn.nowrap
   def from_streams(self, values: Sequence[jax.Array]) -> jax.Array:
     """Returns the codes, int32 `[..., S]`."""
-    depth, codes = values[: self.has_price], values[self.has_price :]
+    depth, codes = values[: self._has_depths], values[self._has_depths :]
     codes = jnp.stack([jnp.asarray(value) for value in codes], axis=-1)
     return of_stages.cut(codes, *depth) if depth else codes
 
   @nn.nowrap
   def sent(self, k: int, earlier: Sequence[jax.Array]) -> jax.Array | None:
     """Returns where a stage is used; see `Quantizer.sent`."""
-    if not (self.has_price and earlier):
+    if not (self._has_depths and earlier):
       return None
     return earlier[0] >= k
 
@@ -206,6 +226,8 @@ class ResidualQuantizer(base.Quantizer):
       self.depths = StreamCounts(
         self, depths.STREAM, self.num_stages + 1, self.update.decay
       )
+    if self.draws:
+      self.selector = self.depth_choice.make_selector(self.num_stages)
 
   @nn.nowrap
   def _make_codebooks(self, **of_flax: Any) -> list[VectorQuantizer]:
@@ -234,31 +256,32 @@ class ResidualQuantizer(base.Quantizer):
         `stage_dropout`, the stream `"dropout"`.
       mask: 1 for a real point and 0 for padding, `[...]`; see
         `VectorQuantizer`.
-      temperature: ignored, as is `draw`: no code is sampled.
-      draw: ignored.
-      example_index: int `[B]`, for the B entries of z's first axis: how many
-        stages they use depends on it and the stream `"dropout"` alone.  By
-        default the place in the batch of all devices.
+      temperature: of a learned `depth_choice`, as is `draw`; see
+        `AdaptiveQuantizer`.  Ignored without one.
+      draw: whether depths are sampled, with the rng stream `"gumbel"`.
+      example_index: int `[B]`, for the B entries of z's first axis: what is
+        sampled of them depends on it and the rng stream alone.  By default
+        the place in the batch of all devices.
       rate_weight: what a bit costs, with a `price`; see `VectorQuantizer`.
 
     Returns:
       Quantized, with int32 `codes` `[..., S]`; -1 where a point does not use a
-      stage, which in evaluation is so with a `price` alone.  Its `loss` is
-      `commitment_cost` times the commitment, and the mean of the stages'
-      codebook terms, where there are any.  Of its metrics,
+      stage, which in evaluation is so with a `price` or a learned depth.  Its
+      `loss` is `commitment_cost` times the commitment, and the mean of the
+      stages' codebook terms, where there are any, with the term of
+      `depth_choice`.  Of its metrics,
       `quantization_error`, after each stage, `perplexity` and `usage` are
       vectors `[S]`, of the points that use a stage, and `nonfinite_points` is
-      one number; with a `price` there are `selection` `[S + 1]`, the share of
-      points that choose each depth, and
-      `rate`, the mean of the bits that it counts.  `statistics` are those of
-      each codebook, and with a `price` of the depths.
+      one number; where points differ in depth there is `selection` `[S + 1]`,
+      the share of points that choose each, and with a `price` there is `rate`,
+      the mean of the bits that it counts.  `statistics` are those of each
+      codebook, and with a `price` of the depths.
 
     Raises:
       ValueError: if a shape, dtype or field does not fit, a mask has other
         values, the collection is not mutable in training or not in float32, a
         needed rng stream is missing, or `axis_name` is no mapped axis.
     """
-    del temperature, draw
     self._check_z(z, mask)
     is_update, axis_name = self._update_of(train)
     shape = z.shape[:-1]
@@ -273,6 +296,20 @@ class ResidualQuantizer(base.Quantizer):
       sampled = self._sample_depths(shape, example_index, axis_name)
       codes = of_stages.cut(codes, sampled)
     taken = self._books.take(codes, self.num_stages)
+    if self.draws:
+      scored = self._score(
+        z,
+        batch.is_real,
+        is_update=is_update,
+        draw=draw,
+        temperature=temperature,
+        example_index=example_index,
+        axis_name=axis_name,
+      )
+      of_all = taken
+      codes = of_stages.cut(codes, scored.depths)
+      used = of_stages.is_used(codes)
+      taken = [masks.keep(x, used[:, s]) for s, x in enumerate(of_all)]
     *_, total = itertools.accumulate(taken)
     stages = of_stages.follow(batch, codes, taken)
     statistics = [
@@ -287,18 +324,23 @@ class ResidualQuantizer(base.Quantizer):
     loss = self._loss(stages, batch, total)
     metrics = of_stages.metrics_of(stages, statistics)
     of_depths = None
-    if tariff is not None:
+    if self._has_depths:
       of_depths = depths.statistics_of(batch, codes)
       metrics |= depths.metrics_of(of_depths)
+    if tariff is not None:
       sent = dict(zip(self._names(), codes.T, strict=True))
       sent[depths.STREAM] = depths.of_codes(codes)
       metrics |= tariffs.rate_of(tariff, sent, batch)
     learned = None
     if is_update:
       learned = self._learn(stages, statistics, of_depths)
-    values = projections.from_points(
-      self.estimator.estimate(total, points), shape, self.project_out
-    )
+    values = self.estimator.estimate(total, points)
+    if self.draws:
+      values = scored.with_gradient(values, of_all)
+      loss = self.depth_choice.add_loss_of_scores(
+        loss, scored.scores, batch.is_real.reshape(shape), axis_name
+      )
+    values = projections.from_points(values, shape, self.project_out)
     values = masks.keep_gradient(values, batch.is_real.reshape(shape))
     return base.Quantized(
       values=values.astype(jnp.asarray(z).dtype),
@@ -328,11 +370,12 @@ class ResidualQuantizer(base.Quantizer):
   ) -> jax.Array:
     """Returns the codes of z `[..., C]`, int32 `[..., S]`; see `__call__`."""
     self._check_z(z, None)
+    batch = Batch(*projections.to_points(z, None, self.project_in))
     codes = self._books.search(
-      Batch(*projections.to_points(z, None, self.project_in)),
-      self.beam_size,
-      self._tariff(rate_weight, z.shape[:-1]),
+      batch, self.beam_size, self._tariff(rate_weight, z.shape[:-1])
     )
+    if self.draws:
+      codes = of_stages.cut(codes, self._score(z, batch.is_real).depths)
     return codes.reshape(*z.shape[:-1], self.num_stages)
 
   def decode(
@@ -354,6 +397,13 @@ class ResidualQuantizer(base.Quantizer):
     taken = self._books.take(codes.reshape(-1, self.num_stages), num_stages)
     *_, total = itertools.accumulate(taken)
     return projections.from_points(total, codes.shape[:-1], self.project_out)
+
+  def _score(
+    self, z: jax.Array, is_real: jax.Array, **kwargs: Any
+  ) -> depth_choices.Scored:
+    return depth_choices.score(
+      self, self.depth_choice, self.selector, z, is_real, **kwargs
+    )
 
   @property
   def _books(self) -> StageCodebooks:
@@ -411,7 +461,7 @@ class ResidualQuantizer(base.Quantizer):
   ) -> tuple[Statistics, ...]:
     """Updates the state, and returns what with; see `update_codebook`."""
     learned = self._books.learn(stages, statistics)
-    if of_depths is None:
+    if not self.has_price:
       return learned
     self.depths.update_codebook(of_depths)
     return (*learned, of_depths)
@@ -469,5 +519,14 @@ class ResidualQuantizer(base.Quantizer):
         f"stage_dropout is {self.stage_dropout}; it must be 0 where price is"
         f" {self.price!r}, which decides how many stages are used"
       )
+    depth_choices.check(
+      self.depth_choice,
+      self.features or self.embedding_dim,
+      {
+        "price": (self.price, prices.NoPrice()),
+        "stage_dropout": (self.stage_dropout, 0.0),
+        "beam_size": (self.beam_size, 1),
+      },
+    )
     for codebook in self._make_codebooks(parent=None):
       codebook.check()

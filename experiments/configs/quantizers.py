@@ -87,6 +87,10 @@ def slots() -> dict[str, dict[str, type]]:
       "qinco": adq_jax.QINCoNetwork,
       "qinco2": adq_jax.QINCo2Network,
     },
+    "depth_choice": {
+      "all": adq_jax.AllStages,
+      "attention": adq_jax.AttentionChoice,
+    },
     "price": {
       "none": adq_jax.NoPrice,
       "nominal": adq_jax.NominalPrice,

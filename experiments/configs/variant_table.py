@@ -334,6 +334,25 @@ def _priced(
   )
 
 
+def _attention(stages: str, size: str, dim: str) -> Variant:
+  """Stages whose number is chosen by attention, as a pool's codebook is."""
+  return Variant(
+    "Improved, depth by attention,"
+    f" {stages} x {structure_name((int(size), int(dim)))}",
+    "improved_changed",
+    _IMPROVED_TRAINING
+    | {
+      "quantizer.kind": "residual",
+      "quantizer.num_stages": int(stages),
+      "quantizer.codebook_size": int(size),
+      "quantizer.embedding_dim": int(dim),
+      "quantizer.committed": "last",
+      "quantizer.depth_choice": "attention",
+    },
+    label=f"attention {stages} x {size},{dim}",
+  )
+
+
 def _priced_fixed(size: str, dim: str) -> Variant:
   fixed = _fixed(size, dim)
   return dataclasses.replace(
@@ -451,6 +470,11 @@ FAMILIES: dict[str, Family] = {
     functools.partial(
       _changed_fixed, "Improved", "improved_fixed", _IMPROVED_TRAINING
     ),
+  ),
+  "improved_attention_SxNxD": Family(
+    "S stages of N codewords of width D, as many as attention chooses",
+    "improved_attention_3x256x32",
+    _attention,
   ),
   "improved_w_N": Family(
     "Codebooks of capacity N", "improved_w_262144", _improved_capacity

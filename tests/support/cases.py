@@ -66,6 +66,11 @@ CASES = {
   "residual_priced": Case(
     ResidualQuantizer(2, 12, 3, features=4, price=CodedPrice(0.02))
   ),
+  "residual_attention": Case(
+    ResidualQuantizer(
+      3, 12, 3, features=4, depth_choice=AttentionChoice(entropy_weight=0.1)
+    )
+  ),
   "pool_priced": Case(
     AdaptiveQuantizer(
       _POOL, 4, choice=DistortionChoice(), price=CodedPrice(0.1)

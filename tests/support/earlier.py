@@ -18,6 +18,7 @@ _UNUSED = {
   "shard_codebook": False,
 }
 _OF_CHOICE = {"logits": "selection_logits"}
+_KINDS = ("adaptive", "vector")
 # Fields that came later, and had only these values.
 _LATER = {
   "model.initial.kernel": "lecun_normal",
@@ -37,6 +38,8 @@ _SAME = ("commitment_cost", "output_kernel", "selection_unit", "shard_codebook")
 def could_be(config: ml_collections.ConfigDict) -> bool:
   """Whether earlier versions had such a config, whatever they called it."""
   values = fields.flatten(config.to_dict())
+  if values["quantizer.kind"] not in _KINDS:
+    return False
   return all(values.get(name, value) == value for name, value in _LATER.items())
 
 

@@ -46,6 +46,7 @@ def make_models() -> list[adq_jax.VQVAE]:
       update=adq_jax.SmoothedEmaUpdate(),
       price=adq_jax.NominalPrice(1e-3),
     ),
+    adq_jax.ResidualQuantizer(2, 16, 8, depth_choice=adq_jax.AllStages()),
     adq_jax.VectorQuantizer(16, 8, similarity=adq_jax.Cosine()),
     adq_jax.RandomProjectionQuantizer(16, 8, features=8, num_codebooks=2),
     adq_jax.ProductQuantizer(

@@ -51,6 +51,11 @@ FAMILIES = {
     "Improved, fixed [131072,8]",
     "131072,8",
   ),
+  "improved_attention_SxNxD": (
+    "improved_attention_3x256x32",
+    "Improved, depth by attention, 3 x [256,32]",
+    "attention 3 x 256,32",
+  ),
   "improved_w_N": ("improved_w_4096", "Improved, W = 4096", "w_4096"),
   "improved_lr_X": (
     "improved_lr_0.001",
