@@ -115,3 +115,16 @@ CASES = {
     )
   ),
 }
+
+
+def one_of_each_class() -> tuple[str, ...]:
+  """The names of the first case of each class, in order.
+
+  For what the code of a class keeps, whatever is in its slots: that a
+  transformation maps its variables, say.  To compile such a program for every
+  case took a third of the time of all tests of cases.
+  """
+  names = {}
+  for name, case in CASES.items():
+    names.setdefault(type(case.quantizer), name)
+  return tuple(names.values())

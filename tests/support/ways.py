@@ -3,6 +3,7 @@
 Each returns what one device returns for the whole batch.
 """
 
+import contextlib
 import dataclasses
 import functools
 
@@ -106,19 +107,29 @@ def _by_shard_map(subject, z, mesh, **fields):
 
 def by_jit(subject, z, *, shape, kind):
   """By `jax.jit` of arrays that lie on a mesh."""
+  with _on_mesh(subject, z, shape, kind) as args:
+    return jax.jit(functools.partial(train, subject.quantizer))(*args)
+
+
+def trace_on_mesh(subject):
+  """Shapes and dtypes of a step on a mesh of explicit axes."""
+  with _on_mesh(subject, subject.z, (4, 2), AxisType.Explicit) as args:
+    return jax.eval_shape(functools.partial(train, subject.quantizer), *args)
+
+
+@contextlib.contextmanager
+def _on_mesh(subject, z, shape, kind):
   mesh = jax.make_mesh(
     shape, (_AXIS, "model")[: len(shape)], axis_types=(kind,) * len(shape)
   )
   with jax.set_mesh(mesh):
     variables = jax.device_put(subject.variables, NamedSharding(mesh, _WHOLE))
     batch = jax.device_put(_batch(subject, z), NamedSharding(mesh, _ROWS))
-    return jax.jit(functools.partial(train, subject.quantizer))(
-      variables, *batch
-    )
+    yield variables, *batch
 
 
+# But for the first, `by_shard_map`.
 WAYS = (
-  pytest.param(by_shard_map, id="shard_map"),
   pytest.param(by_shards, id="shards"),
   pytest.param(
     functools.partial(by_jit, shape=(4, 2), kind=AxisType.Explicit),

@@ -4,6 +4,7 @@ Each test is a property of all quantizers; numbers of one have test files of
 their own.  Tests of a case share what is compiled of it.
 """
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -19,12 +20,15 @@ import pytest
 
 from adq_jax.nnx import Stateful
 from tests.support.cases import CASES
+from tests.support.cases import one_of_each_class
 from tests.support.small import bits
 from tests.support.small import make_variables
 from tests.support.small import RNGS
 from tests.support.subject import GRID
 from tests.support.subject import STATE
 from tests.support.subject import Subject
+from tests.support.ways import by_shard_map
+from tests.support.ways import trace_on_mesh
 from tests.support.ways import WAYS
 
 GARBAGE = (np.nan, np.inf, -np.inf, 3e38, 1e6)
@@ -34,6 +38,12 @@ GARBAGE = (np.nan, np.inf, -np.inf, 3e38, 1e6)
 @pytest.fixture(name="subject", scope="module", params=CASES)
 def make_subject(request):
   return Subject(CASES[request.param])
+
+
+# For what does not depend on what is in a quantizer's slots.
+for_each_class = pytest.mark.parametrize(
+  "subject", one_of_each_class(), indirect=True
+)
 
 
 def test_evaluation_gives_what_its_codes_decode_to(subject):
@@ -295,8 +305,17 @@ def test_gradients_are_finite_where_points_are_hard(subject):
     chex.assert_tree_all_finite(subject.trained(z))
 
 
+def test_eight_devices_equal_one(subject):
+  _check_eight_devices(subject, by_shard_map)
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_eight_devices_equal_one(subject, way):
+@for_each_class
+def test_eight_devices_equal_one_in_any_way(subject, way):
+  _check_eight_devices(subject, way)
+
+
+def _check_eight_devices(subject, way):
   z = subject.z.at[0, 2, 1, 1].set(np.nan)
   found = way(subject, z)
   expected = subject.trained(z, subject.mask)
@@ -304,6 +323,14 @@ def test_eight_devices_equal_one(subject, way):
   chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_mesh_of_explicit_axes_changes_no_type(subject):
+  # That a slot's operations say how they spread is known without compiling.
+  chex.assert_trees_all_equal_shapes_and_dtypes(
+    trace_on_mesh(subject), subject.padded
+  )
+
+
+@for_each_class
 @pytest.mark.slow
 def test_a_mesh_of_two_axes_changes_no_code(subject):
   quantizer = subject.quantizer
@@ -331,7 +358,18 @@ def test_a_mesh_of_two_axes_changes_no_code(subject):
     assert found.sharding.spec == rows
 
 
-def test_settings_of_jax_change_nothing(subject):
+@contextlib.contextmanager
+def _strict_settings():
+  with (
+    jax.enable_x64(True),
+    jax.debug_nans(True),
+    jax.numpy_dtype_promotion("strict"),
+    jax.numpy_rank_promotion("raise"),
+  ):
+    yield
+
+
+def test_settings_of_jax_change_no_type(subject):
   quantizer = subject.quantizer
 
   def all_else(z):
@@ -341,16 +379,17 @@ def test_settings_of_jax_change_nothing(subject):
     return variables, quantizer.apply(variables, z), codes, decoded
 
   expected = jax.eval_shape(all_else, subject.z)
-  with (
-    jax.enable_x64(True),
-    jax.debug_nans(True),
-    jax.numpy_dtype_promotion("strict"),
-    jax.numpy_rank_promotion("raise"),
-  ):
-    trained = subject.trained(subject.with_padding(0.0), subject.mask)
+  with _strict_settings():
     found = jax.eval_shape(all_else, subject.z)
+    trained = jax.eval_shape(subject.trained, subject.z, subject.mask)
   chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
   chex.assert_trees_all_equal_shapes_and_dtypes(trained, subject.padded)
+
+
+@for_each_class
+def test_settings_of_jax_change_nothing(subject):
+  with _strict_settings():
+    trained = subject.trained(subject.with_padding(0.0), subject.mask)
   chex.assert_trees_all_close(trained, subject.padded, rtol=1e-4, atol=1e-5)
 
 
@@ -400,6 +439,7 @@ def test_a_batch_of_none(subject):
   chex.assert_shape(subject.decode(subject.variables, codes), z.shape)
 
 
+@for_each_class
 def test_it_vmaps_over_models_and_batches(subject):
   quantizer = subject.quantizer
   models = [subject.variables, subject.padded[-1]]
@@ -431,6 +471,7 @@ def _step(quantizer, z):
   return result.loss, result.values
 
 
+@for_each_class
 def test_flax_vmaps_it(subject):
   stacked = jax.tree.map(lambda x: np.stack([x, x]), subject.variables)
   z = subject.stacked
@@ -474,6 +515,7 @@ def test_a_field_trains_as_the_argument_does(subject):
       jaxpr(quantizer.clone(train=True), train=given)
 
 
+@for_each_class
 def test_flax_scans_it_and_forgets_what_gradients_can_compute_again(subject):
   lifted = nn.scan(
     lambda quantizer, carry, z: (carry, nn.remat(_step)(quantizer, z)),
@@ -523,6 +565,7 @@ def test_flax_scans_it_and_forgets_what_gradients_can_compute_again(subject):
   )
 
 
+@for_each_class
 def test_its_nnx_module_makes_the_same_variables(subject):
   quantizer = subject.quantizer
   made = nnx.jit(lambda rngs: Stateful(quantizer, rngs=rngs))(
@@ -566,6 +609,7 @@ def test_its_nnx_module_is_the_same_program(subject):
   assert texts[0] == texts[1]
 
 
+@for_each_class
 def test_encode_and_decode_are_exported(subject):
   codes = subject.encode(subject.variables, subject.z)
   for function, argument in (
