@@ -16,6 +16,7 @@ from adq_jax.codebook.state import freeze_codewords
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.updates import EmaUpdate
+from adq_jax.codebook.updates import FrozenUpdate
 from adq_jax.codebook.updates import GradientUpdate
 from adq_jax.codebook.updates import SmoothedEmaUpdate
 from adq_jax.initial import InitialValues
@@ -37,7 +38,9 @@ from adq_jax.quantizers.binary import BSQ
 from adq_jax.quantizers.binary import LFQ
 from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.choice import DistortionChoice
+from adq_jax.quantizers.codewords import AffineCodewords
 from adq_jax.quantizers.codewords import FreeCodewords
+from adq_jax.quantizers.codewords import LinearCodewords
 from adq_jax.quantizers.depth_choice import AllStages
 from adq_jax.quantizers.estimators import StraightThrough
 from adq_jax.quantizers.fsq import FSQ
@@ -66,6 +69,7 @@ __version__ = "0.1.0"
 __all__ = [
   "AdaptiveCodes",
   "AdaptiveQuantizer",
+  "AffineCodewords",
   "AllKept",
   "AllStages",
   "AttentionChoice",
@@ -79,9 +83,11 @@ __all__ = [
   "Euclidean",
   "FSQ",
   "FreeCodewords",
+  "FrozenUpdate",
   "GradientUpdate",
   "InitialValues",
   "LFQ",
+  "LinearCodewords",
   "NoPrice",
   "NominalPrice",
   "Placement",

@@ -43,6 +43,8 @@ class AbstractUpdate(options.Option, abc.ABC):
       state.
     has_sums: whether it needs the `sums` of `Statistics`.
     can_be_placed: whether codewords may be put elsewhere between updates.
+    keeps_vectors: whether the vectors of the codebook stay as they are, so that
+      only parameters which make codewords of them can learn.
   """
 
   decay: float = 0.99
@@ -51,6 +53,12 @@ class AbstractUpdate(options.Option, abc.ABC):
   has_parameter: ClassVar[bool] = False
   has_sums: ClassVar[bool] = True
   can_be_placed: ClassVar[bool] = False
+  keeps_vectors: ClassVar[bool] = False
+
+  @property
+  def uses_gradients(self) -> bool:
+    """Whether codewords learn by the gradient of a loss."""
+    return self.has_parameter or self.keeps_vectors
 
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
@@ -167,6 +175,8 @@ class GradientUpdate(AbstractUpdate):
 
   Attributes:
     decay: gamma of the average of these counts, in [0, 1).
+    codebook_cost: what the codebook term is multiplied by, 0 or more; 0 leaves
+      it out, for an estimator that trains codewords.
 
   Example:
     >>> import jax
@@ -178,9 +188,16 @@ class GradientUpdate(AbstractUpdate):
     (512, 64)
   """
 
+  codebook_cost: float = 1.0
+
   state_names: ClassVar[tuple[str, ...]] = ("cluster_size",)
   has_parameter: ClassVar[bool] = True
   has_sums: ClassVar[bool] = False
+
+  def check(self) -> None:
+    """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
+    super().check()
+    checks.check_at_least("codebook_cost", self.codebook_cost, 0)
 
   def move(
     self, state: State, statistics: Statistics, shard_axis: str | None = None
@@ -193,12 +210,56 @@ class GradientUpdate(AbstractUpdate):
 
   def loss(self, batch: Batch, quantized: jax.Array) -> jax.Array | None:
     """Returns the codebook term: how far codewords are from their points."""
-    return masks.mean_square(
+    if not self.codebook_cost:
+      return None
+    return self.codebook_cost * masks.mean_square(
       jax.lax.stop_gradient(batch.points),
       quantized,
       batch.is_real,
       batch.axis_name,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenUpdate(GradientUpdate):
+  """Keeps the vectors as they started: what makes codewords of them learns.
+
+  For `LinearCodewords`, as in Zhu et al., 2024, "Addressing Representation
+  Collapse in Vector Quantized Models with One Linear Layer" (SimVQ).  The
+  vectors are normal, with variance 1 / D, and in the collection `"codebook"`:
+  they belong to a checkpoint, but an optimizer never sees them.
+
+  Attributes:
+    decay: gamma of the average of how often codewords are used, in [0, 1).
+    codebook_cost: what the codebook term is multiplied by, 0 or more.
+
+  Example:
+    >>> from adq_jax import FrozenUpdate, LinearCodewords, VectorQuantizer
+    >>> quantizer = VectorQuantizer(
+    ...   512, 64, update=FrozenUpdate(), codewords=LinearCodewords()
+    ... )
+    >>> quantizer.update.codebook_cost
+    1.0
+  """
+
+  state_names: ClassVar[tuple[str, ...]] = ("embedding", "cluster_size")
+  has_parameter: ClassVar[bool] = False
+  keeps_vectors: ClassVar[bool] = True
+
+  def init(
+    self, key: jax.Array, codebook_size: int, embedding_dim: int
+  ) -> Codebook:
+    """Returns the first state, with vectors of length about 1."""
+    codebook = super().init(key, codebook_size, embedding_dim)
+    scale = float(embedding_dim) ** -0.5
+    return codebook.replace(embedding=codebook.embedding * scale)
+
+  def move(
+    self, state: State, statistics: Statistics, shard_axis: str | None = None
+  ) -> State:
+    """Returns the state after a step, with the vectors as they were."""
+    moved = super().move(state, statistics, shard_axis)
+    return {"embedding": state["embedding"], **moved}
 
 
 def init_smoothed_codebook(

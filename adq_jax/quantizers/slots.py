@@ -27,6 +27,23 @@ def check_slots(quantizer: Any) -> None:
   for slot, (kind, like) in _SLOTS.items():
     check_option(slot, getattr(quantizer, slot), kind, like)
   update, placement = quantizer.update, quantizer.placement
+  codewords = quantizer.codewords
+  if codewords.has_parameters and not update.uses_gradients:
+    raise ValueError(
+      f"update is {update!r}; it must be a GradientUpdate or a FrozenUpdate"
+      f" where codewords is {codewords!r}, whose parameters learn by gradients"
+    )
+  if codewords.has_parameters and placement.is_active:
+    raise ValueError(
+      f"placement is {placement!r}; it must be Placement() where codewords is"
+      f" {codewords!r}, which makes codewords of vectors: a vector that is put"
+      " upon a point would make another codeword"
+    )
+  if update.keeps_vectors and not codewords.has_parameters:
+    raise ValueError(
+      f"codewords is {codewords!r}; it must be LinearCodewords() or another"
+      f" with parameters where update is {update!r}, or nothing could learn"
+    )
   if placement.is_active and not update.can_be_placed:
     raise ValueError(
       f"update is {update!r}; it must be an EmaUpdate where placement is"

@@ -75,10 +75,12 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       None where z has width D itself.
     commitment_cost: alpha of eq. 3.
     update: how the codewords learn: `EmaUpdate`, `SmoothedEmaUpdate` or
-      `GradientUpdate`, with which `embedding` is a parameter.
+      `GradientUpdate`, with which `embedding` is a parameter; or
+      `FrozenUpdate`, with which the vectors of `codewords` stay.
     placement: where codewords are placed at first, and again: `Placement`.
     estimator: what gives values a gradient: `StraightThrough`.
-    codewords: what codewords are made of: `FreeCodewords`.
+    codewords: what codewords are made of: `FreeCodewords`; or, of vectors and
+      parameters, `LinearCodewords` or `AffineCodewords`.
     similarity: by what a codeword is the nearest: `Euclidean`; or `Cosine`, for
       codewords on the unit sphere.
     price: what bits cost: `NoPrice`; or `CodedPrice`, with which a point takes
@@ -452,6 +454,12 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     projections.check_init("projection_init", self.projection_init)
     checks.check_axis_name("axis_name", self.axis_name)
     shards.check_field(self.shard_codebook, self.axis_name)
+    if self.shard_codebook and self.codewords.has_parameters:
+      raise ValueError(
+        f"shard_codebook is True; it must be False where codewords is"
+        f" {self.codewords!r}, whose parameters every device has; use"
+        " FreeCodewords()"
+      )
     if self.shard_codebook and self.update.has_parameter:
       raise ValueError(
         "shard_codebook is True; it must be False where update is"

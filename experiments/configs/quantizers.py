@@ -83,6 +83,11 @@ def slots() -> dict[str, dict[str, type]]:
       "attention": adq_jax.AttentionChoice,
       "distortion": adq_jax.DistortionChoice,
     },
+    "codewords": {
+      "free": adq_jax.FreeCodewords,
+      "linear": adq_jax.LinearCodewords,
+      "affine": adq_jax.AffineCodewords,
+    },
     "network": {
       "qinco": adq_jax.QINCoNetwork,
       "qinco2": adq_jax.QINCo2Network,
@@ -104,6 +109,7 @@ def slots() -> dict[str, dict[str, type]]:
       "ema": adq_jax.EmaUpdate,
       "smoothed_ema": adq_jax.SmoothedEmaUpdate,
       "gradient": adq_jax.GradientUpdate,
+      "frozen": adq_jax.FrozenUpdate,
     },
   }
 

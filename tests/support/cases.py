@@ -1,14 +1,17 @@
 """A small instance of every quantizer, for what all of them keep."""
 
 from adq_jax import AdaptiveQuantizer
+from adq_jax import AffineCodewords
 from adq_jax import AttentionChoice
 from adq_jax import BSQ
 from adq_jax import CodedPrice
 from adq_jax import Cosine
 from adq_jax import DistortionChoice
+from adq_jax import FrozenUpdate
 from adq_jax import FSQ
 from adq_jax import GradientUpdate
 from adq_jax import LFQ
+from adq_jax import LinearCodewords
 from adq_jax import Placement
 from adq_jax import ProductQuantizer
 from adq_jax import QINCo
@@ -28,6 +31,24 @@ CASES = {
   "vector_3x3": Case(VectorQuantizer(20, 3, features=4, output_kernel=3)),
   "vector_gradient": Case(
     VectorQuantizer(20, 3, features=4, update=GradientUpdate())
+  ),
+  "vector_linear": Case(
+    VectorQuantizer(
+      20,
+      3,
+      features=4,
+      update=FrozenUpdate(),
+      codewords=LinearCodewords(),
+    )
+  ),
+  "vector_affine": Case(
+    VectorQuantizer(
+      20,
+      3,
+      features=4,
+      update=GradientUpdate(codebook_cost=0.5),
+      codewords=AffineCodewords(),
+    )
   ),
   "vector_smoothed": Case(
     VectorQuantizer(20, 3, features=4, update=SmoothedEmaUpdate())

@@ -48,6 +48,18 @@ def make_models() -> list[adq_jax.VQVAE]:
     ),
     adq_jax.ResidualQuantizer(2, 16, 8, depth_choice=adq_jax.AllStages()),
     adq_jax.VectorQuantizer(16, 8, similarity=adq_jax.Cosine()),
+    adq_jax.VectorQuantizer(
+      16,
+      8,
+      update=adq_jax.FrozenUpdate(),
+      codewords=adq_jax.LinearCodewords(),
+    ),
+    adq_jax.VectorQuantizer(
+      16,
+      8,
+      update=adq_jax.GradientUpdate(codebook_cost=0),
+      codewords=adq_jax.AffineCodewords(rate=2),
+    ),
     adq_jax.RandomProjectionQuantizer(16, 8, features=8, num_codebooks=2),
     adq_jax.ProductQuantizer(
       2, adq_jax.VectorQuantizer(16, 4), kept=adq_jax.RandomKept(1e-3)

@@ -205,6 +205,10 @@ class ErrorsTest(parameterized.TestCase):
     ({"features": 0}, "features is 0"),
     ({"decay": 1.0}, "update.decay is 1.0"),
     ({"commitment_cost": -1.0}, "commitment_cost is -1.0"),
+    (
+      {"update": GradientUpdate(codebook_cost=-1)},
+      "update.codebook_cost is -1",
+    ),
     ({"revive_below": -1.0}, "placement.revive_below is -1.0"),
     ({"update": "adam"}, "update is 'adam'"),
     ({"codebook_init": "zeros"}, "placement.init is 'zeros'"),

@@ -114,7 +114,7 @@ class NamesTest(parameterized.TestCase):
       "fixed_16x4",
       "quantizer.choice.num_heads",
       "no field 'quantizer.choice.num_heads'; config.quantizer of kind"
-      " 'vector' has codebook_size, commitment_cost, ",
+      " 'vector' has codebook_size, codewords, ",
     ),
     (
       "fixed_16x4",
@@ -184,7 +184,8 @@ class KindsTest(parameterized.TestCase):
     for field in ("quantizer.update", "quantizer.update.kind"):
       config = changed(f"{field}=gradient", "quantizer.update.decay=0.5")
       self.assertEqual(
-        config.quantizer["update"].to_dict(), {"kind": "gradient", "decay": 0.5}
+        config.quantizer["update"].to_dict(),
+        {"kind": "gradient", "decay": 0.5, "codebook_cost": 1.0},
       )
       self.assertTrue(config.is_locked)
       self.assertTrue(config.quantizer["update"].is_locked)

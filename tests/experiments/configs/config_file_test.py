@@ -219,7 +219,8 @@ class FileTest(parameterized.TestCase):
     )
     config = config_file._read(str(self.path))
     self.assertEqual(
-      config.quantizer["update"].to_dict(), {"kind": "gradient", "decay": 0.5}
+      config.quantizer["update"].to_dict(),
+      {"kind": "gradient", "decay": 0.5, "codebook_cost": 1.0},
     )
 
   def test_a_variant_that_the_file_takes_none_of(self):

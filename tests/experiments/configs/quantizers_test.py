@@ -71,6 +71,7 @@ class QuantizersTest(parameterized.TestCase):
         "codebook_size": 512,
         "embedding_dim": 64,
         "shard_codebook": False,
+        "codewords": {"kind": "free"},
         "similarity": {"kind": "euclidean"},
         **common,
       },
