@@ -42,7 +42,10 @@ from adq_jax.quantizers.codewords import AffineCodewords
 from adq_jax.quantizers.codewords import FreeCodewords
 from adq_jax.quantizers.codewords import LinearCodewords
 from adq_jax.quantizers.depth_choice import AllStages
+from adq_jax.quantizers.estimators import Directional
+from adq_jax.quantizers.estimators import RotationTrick
 from adq_jax.quantizers.estimators import StraightThrough
+from adq_jax.quantizers.estimators import Synchronized
 from adq_jax.quantizers.fsq import FSQ
 from adq_jax.quantizers.implicit_networks import QINCo2Network
 from adq_jax.quantizers.implicit_networks import QINCoNetwork
@@ -78,6 +81,7 @@ __all__ = [
   "Codebook",
   "CodedPrice",
   "Cosine",
+  "Directional",
   "DistortionChoice",
   "EmaUpdate",
   "Euclidean",
@@ -102,10 +106,12 @@ __all__ = [
   "Reconstruction",
   "ResidualFSQ",
   "ResidualQuantizer",
+  "RotationTrick",
   "SmoothedEmaUpdate",
   "Statistics",
   "StraightThrough",
   "Stream",
+  "Synchronized",
   "VQVAE",
   "VectorQuantizer",
   "check_replicated",

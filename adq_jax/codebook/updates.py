@@ -176,7 +176,7 @@ class GradientUpdate(AbstractUpdate):
   Attributes:
     decay: gamma of the average of these counts, in [0, 1).
     codebook_cost: what the codebook term is multiplied by, 0 or more; 0 leaves
-      it out, for an estimator that trains codewords.
+      it out, for an estimator that trains codewords alone, as `Directional`.
 
   Example:
     >>> import jax

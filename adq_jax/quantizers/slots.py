@@ -27,7 +27,7 @@ def check_slots(quantizer: Any) -> None:
   for slot, (kind, like) in _SLOTS.items():
     check_option(slot, getattr(quantizer, slot), kind, like)
   update, placement = quantizer.update, quantizer.placement
-  codewords = quantizer.codewords
+  codewords, estimator = quantizer.codewords, quantizer.estimator
   if codewords.has_parameters and not update.uses_gradients:
     raise ValueError(
       f"update is {update!r}; it must be a GradientUpdate or a FrozenUpdate"
@@ -43,6 +43,11 @@ def check_slots(quantizer: Any) -> None:
     raise ValueError(
       f"codewords is {codewords!r}; it must be LinearCodewords() or another"
       f" with parameters where update is {update!r}, or nothing could learn"
+    )
+  if estimator.trains_codewords and not update.uses_gradients:
+    raise ValueError(
+      f"update is {update!r}; it must be a GradientUpdate where estimator is"
+      f" {estimator!r}, which trains codewords by gradients"
     )
   if placement.is_active and not update.can_be_placed:
     raise ValueError(

@@ -78,7 +78,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       `GradientUpdate`, with which `embedding` is a parameter; or
       `FrozenUpdate`, with which the vectors of `codewords` stay.
     placement: where codewords are placed at first, and again: `Placement`.
-    estimator: what gives values a gradient: `StraightThrough`.
+    estimator: what gives values a gradient: `StraightThrough`,
+      `RotationTrick`, `Directional` or `Synchronized`.
     codewords: what codewords are made of: `FreeCodewords`; or, of vectors and
       parameters, `LinearCodewords` or `AffineCodewords`.
     similarity: by what a codeword is the nearest: `Euclidean`; or `Cosine`, for

@@ -88,6 +88,12 @@ def slots() -> dict[str, dict[str, type]]:
       "linear": adq_jax.LinearCodewords,
       "affine": adq_jax.AffineCodewords,
     },
+    "estimator": {
+      "straight_through": adq_jax.StraightThrough,
+      "rotation": adq_jax.RotationTrick,
+      "directional": adq_jax.Directional,
+      "synchronized": adq_jax.Synchronized,
+    },
     "network": {
       "qinco": adq_jax.QINCoNetwork,
       "qinco2": adq_jax.QINCo2Network,

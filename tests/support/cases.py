@@ -6,6 +6,7 @@ from adq_jax import AttentionChoice
 from adq_jax import BSQ
 from adq_jax import CodedPrice
 from adq_jax import Cosine
+from adq_jax import Directional
 from adq_jax import DistortionChoice
 from adq_jax import FrozenUpdate
 from adq_jax import FSQ
@@ -21,6 +22,7 @@ from adq_jax import RandomKept
 from adq_jax import RandomProjectionQuantizer
 from adq_jax import ResidualFSQ
 from adq_jax import ResidualQuantizer
+from adq_jax import RotationTrick
 from adq_jax import SmoothedEmaUpdate
 from adq_jax import VectorQuantizer
 from tests.support.subject import Case
@@ -38,6 +40,7 @@ CASES = {
       3,
       features=4,
       update=FrozenUpdate(),
+      estimator=RotationTrick(),
       codewords=LinearCodewords(),
     )
   ),
@@ -47,6 +50,7 @@ CASES = {
       3,
       features=4,
       update=GradientUpdate(codebook_cost=0.5),
+      estimator=Directional(),
       codewords=AffineCodewords(),
     )
   ),

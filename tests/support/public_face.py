@@ -47,18 +47,22 @@ def make_models() -> list[adq_jax.VQVAE]:
       price=adq_jax.NominalPrice(1e-3),
     ),
     adq_jax.ResidualQuantizer(2, 16, 8, depth_choice=adq_jax.AllStages()),
-    adq_jax.VectorQuantizer(16, 8, similarity=adq_jax.Cosine()),
+    adq_jax.VectorQuantizer(
+      16, 8, similarity=adq_jax.Cosine(), estimator=adq_jax.RotationTrick()
+    ),
     adq_jax.VectorQuantizer(
       16,
       8,
       update=adq_jax.FrozenUpdate(),
       codewords=adq_jax.LinearCodewords(),
+      estimator=adq_jax.Synchronized(weight=0.5),
     ),
     adq_jax.VectorQuantizer(
       16,
       8,
       update=adq_jax.GradientUpdate(codebook_cost=0),
       codewords=adq_jax.AffineCodewords(rate=2),
+      estimator=adq_jax.Directional(),
     ),
     adq_jax.RandomProjectionQuantizer(16, 8, features=8, num_codebooks=2),
     adq_jax.ProductQuantizer(

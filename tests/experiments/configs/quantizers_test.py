@@ -60,6 +60,7 @@ class QuantizersTest(parameterized.TestCase):
       "commitment_cost": 0.25,
       "update": update,
       "placement": placement,
+      "estimator": {"kind": "straight_through"},
       "output_kernel": 1,
       "projection_init": "identity",
       "price": {"kind": "none"},
