@@ -134,6 +134,7 @@ def check_state(
     "embedding": (size, embedding_dim),
     "cluster_size": (size,),
     "embedding_sum": (size, embedding_dim),
+    "offset": (size, embedding_dim),
     "initialized": (),
     "num_updates": (),
   }

@@ -171,7 +171,9 @@ class GradientUpdate(AbstractUpdate):
 
   That is the second term of eq. 3, and of the loss in van den Oord et al.,
   2017, "Neural Discrete Representation Learning".  The state counts how often
-  codewords are used, and nothing else.
+  codewords are used.  Where a `Placement` places codewords it also has how far
+  these are from the parameter, the `offset`: a step may not set parameters.
+  What an optimizer has averaged of a codeword's gradients stays as it was.
 
   Attributes:
     decay: gamma of the average of these counts, in [0, 1).
@@ -193,6 +195,7 @@ class GradientUpdate(AbstractUpdate):
   state_names: ClassVar[tuple[str, ...]] = ("cluster_size",)
   has_parameter: ClassVar[bool] = True
   has_sums: ClassVar[bool] = False
+  can_be_placed: ClassVar[bool] = True
 
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
@@ -244,6 +247,7 @@ class FrozenUpdate(GradientUpdate):
 
   state_names: ClassVar[tuple[str, ...]] = ("embedding", "cluster_size")
   has_parameter: ClassVar[bool] = False
+  can_be_placed: ClassVar[bool] = False
   keeps_vectors: ClassVar[bool] = True
 
   def init(

@@ -24,13 +24,15 @@ from adq_jax.codebook.updates import AbstractUpdate
 COLLECTION = "codebook"  # and the rng stream for what is placed
 
 _COUNT = "num_updates"
+_OFFSET = "offset"
 
 
 class CodebookCollection:
   """The state of one codebook, as variables of a module.
 
   It makes them in the module's `setup`, by the names that `update` keeps, and
-  counts updates where `placement` needs it.
+  counts updates where `placement` needs it.  Where the vectors are a parameter,
+  which a step cannot set, and are placed, the state has their offset from it.
   """
 
   def __init__(
@@ -42,6 +44,7 @@ class CodebookCollection:
     update: AbstractUpdate,
     placement: AbstractPlacement,
     shard_axis: str | None,
+    parameter: jax.Array | None = None,
   ):
     """Makes the variables where there are none yet, and checks those there are.
 
@@ -52,6 +55,7 @@ class CodebookCollection:
       update: how codewords learn.
       placement: where they are placed.
       shard_axis: the mapped axis over which the codebook is cut.
+      parameter: floating `[N, D]`, where the vectors are one; else None.
 
     Raises:
       ValueError: if the state is of another codebook.
@@ -61,6 +65,7 @@ class CodebookCollection:
     self._update = update
     self._placement = placement
     self._shard_axis = shard_axis
+    self._parameter = parameter
 
     @functools.cache
     def initial() -> codebooks.Codebook:
@@ -71,17 +76,23 @@ class CodebookCollection:
         initialized=initialized, num_updates=jnp.zeros((), jnp.int32)
       )
 
-    # A state that comes from elsewhere may lack it, until it is trained.
-    has_count = placement.counts_updates and (
-      module.has_variable(COLLECTION, _COUNT)
-      or module.is_mutable_collection(COLLECTION)
-    )
-    names = update.state_names + (_COUNT,) * has_count
+    def make(name: str) -> jax.Array:
+      if name == _OFFSET:
+        return jnp.zeros((codebook_size, embedding_dim), jnp.float32)
+      return getattr(initial(), name)
+
+    names = update.state_names
+    more = (_COUNT,) * placement.counts_updates
+    if parameter is not None and placement.is_active:
+      more += (_OFFSET, "initialized")
+    for name in more:
+      # A state that comes from elsewhere may lack it, until it is trained.
+      if module.has_variable(COLLECTION, name) or module.is_mutable_collection(
+        COLLECTION
+      ):
+        names += (name,)
     self._variables = {
-      name: module.variable(
-        COLLECTION, name, lambda name: getattr(initial(), name), name
-      )
-      for name in names
+      name: module.variable(COLLECTION, name, make, name) for name in names
     }
     values = self.values()
     is_shard = shard_axis is not None
@@ -94,6 +105,14 @@ class CodebookCollection:
   def values(self) -> dict[str, jax.Array]:
     """Returns the state, by name."""
     return {name: each.value for name, each in self._variables.items()}
+
+  def vectors(self) -> jax.Array:
+    """Returns the vectors of the codebook, float32 `[N, D]`."""
+    values = self.values()
+    if self._parameter is None:
+      return values["embedding"].astype(jnp.float32)
+    parameter = self._parameter.astype(jnp.float32)
+    return parameter + values[_OFFSET] if _OFFSET in values else parameter
 
   @property
   def size(self) -> int:
@@ -114,7 +133,7 @@ class CodebookCollection:
     moved = self._update.move(self.values(), statistics, self._shard_axis)
     if _COUNT in self._variables:
       moved[_COUNT] = self._variables[_COUNT].value + 1
-    self._store(moved)
+    self._store({**self.values(), **moved})
 
   def place_before_search(self, batch: Batch) -> None:
     """Places the codewords that a step begins with."""
@@ -132,8 +151,28 @@ class CodebookCollection:
     if self._placement.is_active:
       points = jax.lax.stop_gradient(batch.points)
       batch = dataclasses.replace(batch, points=points)
-      codebook = codebooks.Codebook(**self.values())
-      self._store(place(self._make_key, codebook, batch).to_collection())
+      before = self._codebook()
+      after = place(self._make_key, before, batch)
+      values = after.to_collection()
+      if self._parameter is not None:
+        is_placed = (after.embedding != before.embedding).any(axis=-1)
+        parameter = jax.lax.stop_gradient(self._parameter.astype(jnp.float32))
+        values[_OFFSET] = jnp.where(
+          is_placed[:, None],
+          after.embedding - parameter,
+          self.values()[_OFFSET],
+        )
+      self._store(values)
+
+  def _codebook(self) -> codebooks.Codebook:
+    """Returns the state as what places codewords sees it."""
+    values = self.values()
+    if self._parameter is not None:
+      del values[_OFFSET]
+      vectors = jax.lax.stop_gradient(self.vectors())
+      values["embedding"] = vectors
+      values["embedding_sum"] = values["cluster_size"][:, None] * vectors
+    return codebooks.Codebook(**values)
 
   def _store(self, values: dict[str, jax.Array]) -> None:
     for name, variable in self._variables.items():

@@ -51,6 +51,6 @@ def check_slots(quantizer: Any) -> None:
     )
   if placement.is_active and not update.can_be_placed:
     raise ValueError(
-      f"update is {update!r}; it must be an EmaUpdate where placement is"
-      f" {placement!r}, which places codewords"
+      f"update is {update!r}; it must be an EmaUpdate or a GradientUpdate where"
+      f" placement is {placement!r}, which places codewords"
     )

@@ -181,14 +181,14 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
         init=self.projection_init,
       )
     self.to_codewords = self.codewords.make(self.embedding_dim)
+    parameter = None
     if self.update.has_parameter:
-      self.embedding = self.param(
+      parameter = self.param(
         "embedding",
         nn.initializers.normal(1.0),
         (self.codebook_size, self.embedding_dim),
         jnp.float32,
       )
-
     self.state = CodebookCollection(
       self,
       self.codebook_size,
@@ -196,6 +196,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       update=self.update,
       placement=self.placement,
       shard_axis=self._shard_axis,
+      parameter=parameter,
     )
 
   def __call__(
@@ -361,11 +362,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
 
   def all_codewords(self) -> jax.Array:
     """Returns the codewords float32 `[N, D]`, of a shard those of a device."""
-    if self.update.has_parameter:
-      vectors = self.embedding
-    else:
-      vectors = self.state.values()["embedding"]
-    codewords = self.to_codewords(vectors.astype(jnp.float32))
+    codewords = self.to_codewords(self.state.vectors())
     return self.similarity.compared(codewords)
 
   def decode(self, codes: jax.Array) -> jax.Array:

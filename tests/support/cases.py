@@ -32,7 +32,13 @@ CASES = {
   "vector": Case(VectorQuantizer(20, 3), width=3),
   "vector_3x3": Case(VectorQuantizer(20, 3, features=4, output_kernel=3)),
   "vector_gradient": Case(
-    VectorQuantizer(20, 3, features=4, update=GradientUpdate())
+    VectorQuantizer(
+      20,
+      3,
+      features=4,
+      update=GradientUpdate(),
+      placement=Placement("data", 0.5),
+    )
   ),
   "vector_linear": Case(
     VectorQuantizer(

@@ -8,6 +8,8 @@ import numpy as np
 
 from adq_jax import AdaptiveQuantizer
 from adq_jax import codebook_from
+from adq_jax import GradientUpdate
+from adq_jax import Placement
 from adq_jax import VectorQuantizer
 from adq_jax import VQVAE
 from tests.support.small import make
@@ -21,6 +23,64 @@ def update(module, variables, statistics):
     variables, statistics, method="update_codebook", mutable=["codebook"]
   )
   return state["codebook"]
+
+
+class PlacedParameterTest(parameterized.TestCase):
+  """Codewords that are a parameter, and are placed by an offset from it."""
+
+  def setUp(self):
+    super().setUp()
+    self.quantizer = VectorQuantizer(
+      4,
+      3,
+      update=GradientUpdate(decay=0.5),
+      placement=Placement("data", revive_below=0.2),
+    )
+    self.z = 50 + 9 * jax.random.normal(jax.random.key(0), (40, 3))
+    self.variables = make_variables(self.quantizer, self.z)
+
+  def codewords(self, variables):
+    return self.quantizer.apply(variables, method="all_codewords")
+
+  def test_the_first_are_encodings_and_the_parameter_stays(self):
+    parameter = self.variables["params"]["embedding"]
+    chex.assert_trees_all_equal(self.codewords(self.variables), parameter)
+    (gradient, _), result, after = train(self.quantizer, self.variables, self.z)
+    chex.assert_trees_all_equal(after["params"], self.variables["params"])
+    codewords = self.codewords(after)
+    far = jnp.linalg.norm(codewords[:, None] - self.z[None], axis=-1)
+    self.assertLess(far.min(axis=1).max(), 1)  # noise of 1%
+    chex.assert_trees_all_equal(result.values, codewords[result.codes])
+    error = jnp.mean((self.z - result.values) ** 2)
+    np.testing.assert_allclose(result.loss, 1.25 * error, rtol=1e-5)
+    # The codebook term trains the parameter from where codewords were placed.
+    expected = np.zeros((4, 3))
+    np.add.at(expected, result.codes, 2 * (result.values - self.z) / 120)
+    np.testing.assert_allclose(gradient["embedding"], expected, rtol=1e-4)
+
+  def test_a_dead_one_is_placed_and_no_other(self):
+    *_, state = train(self.quantizer, self.variables, self.z)
+    sizes = jnp.array([20.0, 0.0, 15.0, 10.0])
+    state["codebook"]["cluster_size"] = sizes
+    offset = state["codebook"]["offset"]
+    state["codebook"]["offset"] = offset.at[1].add(1e3)  # no point is near
+    before = self.codewords(state)
+    *_, after = train(self.quantizer, state, self.z)
+    is_same = (self.codewords(after) == before).all(axis=-1)
+    np.testing.assert_array_equal(is_same, [True, False, True, True])
+    far = jnp.linalg.norm(self.codewords(after)[1] - self.z, axis=-1)
+    self.assertLess(far.min(), 1)
+    sizes = after["codebook"]["cluster_size"]
+    self.assertGreater(sizes[1], 5)  # the mean
+
+  def test_a_state_without_an_offset_is_as_it_was(self):
+    plain = self.quantizer.clone(placement=Placement())
+    variables = make_variables(plain, self.z)
+    self.assertEqual(set(variables["codebook"]), {"cluster_size"})
+    chex.assert_trees_all_equal(
+      self.quantizer.apply(variables, self.z).codes,
+      plain.apply(variables, self.z).codes,
+    )
 
 
 class MicroBatchesTest(parameterized.TestCase):

@@ -12,6 +12,7 @@ from adq_jax import EmaUpdate
 from adq_jax import GradientUpdate
 from adq_jax import Placement
 from adq_jax import ResidualQuantizer
+from adq_jax import SmoothedEmaUpdate
 from adq_jax.codebook.placement import AbstractPlacement
 from tests.support.small import bits
 from tests.support.small import make_variables
@@ -376,8 +377,8 @@ class ErrorsTest(parameterized.TestCase):
     ({"update": "ema"}, "update is 'ema'; it must be an AbstractUpdate, such"),
     ({"placement": Placement("zero")}, "placement.init is 'zero'; it must be"),
     (
-      {"placement": Placement("data"), "update": GradientUpdate()},
-      "update is GradientUpdate.* it must be an EmaUpdate where placement is",
+      {"placement": Placement("data"), "update": SmoothedEmaUpdate()},
+      "update is Smoothed.* it must be an EmaUpdate or .* where placement is",
     ),
     ({"estimator": None}, "estimator is None; it must be an AbstractEstimator"),
     ({"axis_name": 3}, "axis_name is 3; it must be the name of a mapped axis"),

@@ -212,8 +212,6 @@ class ErrorsTest(parameterized.TestCase):
     ({"revive_below": -1.0}, "placement.revive_below is -1.0"),
     ({"update": "adam"}, "update is 'adam'"),
     ({"codebook_init": "zeros"}, "placement.init is 'zeros'"),
-    ({"update": GradientUpdate(), "revive_below": 0.1}, "must be an EmaUpdate"),
-    ({"update": "gradient", "codebook_init": "data"}, "must be an EmaUpdate"),
     ({"update": "smoothed_ema", "revive_below": 0.1}, "must be an EmaUpdate"),
     (
       {"update": EmaUpdate},

@@ -152,12 +152,12 @@ class CheckTest(parameterized.TestCase):
     changes.apply(config, {"quantizer.price": "coded"})
     check.check(config)
 
-  def test_the_gradient_rule_places_no_codewords(self):
+  def test_smoothed_averages_place_no_codewords(self):
     config = photo_patches.get_config("quick_start_attention")
-    changes.apply(config, {"quantizer.update": "gradient"})
+    changes.apply(config, {"quantizer.update": "smoothed_ema"})
     config.quantizer.placement.revive_below = 0.1
     with self.assertRaisesRegex(
-      UserError, "^config.quantizer.update is GradientUpdate"
+      UserError, "^config.quantizer.update is SmoothedEmaUpdate"
     ):
       check.check(config)
 
