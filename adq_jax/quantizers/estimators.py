@@ -81,7 +81,8 @@ class RotationTrick(AbstractEstimator):
   are both 1 long.
 
   Fifty et al. train with moving averages of decay 0.8 and a commitment cost
-  of 1.
+  of 1.  Users of other libraries report that training diverges where codes are
+  sampled.
 
   Example:
     >>> import jax
