@@ -1,7 +1,6 @@
 """Quantizers and search under settings of JAX's that users turn on."""
 
 import contextlib
-import functools
 
 from absl.testing import parameterized
 import chex
@@ -53,18 +52,15 @@ def everything(quantizer, z, mask):
   return variables, gradient, trained, evaluated, codes, decoded
 
 
-@functools.cache
-def everything_without(name):
-  return everything(QUANTIZERS[name], make(QUANTIZERS[name]), MASK)
-
-
 class ModesTest(parameterized.TestCase):
-  @parameterized.product(name=list(QUANTIZERS), mode=list(MODES))
+  @parameterized.parameters(*QUANTIZERS)
   @pytest.mark.slow
-  def test_quantizers_do_as_without(self, name, mode):
-    quantizer, expected = QUANTIZERS[name], everything_without(name)
+  def test_quantizers_do_as_without(self, name):
+    quantizer = QUANTIZERS[name]
     z = make(quantizer)
-    with MODES[mode]():
+    expected = everything(quantizer, z, MASK)
+    # At once: what a wider type would change, strict promotion refuses.
+    with MODES["x64"](), MODES["strict"]():
       found = everything(quantizer, z, MASK)
     chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)

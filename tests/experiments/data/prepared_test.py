@@ -156,8 +156,8 @@ class DebianTest(sources.TestCase):
       f"--config.data.data_dir={self.root / 'tfds'}",
       f"--workdir={self.root / 'run'}",
       "--config.num_steps=20",
-      "--config.model.features=16",
-      "--config.quantizer.capacity=4096",
+      "--config.model.features=8",
+      "--config.quantizer.capacity=64",
       "--config.rate_examples=640",
       name="fashion_mnist",
     )
