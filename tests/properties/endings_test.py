@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import tempfile
 from unittest import mock
 
 from absl.testing import parameterized
@@ -42,13 +43,20 @@ def final_state(root, **fields):
 
 
 class EndingsTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    directory = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(directory.cleanup)
+    cls.whole = pathlib.Path(directory.name) / "whole"
+    run(cls.whole)
+
   def setUp(self):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir())
 
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
   def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(self, number):
-    run(self.root / "whole")
     write = metric_writer.MetricLog.write
 
     def ask(log, step, split, values):
@@ -67,15 +75,14 @@ class EndingsTest(parameterized.TestCase):
     _, output = run(self.root / "stopped")
     self.assertIn("at step 4", output)
     chex.assert_trees_all_equal(
-      final_state(self.root / "stopped"), final_state(self.root / "whole")
+      final_state(self.root / "stopped"), final_state(self.whole)
     )
     self.assertEqual(
-      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
+      tiny.logged(self.root / "stopped"), tiny.logged(self.whole)
     )
 
   @parameterized.parameters(True, False)
   def test_output_that_nobody_reads_stops_it(self, asks_too):
-    run(self.root / "whole")
     reading, writing = os.pipe()
     write = metric_writer.MetricLog.write
 
@@ -96,7 +103,7 @@ class EndingsTest(parameterized.TestCase):
     _, output = run(self.root / "stopped")
     self.assertIn("at step 4", output)
     self.assertEqual(
-      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
+      tiny.logged(self.root / "stopped"), tiny.logged(self.whole)
     )
 
   def test_what_is_said_is_said_after_it_was_saved(self):
@@ -140,7 +147,8 @@ class EndingsTest(parameterized.TestCase):
   @parameterized.parameters("damaged", "directory", "foreign")
   def test_a_summary_that_is_none(self, kind):
     root = self.root / "run"
-    summary, _ = run(root)
+    shutil.copytree(self.whole, root)
+    summary = summary_lib.read_summary(root)
     path = root / "summary.json"
     content = json.dumps(summary | {"run_id": "b" * 32, "steps": 60})
     if kind == "directory":
@@ -163,7 +171,6 @@ class EndingsTest(parameterized.TestCase):
       self.assertEqual((root / "metrics.jsonl").read_bytes(), before)
 
   def test_a_second_ctrl_c_stops_at_once(self):
-    run(self.root / "whole")
     write = metric_writer.MetricLog.write
 
     def ask_twice(log, step, split, values):
@@ -178,7 +185,7 @@ class EndingsTest(parameterized.TestCase):
     _, output = run(self.root / "stopped")
     self.assertIn("at step 2", output)
     self.assertEqual(
-      tiny.logged(self.root / "stopped"), tiny.logged(self.root / "whole")
+      tiny.logged(self.root / "stopped"), tiny.logged(self.whole)
     )
 
   @pytest.mark.slow

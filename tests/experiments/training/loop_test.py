@@ -365,7 +365,7 @@ class TrainTest(parameterized.TestCase):
       with self.assertRaisesRegex(
         UserError, r"loss not finite at step 4 \(mse (nan|inf), "
       ):
-        run(self.root / "run")
+        run(self.root / "run", variant="fixed_16x4")
     # In steps that the host starts together, it is the same one.
     fields = {"steps_per_call": 6, "log_every": 6, "eval_every": 6}
     fields["variant"] = "fixed_16x4"
