@@ -9,6 +9,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -115,30 +116,66 @@ def bits_of_group(streams: Sequence[Stream]) -> float:
   return sum(math.log2(stream.alphabet) for stream in streams)
 
 
-def sample(
+def as_given(
   kept: AbstractKept,
-  key: jax.Array,
+  num_kept: jax.Array | int,
   num_groups: int,
   shape: tuple[int, ...],
+) -> jax.Array:
+  """Returns how many groups positions keep where a call says it.
+
+  Args:
+    kept: the option.
+    num_kept: an integer, or one for each position; taken as 1 or G where it is
+      less or more.
+    num_groups: G.
+    shape: of the positions, `[...]`.
+
+  Returns:
+    int32 `[...]`, in [1, G].
+
+  Raises:
+    ValueError: if the number is not variable, or is no such integer.
+  """
+  if not kept.is_variable:
+    raise ValueError(
+      f"num_kept is given; it must be None where kept is {kept!r}"
+    )
+  num_kept = jnp.asarray(num_kept)
+  checks.check_integer("num_kept", num_kept)
+  if num_kept.ndim:
+    checks.check_shape("num_kept", num_kept, shape, "one for each position")
+  num_kept = jnp.clip(num_kept.astype(jnp.int32), 1, num_groups)
+  return jnp.broadcast_to(num_kept, shape)
+
+
+def draw(
+  module: nn.Module,
+  shape: tuple[int, ...],
   example_index: jax.Array | None,
-  axis_name: str | None,
 ) -> jax.Array:
   """Returns how many groups each position keeps, int32 `[...]`, in [1, G].
 
   Args:
-    kept: which draws it.
-    key: a PRNG key, the same for all examples.
-    num_groups: G.
+    module: the quantizer, which has the option and the rng stream.
     shape: of the positions, `[...]`; B come first.
     example_index: what tells examples apart, int `[B]`; None for the places in
       the batch of all devices.
-    axis_name: the mapped axis over which the batch is spread.
+
+  Raises:
+    ValueError: if the rng stream `"dropout"` is missing.
   """
+  if not module.has_rng("dropout"):
+    raise ValueError(
+      f"kept is {module.kept!r}, which draws numbers of groups in training, but"
+      ' the rng stream "dropout" is missing; apply with rngs={"dropout": key}'
+    )
   count, *others = shape or (1,)
-  index = examples.index_of(count, example_index, axis_name)
-  drawn = jax.vmap(lambda key: kept.sample(key, num_groups, tuple(others)))(
-    examples.keys_of(key, index)
-  )
+  index = examples.index_of(count, example_index, module.axis_name)
+  keys = examples.keys_of(module.make_rng("dropout"), index)
+  drawn = jax.vmap(
+    lambda key: module.kept.sample(key, module.num_groups, tuple(others))
+  )(keys)
   return drawn.reshape(shape)
 
 

@@ -18,6 +18,7 @@ from adq_jax import masks
 from adq_jax.options import check_option
 from adq_jax.options import named
 from adq_jax.quantizers import base
+from adq_jax.quantizers import group_template
 from adq_jax.quantizers import kept as of_kept
 from adq_jax.quantizers import projections
 from adq_jax.quantizers import stages as of_stages
@@ -105,9 +106,9 @@ class ProductQuantizer(base.Quantizer):
     """Those of each group, after the number kept where that is variable."""
     own = self.quantizer.streams
     of_groups = tuple(
-      _stream_of_group(g, stream, is_only=len(own) == 1)
+      stream
       for g in range(self.num_groups)
-      for stream in own
+      for stream in group_template.streams_of(g, own)
     )
     if not self.kept.is_variable:
       return of_groups
@@ -399,21 +400,12 @@ class ProductQuantizer(base.Quantizer):
       example_index: of the draw.
     """
     shape = points.shape[:-2]
-    if not self.kept.is_variable:
-      if given is not None:
-        raise ValueError(
-          f"num_kept is given; it must be None where kept is {self.kept!r}"
-        )
-      return None
     if given is not None:
-      given = jnp.asarray(given)
-      checks.check_integer("num_kept", given)
-      if given.ndim:
-        checks.check_shape("num_kept", given, shape, "one for each position")
-      kept = jnp.clip(given.astype(jnp.int32), 1, self.num_groups)
-      return jnp.broadcast_to(kept, shape)
+      return of_kept.as_given(self.kept, given, self.num_groups, shape)
+    if not self.kept.is_variable:
+      return None
     if is_update:
-      return self._sample(shape, example_index)
+      return of_kept.draw(self, shape, example_index)
     if rate_weight is None:
       rate_weight = self.kept.rate_weight
     if rate_weight is None:
@@ -422,20 +414,6 @@ class ProductQuantizer(base.Quantizer):
     points = jax.lax.stop_gradient(points)
     quantized = self._take(search())
     return of_kept.choose(points, quantized, self._dropped, weight, self._bits)
-
-  def _sample(
-    self, shape: tuple[int, ...], example_index: jax.Array | None
-  ) -> jax.Array:
-    if not self.has_rng("dropout"):
-      raise ValueError(
-        f"kept is {self.kept!r}, which draws numbers of groups in training, but"
-        ' the rng stream "dropout" is missing; apply with'
-        ' rngs={"dropout": key}'
-      )
-    key = self.make_rng("dropout")
-    return of_kept.sample(
-      self.kept, key, self.num_groups, shape, example_index, self.axis_name
-    )
 
   @property
   def _width(self) -> int:
@@ -544,36 +522,4 @@ class ProductQuantizer(base.Quantizer):
         " VectorQuantizer(256, 16)"
       )
     with named("quantizer"):
-      self.quantizer.check()
-      self._check_template()
-
-  @nn.nowrap
-  def _check_template(self) -> None:
-    for name in ("axis_name", "train"):
-      value = getattr(self.quantizer, name)
-      if value is not None:
-        raise ValueError(
-          f"{name} is {value!r}; it must be None, as the groups have the {name}"
-          " of the whole"
-        )
-    if self.quantizer.spatial_axes:
-      raise ValueError(
-        f"spatial_axes is {self.quantizer.spatial_axes}; it must be 0: a"
-        " group's positions have to stand for themselves"
-      )
-    if not self.kept.is_variable:
-      return
-    if self.quantizer.has_price or any(
-      stream.coding != "fixed" for stream in self.quantizer.streams
-    ):
-      raise ValueError(
-        f"has_price is {self.quantizer.has_price}; a group must have none, and"
-        f" no stream that is coded by entropy, where kept is {self.kept!r}"
-      )
-
-
-def _stream_of_group(g: int, stream: Stream, *, is_only: bool) -> Stream:
-  prefix = f"group_{g}"
-  name = prefix if is_only else f"{prefix}_{stream.name}"
-  group = stream.group and f"{prefix}_{stream.group}"
-  return dataclasses.replace(stream, name=name, group=group)
+      group_template.check(self.quantizer, self.kept)
