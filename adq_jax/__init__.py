@@ -60,6 +60,8 @@ from adq_jax.quantizers.qinco_start import qinco_from_residual
 from adq_jax.quantizers.random_projection import RandomProjectionQuantizer
 from adq_jax.quantizers.residual import ResidualQuantizer
 from adq_jax.quantizers.residual_fsq import ResidualFSQ
+from adq_jax.quantizers.splits import RandomProjections
+from adq_jax.quantizers.splits import Slices
 from adq_jax.quantizers.vector import VectorQuantizer
 from adq_jax.replicas import check_replicated
 from adq_jax.search.nearest import index_codebook
@@ -103,10 +105,12 @@ __all__ = [
   "Quantizer",
   "RandomKept",
   "RandomProjectionQuantizer",
+  "RandomProjections",
   "Reconstruction",
   "ResidualFSQ",
   "ResidualQuantizer",
   "RotationTrick",
+  "Slices",
   "SmoothedEmaUpdate",
   "Statistics",
   "StraightThrough",

@@ -27,12 +27,11 @@ class AbstractKept(options.Option, abc.ABC):
 
   Attributes:
     is_variable: whether positions may keep fewer than all groups.
-    rate_weight: what a bit costs in evaluation where a call does not say it;
-      None: all groups are kept.
+    rate_weight: what a bit costs in evaluation where a call does not say it.
   """
 
   is_variable: ClassVar[bool] = True
-  rate_weight: float | None
+  rate_weight: float
 
   @abc.abstractmethod
   def sample(
@@ -61,7 +60,7 @@ class AllKept(AbstractKept):
   """
 
   is_variable: ClassVar[bool] = False
-  rate_weight: ClassVar[None] = None
+  rate_weight: ClassVar[float] = 0.0
 
   def sample(
     self, key: jax.Array, num_groups: int, shape: tuple[int, ...]
@@ -79,8 +78,9 @@ class RandomKept(AbstractKept):
   its length.  A random subset instead would give groups no order.
 
   Attributes:
-    rate_weight: what a bit costs in evaluation where a call does not say it;
-      None: all groups are kept.
+    rate_weight: what a bit costs in evaluation where a call does not say it.
+      With 0 a position keeps the groups without which its error is larger:
+      nearly always all of them.
 
   Example:
     >>> from adq_jax import ProductQuantizer, RandomKept, VectorQuantizer
@@ -91,12 +91,11 @@ class RandomKept(AbstractKept):
     ['kept', 'group_0', 'group_1']
   """
 
-  rate_weight: float | None = None
+  rate_weight: float = 0.0
 
   def check(self) -> None:
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
-    if self.rate_weight is not None:
-      checks.check_at_least("rate_weight", self.rate_weight, 0)
+    checks.check_at_least("rate_weight", self.rate_weight, 0)
 
   def sample(
     self, key: jax.Array, num_groups: int, shape: tuple[int, ...]
@@ -189,7 +188,8 @@ def choose(
   """Returns the numbers kept that cost least, the first of equal ones.
 
   The cost is the mean square of what is left, over all G W numbers, and what
-  the bits of the groups cost.  Those of the number itself are not counted.
+  the bits of the groups cost.  The number itself has log2 G bits whatever it
+  is, so these change nothing.
 
   Args:
     points: float32 `[..., G, W]`.

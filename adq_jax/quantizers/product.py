@@ -18,9 +18,11 @@ from adq_jax import masks
 from adq_jax.options import check_option
 from adq_jax.options import named
 from adq_jax.quantizers import base
+from adq_jax.quantizers import constants
 from adq_jax.quantizers import group_template
 from adq_jax.quantizers import kept as of_kept
 from adq_jax.quantizers import projections
+from adq_jax.quantizers import splits
 from adq_jax.quantizers import stages as of_stages
 from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers.collection import update_each
@@ -46,7 +48,9 @@ class ProductQuantizer(base.Quantizer):
   is that of Liu et al., 2021, "Discrete-Valued Neural Communication", section
   2.  The second is that of HiFi-Codec (Yang et al., 2023).
 
-  Groups are consecutive channels: group g has those from g W on.
+  Groups are consecutive channels: group g has those from g W on.  With
+  `split=RandomProjections()` each sees a random projection of all channels
+  instead, the projected form of Kaiser et al.
 
   With `kept=RandomKept()` positions may keep fewer groups than others, the
   first ones, after Baldassarre et al., 2023, "Variable Rate Allocation for
@@ -63,6 +67,7 @@ class ProductQuantizer(base.Quantizer):
       the parts of all groups alike.
     kept: how many groups a position keeps: `AllKept` or `RandomKept`, for a
       quantizer without a price, all of whose streams are sent as they are.
+    split: what a group sees: its `Slices`, or `RandomProjections`.
     features: C, with 1x1 projections C -> G W and G W -> C around all groups;
       None where z has width G W itself.
     projection_init: how the projections start: as parts of the `"identity"`, or
@@ -89,6 +94,7 @@ class ProductQuantizer(base.Quantizer):
   quantizer: base.Quantizer
   shared_codebook: bool = False
   kept: of_kept.AbstractKept = of_kept.AllKept()
+  split: splits.AbstractSplit = splits.Slices()
   features: int | None = None
   projection_init: str = "identity"
   axis_name: str | None = None
@@ -191,6 +197,12 @@ class ProductQuantizer(base.Quantizer):
       self.project_in, self.project_out = projections.make_pair(
         self.features, self._width, init=self.projection_init
       )
+    self.constants = {
+      name: constants.make(self, name, initializer, shape)
+      for name, (initializer, shape) in self.split.constants(
+        self.num_groups, self._width // self.num_groups
+      ).items()
+    }
     count = 1 if self.shared_codebook else self.num_groups
     self.groups = [self._make_quantizer() for _ in range(count)]
     if self.kept.is_variable:
@@ -226,7 +238,7 @@ class ProductQuantizer(base.Quantizer):
         a number or `[B]`: G times as much beside that of one group.  By default
         the quantizer's own, which is beside that of one group.  Where the
         number kept is variable, evaluation keeps those groups that are worth
-        their bits; by default all, or as `kept` says.
+        their bits; by default at the price that `kept` says.
       num_kept: how many of the first groups to keep, where it is variable: an
         integer, or one for each position, `[...]`; taken as 1 or G where it is
         less or more.  By default drawn in training, with the rng stream
@@ -408,8 +420,6 @@ class ProductQuantizer(base.Quantizer):
       return of_kept.draw(self, shape, example_index)
     if rate_weight is None:
       rate_weight = self.kept.rate_weight
-    if rate_weight is None:
-      return jnp.full(shape, self.num_groups, jnp.int32)
     weight = tariffs.at_positions(rate_weight, shape)
     points = jax.lax.stop_gradient(points)
     quantized = self._take(search())
@@ -438,11 +448,17 @@ class ProductQuantizer(base.Quantizer):
     self, z: jax.Array, mask: jax.Array | None
   ) -> tuple[jax.Array, jax.Array]:
     """Returns groups float32 `[..., G, W]`, and which points are finite."""
-    points, is_finite = projections.to_points(z, mask, self.project_in)
+    points, is_finite = projections.to_points(z, mask, self._project)
     width = self._width // self.num_groups
     shape = z.shape[:-1]
     points = points.reshape(*shape, self.num_groups, width)
     return points, is_finite.reshape(shape)
+
+  def _project(self, z: jax.Array) -> jax.Array:
+    """Returns what groups see of z float32 `[T, C]`, float32 `[T, G W]`."""
+    points = z if self.project_in is None else self.project_in(z)
+    arrays = {name: x.value for name, x in self.constants.items()}
+    return self.split.split(points, arrays)
 
   def _from_groups(self, values: jax.Array) -> jax.Array:
     """Returns the values float32 `[..., C]` of groups `[..., G, W]`."""
@@ -512,6 +528,7 @@ class ProductQuantizer(base.Quantizer):
     checks.check_count("num_groups", self.num_groups, maximum=_MOST_GROUPS)
     checks.check_bool("shared_codebook", self.shared_codebook)
     check_option("kept", self.kept, of_kept.AbstractKept, "RandomKept()")
+    check_option("split", self.split, splits.AbstractSplit, "Slices()")
     if self.features is not None:
       checks.check_count("features", self.features)
     projections.check_init("projection_init", self.projection_init)

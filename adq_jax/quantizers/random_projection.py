@@ -17,10 +17,10 @@ from adq_jax.codebook import lookup
 from adq_jax.codebook.similarity import Cosine
 from adq_jax.codebook.statistics import code_counts
 from adq_jax.quantizers import base
+from adq_jax.quantizers import constants
 from adq_jax.quantizers import projections
 from adq_jax.streams import Stream
 
-COLLECTION = "constants"  # which nothing changes
 _MOST_CODEBOOKS = 256  # each is traced
 
 
@@ -117,11 +117,11 @@ class RandomProjectionQuantizer(base.Quantizer):
       1.0, "fan_avg", "uniform", in_axis=0, out_axis=2, batch_axis=(1,)
     )
     normal = nn.initializers.normal(1.0)
-    self.projection = self._constant(
-      "projection", xavier, (self.features, *of_each)
+    self.projection = constants.make(
+      self, "projection", xavier, (self.features, *of_each)
     )
     codebooks = (self.num_codebooks, self.codebook_size, self.embedding_dim)
-    self.embedding = self._constant("embedding", normal, codebooks)
+    self.embedding = constants.make(self, "embedding", normal, codebooks)
 
   def __call__(
     self,
@@ -213,19 +213,6 @@ class RandomProjectionQuantizer(base.Quantizer):
       for g, codewords in enumerate(self._codewords())
     ]
     return self._values(jnp.stack(taken, axis=1), codes.shape[:-1])
-
-  @nn.nowrap
-  def _constant(
-    self,
-    name: str,
-    initializer: nn.initializers.Initializer,
-    shape: tuple[int, ...],
-  ) -> nn.Variable:
-    return self.variable(
-      COLLECTION,
-      name,
-      lambda: initializer(self.make_rng("params"), shape, jnp.float32),
-    )
 
   def _codewords(self) -> jax.Array:
     """Returns the codewords on the unit sphere, float32 `[G, N, D]`."""

@@ -20,6 +20,7 @@ from adq_jax import QINCo2Network
 from adq_jax import QINCoNetwork
 from adq_jax import RandomKept
 from adq_jax import RandomProjectionQuantizer
+from adq_jax import RandomProjections
 from adq_jax import ResidualFSQ
 from adq_jax import ResidualQuantizer
 from adq_jax import RotationTrick
@@ -122,7 +123,12 @@ CASES = {
     )
   ),
   "product_kept": Case(
-    ProductQuantizer(2, VectorQuantizer(12, 2), kept=RandomKept(0.05))
+    ProductQuantizer(
+      2,
+      VectorQuantizer(12, 2),
+      kept=RandomKept(0.05),
+      split=RandomProjections(),
+    )
   ),
   "random_projection": Case(
     RandomProjectionQuantizer(12, 3, features=4, num_codebooks=2)

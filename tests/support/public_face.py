@@ -72,6 +72,10 @@ def make_models() -> list[adq_jax.VQVAE]:
       2, adq_jax.FSQ((5, 5)), features=8, kept=adq_jax.AllKept()
     ),
     adq_jax.ProductQuantizer(
+      2, adq_jax.FSQ((5, 5)), features=8, split=adq_jax.RandomProjections()
+    ),
+    adq_jax.ProductQuantizer(2, adq_jax.FSQ((5, 5)), split=adq_jax.Slices()),
+    adq_jax.ProductQuantizer(
       2, adq_jax.ResidualQuantizer(2, 16, 4), features=8
     ),
     adq_jax.FSQ(adq_jax.FSQ.recommended[8], features=8),
