@@ -61,6 +61,24 @@ class GridQuantizer(base.Quantizer):
     """Returns the numbers float32 `[..., d]` that codes stand for."""
     raise NotImplementedError(f"{type(self).__name__}.to_numbers")
 
+  def drop(
+    self,
+    codes: jax.Array,
+    shape: tuple[int, ...],
+    example_index: jax.Array | None,
+    axis_name: str | None,
+  ) -> jax.Array:
+    """Returns what training uses of codes, in the same shape: all of them.
+
+    Args:
+      codes: of `round`, int32 `[T, ...]`.
+      shape: of the points, `[...]`; B come first.
+      example_index: what tells examples apart, int `[B]`.
+      axis_name: the mapped axis over which the batch is spread.
+    """
+    del shape, example_index, axis_name
+    return codes
+
   @nn.nowrap
   def loss(
     self,
@@ -159,15 +177,15 @@ class GridQuantizer(base.Quantizer):
 
     Args:
       z: floating `[..., C]`, or `[..., d]` without projections.
-      train: ignored but for `axis_name`: in training, loss and metrics are of
-        the batch of all devices.
+      train: whether codes are dropped, where the quantizer does that; and with
+        `axis_name`, loss and metrics are then of the batch of all devices.
       mask: 1 for a real point and 0 for padding, `[...]`, of any dtype.
         Padding may hold anything: its code is that of zeros, it counts in no
         loss or metric, and no gradient comes from it or goes to it.  A point
         that is not finite counts as padding, whatever the mask.
-      temperature: ignored, as are the arguments after it.
+      temperature: ignored, as are `draw` and `rate_weight`.
       draw: ignored.
-      example_index: ignored.
+      example_index: int `[B]`, of what is dropped.
       rate_weight: ignored.
 
     Returns:
@@ -180,15 +198,17 @@ class GridQuantizer(base.Quantizer):
       ValueError: if a shape, dtype or field does not fit, a mask has other
         values, or `axis_name` is no mapped axis.
     """
-    del temperature, draw, example_index, rate_weight
+    del temperature, draw, rate_weight
     self._check_z(z, mask)
-    _, axis_name = self._update_of(train)
+    is_update, axis_name = self._update_of(train)
     shape = z.shape[:-1]
     is_unmasked = masks.as_bool(mask, shape).reshape(-1)
     points, is_finite = projections.to_points(z, mask, self.project_in)
     is_real = is_unmasked & is_finite
     placed = self.place(points)
     codes = self.round(jax.lax.stop_gradient(placed))
+    if is_update:
+      codes = self.drop(codes, shape, example_index, axis_name)
     numbers = self.to_numbers(codes)
     error = masks.mean_square(placed, numbers, is_real, axis_name)
     loss, more_metrics = self.loss(placed, error, is_real, axis_name)

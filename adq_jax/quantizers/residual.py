@@ -30,7 +30,6 @@ from adq_jax.quantizers import stages as of_stages
 from adq_jax.quantizers import tariff as tariffs
 from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.collection import update_each
-from adq_jax.quantizers.examples import index_of
 from adq_jax.quantizers.slots import check_slots
 from adq_jax.quantizers.stage_codebooks import StageCodebooks
 from adq_jax.quantizers.stages import Stage
@@ -293,7 +292,7 @@ class ResidualQuantizer(base.Quantizer):
       batch, self.beam_size, tariff, is_update=is_update
     )
     if is_update and self.stage_dropout:
-      sampled = self._sample_depths(shape, example_index, axis_name)
+      sampled = of_stages.draw_depths(self, shape, example_index, axis_name)
       codes = of_stages.cut(codes, sampled)
     taken = self._books.take(codes, self.num_stages)
     if self.draws:
@@ -466,29 +465,6 @@ class ResidualQuantizer(base.Quantizer):
     self.depths.update_codebook(of_depths)
     return (*learned, of_depths)
 
-  def _sample_depths(
-    self,
-    shape: tuple[int, ...],
-    example_index: jax.Array | None,
-    axis_name: str | None,
-  ) -> jax.Array:
-    """Returns how many stages points `[...]` use in training, int32 `[T]`."""
-    if not self.has_rng("dropout"):
-      raise ValueError(
-        f"stage_dropout is {self.stage_dropout}, which samples numbers of"
-        ' stages in training, but the rng stream "dropout" is missing; apply'
-        ' with rngs={"dropout": key}'
-      )
-    examples, *others = shape or (1,)
-    depths = of_stages.sample_depths(
-      self.make_rng("dropout"),
-      self.stage_dropout,
-      self.num_stages,
-      index_of(examples, example_index, axis_name),
-    )
-    depths = depths.reshape(examples, *(1,) * len(others))
-    return jnp.broadcast_to(depths, (examples, *others)).reshape(-1)
-
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:
     base.check_projected(z, mask, self.features, self.embedding_dim)
 
@@ -505,12 +481,7 @@ class ResidualQuantizer(base.Quantizer):
       checks.check_count("features", self.features)
     checks.check_bool("shared_codebook", self.shared_codebook)
     checks.check_count("beam_size", self.beam_size)
-    checks.check_at_least("stage_dropout", self.stage_dropout, 0)
-    if self.stage_dropout > 1:
-      raise ValueError(
-        f"stage_dropout is {self.stage_dropout}; it must be in [0, 1], a share"
-        " of examples"
-      )
+    of_stages.check_dropout(self.stage_dropout)
     checks.check_choice("committed", self.committed, of_stages.COMMITTED)
     # Before a codebook, which accepts earlier spellings, sees them.
     check_slots(self)

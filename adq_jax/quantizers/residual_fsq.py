@@ -55,6 +55,9 @@ class ResidualFSQ(fsq.FSQ):
     axis_name: the mapped axis over which a training batch is spread.
     num_stages: S, by keyword.  No L^S may be above 2^24; from about 2^20 on,
       float32 decides the last codes.
+    stage_dropout: the share of examples that use a sampled number of stages in
+      training, from 1 to S, so that a decoder learns to read all prefixes.  It
+      needs the rng stream `"dropout"`.
 
   Example:
     >>> import jax.numpy as jnp
@@ -69,6 +72,7 @@ class ResidualFSQ(fsq.FSQ):
   """
 
   num_stages: int = dataclasses.field(kw_only=True)
+  stage_dropout: float = dataclasses.field(default=0.0, kw_only=True)
 
   decoding_fields: ClassVar[tuple[str, ...]] = (
     "levels",
@@ -84,6 +88,11 @@ class ResidualFSQ(fsq.FSQ):
       for s in range(self.num_stages)
       for i, level in enumerate(self.levels)
     )
+
+  @property
+  def rng_streams(self) -> tuple[str, ...]:
+    """`"dropout"`, where stages are dropped."""
+    return ("dropout",) if self.stage_dropout else ()
 
   @nn.nowrap
   def to_streams(self, codes: jax.Array) -> tuple[jax.Array, ...]:
@@ -139,6 +148,19 @@ class ResidualFSQ(fsq.FSQ):
     outermost = (levels // 2 * 2 * cells[0]).astype(np.float32)
     return total.astype(jnp.float32) / grid.aligned(outermost, total)
 
+  def drop(
+    self,
+    codes: jax.Array,
+    shape: tuple[int, ...],
+    example_index: jax.Array | None,
+    axis_name: str | None,
+  ) -> jax.Array:
+    """Returns codes int32 `[T, S, d]`, -1 from some stage of examples on."""
+    if not self.stage_dropout:
+      return codes
+    depths = of_stages.draw_depths(self, shape, example_index, axis_name)
+    return self._first(codes, depths[:, None, None])
+
   @nn.nowrap
   def loss(
     self,
@@ -186,7 +208,7 @@ class ResidualFSQ(fsq.FSQ):
     return projections.from_points(numbers, codes.shape[:-2], self.project_out)
 
   @nn.nowrap
-  def _first(self, codes: jax.Array, num_stages: int) -> jax.Array:
+  def _first(self, codes: jax.Array, num_stages: jax.Array | int) -> jax.Array:
     """Returns codes int32 `[..., S, d]`, -1 but for the first stages."""
     stage = jax.lax.broadcasted_iota(jnp.int32, codes.shape, codes.ndim - 2)
     return jnp.where(stage < num_stages, codes, of_stages.NOTHING)
@@ -208,7 +230,8 @@ class ResidualFSQ(fsq.FSQ):
     """Returns metrics of each stage, `[S]`."""
     each = []
     for s in range(self.num_stages):
-      own = super()._metrics_of_counts(codes[:, s], is_real, axis_name)
+      is_counted = is_real & of_stages.is_used(codes[:, s, 0])
+      own = super()._metrics_of_counts(codes[:, s], is_counted, axis_name)
       each.append(own)
     return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
@@ -226,6 +249,7 @@ class ResidualFSQ(fsq.FSQ):
     """Raises a ValueError, "FIELD is X; it must be Y", if one does not fit."""
     super().check()
     checks.check_count("num_stages", self.num_stages)
+    of_stages.check_dropout(self.stage_dropout)
     level = max(self.levels)
     if level**self.num_stages > _MOST_CELLS:
       raise ValueError(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import dataclasses
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -162,6 +163,51 @@ def metrics_of(
     "perplexity": jnp.stack([metrics.perplexity(x) for x in counts]),
     "usage": jnp.stack([metrics.usage(x) for x in counts]),
   }
+
+
+def check_dropout(share: float) -> None:
+  """Raises a ValueError unless a `stage_dropout` is a share of examples."""
+  checks.check_at_least("stage_dropout", share, 0)
+  if share > 1:
+    raise ValueError(
+      f"stage_dropout is {share}; it must be in [0, 1], a share of examples"
+    )
+
+
+def draw_depths(
+  module: nn.Module,
+  shape: tuple[int, ...],
+  example_index: jax.Array | None,
+  axis_name: str | None,
+) -> jax.Array:
+  """Returns how many stages points `[...]` use in training, int32 `[T]`.
+
+  Args:
+    module: the quantizer, with the fields `stage_dropout` and `num_stages`,
+      whose rng stream `"dropout"` it takes.
+    shape: of the points, `[...]`; B come first.
+    example_index: what tells examples apart, int `[B]`; None for the places in
+      the batch of all devices.
+    axis_name: the mapped axis over which the batch is spread.
+
+  Raises:
+    ValueError: if the rng stream is missing.
+  """
+  if not module.has_rng("dropout"):
+    raise ValueError(
+      f"stage_dropout is {module.stage_dropout}, which samples numbers of"
+      ' stages in training, but the rng stream "dropout" is missing; apply'
+      ' with rngs={"dropout": key}'
+    )
+  count, *others = shape or (1,)
+  depths = sample_depths(
+    module.make_rng("dropout"),
+    module.stage_dropout,
+    module.num_stages,
+    examples.index_of(count, example_index, axis_name),
+  )
+  depths = depths.reshape(count, *(1,) * len(others))
+  return jnp.broadcast_to(depths, (count, *others)).reshape(-1)
 
 
 def sample_depths(

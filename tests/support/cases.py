@@ -135,7 +135,9 @@ CASES = {
   ),
   "fsq": Case(FSQ((3, 5, 4)), width=3),
   "fsq_projected": Case(FSQ((8, 5), features=4)),
-  "residual_fsq": Case(ResidualFSQ((4, 3), features=4, num_stages=3)),
+  "residual_fsq": Case(
+    ResidualFSQ((4, 3), features=4, num_stages=3, stage_dropout=0.5)
+  ),
   "lfq": Case(LFQ(3, temperature=0.5), width=3),
   "bsq": Case(BSQ(3, features=4, bits_per_group=2)),
   "qinco": Case(QINCo(2, 12, 3, network=QINCoNetwork(1, hidden=5)), width=3),

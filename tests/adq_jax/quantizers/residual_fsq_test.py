@@ -122,7 +122,31 @@ class ResidualFSQTest(parameterized.TestCase):
       jnp.isnan(values), [[True, False], [False, True]]
     )
 
+  def test_training_drops_stages_of_examples(self):
+    quantizer = ResidualFSQ((5, 4), num_stages=3, stage_dropout=1.0)
+    z = jax.random.normal(jax.random.key(0), (60, 3, 2))
+    rngs = {"dropout": jax.random.key(1)}
+    result = quantizer.apply({}, z, train=True, rngs=rngs)
+    evaluated = quantizer.apply({}, z)
+    depths = (result.codes >= 0).sum(axis=(2, 3)) // 2
+    np.testing.assert_array_equal(depths, depths[:, :1] + jnp.zeros((1, 3)))
+    self.assertEqual(set(np.ravel(depths)), {1, 2, 3})
+    for k in (1, 2, 3):
+      own = depths[:, 0] == k
+      prefix = quantizer.apply(
+        {}, evaluated.codes, num_stages=k, method="decode"
+      )
+      chex.assert_trees_all_equal(result.values[own], prefix[own])
+    # A stage counts the points that use it.
+    for s in range(3):
+      own = quantizer.to_index(result.codes[..., s, :])[depths > s]
+      used = len(np.unique(own)) / 20
+      np.testing.assert_allclose(result.metrics["usage"][s], used, rtol=1e-6)
+    decoded = quantizer.apply({}, result.codes, method="decode")
+    chex.assert_trees_all_equal(decoded, result.values)
+
   @parameterized.parameters(
+    ({"stage_dropout": 1.5}, r"stage_dropout is 1.5; it must be in \[0, 1\]"),
     ({"num_stages": 0}, "num_stages is 0; it must be an integer of at least 1"),
     ({"num_stages": 11}, "num_stages is 11; .* does not tell 5.11 levels"),
     ({"levels": (8, 2)}, r"levels\[1\] is 2"),
