@@ -25,6 +25,9 @@ from experiments.errors import UserError
 BLOCK = "quantizer"  # the field of a config
 KIND = "kind"  # the field of a block that says what the others are
 OF_MODEL = ("features", "axis_name")  # the model gives them, no config
+TEMPLATE = "quantizer"  # the field of a product for what quantizes a group
+# The product has the projections, and bits of groups have no tables of prices.
+_NOT_OF_GROUPS = ("output_kernel", "price", "shard_codebook")
 _OF_FLAX = ("parent", "name")  # fields of every module
 _OF_CALLS = ("train",)  # a step says it
 _LARGEST = 2**31 - 1  # JAX indexes in int32
@@ -39,11 +42,15 @@ class Kind:
     fields: defaults of fields that a config spells in another way than the
       class, or need not give although the class needs them.
     resolve: returns the class's fields, given those of a block.
+    template: of a product, the class of the quantizer of a group: its fields
+      are in the same block, but for those that the product has too, or that
+      `_NOT_OF_GROUPS` has.
   """
 
   cls: type
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   resolve: Callable[[dict[str, Any]], dict[str, Any]] = dict
+  template: type | None = None
 
 
 @functools.cache
@@ -67,7 +74,16 @@ def kinds() -> dict[str, Kind]:
     "lfq": Kind(adq_jax.LFQ),
     "bsq": Kind(adq_jax.BSQ),
     "qinco": Kind(adq_jax.QINCo),
+    "product": _product(adq_jax.VectorQuantizer),
+    "grouped_residual": _product(adq_jax.ResidualQuantizer),
+    "grouped_fsq": _product(adq_jax.FSQ),
   }
+
+
+def _product(template: type) -> Kind:
+  import adq_jax
+
+  return Kind(adq_jax.ProductQuantizer, template=template)
 
 
 @functools.cache
@@ -102,6 +118,12 @@ def slots() -> dict[str, dict[str, type]]:
       "all": adq_jax.AllStages,
       "attention": adq_jax.AttentionChoice,
     },
+    "kept": {
+      "all": adq_jax.AllKept,
+      "random": adq_jax.RandomKept,
+    },
+    # A run keeps no constants, so it has no RandomProjections.
+    "split": {"slices": adq_jax.Slices},
     "price": {
       "none": adq_jax.NoPrice,
       "nominal": adq_jax.NominalPrice,
@@ -180,10 +202,24 @@ def sized_by(block: Mapping[str, Any]) -> list[str]:
   kind = kinds()[block[KIND]]
   needed = [
     field.name
-    for field in of_block(kind.cls)
+    for field in of_kind(kind)
     if default_of(field) is dataclasses.MISSING and block[field.name]
   ]
   return needed or [name for name in kind.fields if block[name]] or [KIND]
+
+
+def of_kind(kind: Kind) -> list[dataclasses.Field]:
+  """Returns the fields of a kind's classes that its block has."""
+  if kind.template is None:
+    return of_block(kind.cls)
+  own = [field for field in of_block(kind.cls) if field.name != TEMPLATE]
+  return own + of_template(kind)
+
+
+def of_template(kind: Kind) -> list[dataclasses.Field]:
+  """Returns the fields of a group's quantizer that the block has."""
+  left_out = {field.name for field in of_block(kind.cls)} | {*_NOT_OF_GROUPS}
+  return [f for f in of_block(kind.template) if f.name not in left_out]
 
 
 def of_block(cls: type) -> list[dataclasses.Field]:
@@ -222,23 +258,26 @@ def _entries(block: Any) -> dict[str, _Entry]:
   kind = known[name]
   entries = {KIND: _Entry(name)}
   entries |= {name: _Entry(value) for name, value in kind.fields.items()}
-  for name, entry in _of_class(kind.cls, block, BLOCK):
+  for name, entry in _of_fields(of_kind(kind), block, BLOCK):
     entries.setdefault(name, entry)
   return entries
 
 
-def _of_class(
-  cls: type, block: Mapping[str, Any], place: str, default: Any = None
+def _of_fields(
+  own: Sequence[dataclasses.Field],
+  block: Mapping[str, Any],
+  place: str,
+  default: Any = None,
 ) -> Iterator[tuple[str, _Entry]]:
-  """Yields the fields of a class, with the values that they have in `default`.
+  """Yields fields of a class, with the values that they have in `default`.
 
   Args:
-    cls: the class.
+    own: the fields.
     block: nested fields, for the kinds in it.
     place: the name of the block.
     default: an object of the class, None for the class's own defaults.
   """
-  for field in of_block(cls):
+  for field in own:
     value = default_of(field)
     if default is not None:
       value = getattr(default, field.name)
@@ -268,7 +307,8 @@ def _of_slot(
   cls = classes[kind]
   same = default if cls is type(default) else None
   entries = {
-    name: entry.value for name, entry in _of_class(cls, block, place, same)
+    name: entry.value
+    for name, entry in _of_fields(of_block(cls), block, place, same)
   }
   return {KIND: kind, **entries} if len(classes) > 1 else entries
 

@@ -1,6 +1,7 @@
 """Builds the model that a checked config describes."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -59,17 +60,27 @@ def create_quantizer(
   of_model = {"features": config.model.features, "axis_name": axis_name}
   given = {name: of_model[name] for name in quantizers.OF_MODEL}
   given = {name: value for name, value in given.items() if name in names}
-  return kind.cls(**_with_objects(kind.cls, values), **given)
+  values = _with_objects(quantizers.of_kind(kind), values)
+  if kind.template is not None:
+    own = [field.name for field in quantizers.of_template(kind)]
+    values[quantizers.TEMPLATE] = kind.template(
+      **{name: values.pop(name) for name in own if name in values}
+    )
+  return kind.cls(**values, **given)
 
 
-def _with_objects(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the fields of a class, with objects in place of the blocks."""
+def _with_objects(
+  own: Sequence[dataclasses.Field], values: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns values of fields, with objects in place of the blocks."""
   result = dict(values)
-  for field in quantizers.of_block(cls):
+  for field in own:
     classes = quantizers.classes_of(field)
     if classes and field.name in values:
       block = dict(values[field.name])
       (only, *_) = classes
       of_slot = classes[block.pop(quantizers.KIND, only)]
-      result[field.name] = of_slot(**_with_objects(of_slot, block))
+      result[field.name] = of_slot(
+        **_with_objects(quantizers.of_block(of_slot), block)
+      )
   return result

@@ -90,12 +90,11 @@ def _parse_line(raw: bytes) -> dict[str, Any]:
   return line
 
 
-def _is_value(value: Any) -> bool:
+def _is_value(value: Any, most_axes: int = 2) -> bool:
   """Returns whether `metric_writer.MetricLog` may have written a value."""
-  entries = value if isinstance(value, list) else [value]
-  return all(
-    entry is None or isinstance(entry, int | float) for entry in entries
-  )
+  if isinstance(value, list):  # two axes: of groups with stages
+    return most_axes > 0 and all(_is_value(x, most_axes - 1) for x in value)
+  return value is None or isinstance(value, int | float)
 
 
 def _spans(numbers: Sequence[int]) -> str:

@@ -63,8 +63,8 @@ class MetricLog:
     self._file.write(json.dumps(line) + "\n")
     self._file.flush()
     for name, value in values.items():
-      for i, scalar in enumerate(np.atleast_1d(value)):
-        suffix = f"/{i}" if isinstance(value, list) else ""
+      for place, scalar in np.ndenumerate(np.array(value, object)):
+        suffix = "".join(f"/{i}" for i in place)
         if scalar is not None:
           self._events.add_scalar(f"{split}/{name}{suffix}", scalar, step)
 

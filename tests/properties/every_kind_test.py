@@ -38,6 +38,18 @@ _FIELDS = {
     "network.num_blocks": 1,
     "network.hidden": 8,
   },
+  "product": {
+    "num_groups": 2,
+    "codebook_size": 16,
+    "embedding_dim": 4,
+  },
+  "grouped_residual": {
+    "num_groups": 2,
+    "num_stages": 2,
+    "codebook_size": 16,
+    "embedding_dim": 4,
+  },
+  "grouped_fsq": {"num_groups": 2, "levels": (5, 5)},
 }
 
 

@@ -17,7 +17,9 @@ class MetricLogTest(parameterized.TestCase):
     root = pathlib.Path(self.create_tempdir())
     log = metric_writer.MetricLog(root, 0)
     for step in (1, 2, 3):
-      log.write(step, "train", {"loss": np.float32(step), "v": np.arange(2.0)})
+      each = np.array([[0.0, np.nan]])
+      values = {"loss": np.float32(step), "v": np.arange(2.0), "each": each}
+      log.write(step, "train", values)
     log.close()
     with open(root / "metrics.jsonl", "a") as file:
       file.write('{"step": 4, "sp')  # killed while writing
@@ -29,7 +31,7 @@ class MetricLogTest(parameterized.TestCase):
         {
           "step": step,
           "split": "train",
-          "values": {"loss": step, "v": [0.0, 1.0]},
+          "values": {"loss": step, "v": [0.0, 1.0], "each": [[0.0, None]]},
         }
         for step in (1, 2)
       ],
@@ -51,6 +53,7 @@ class MetricLogTest(parameterized.TestCase):
       b'{"step": "2", "split": "train", "values": {}}',
       b'{"step": 2, "split": "train", "values": {"loss": "low"}}',
       b'{"step": 2, "split": "train", "values": [1]}',
+      b'{"step": 2, "split": "train", "values": {"loss": [[[1]]]}}',
       b"[" * 100_000,
       b"\0\0\0",
     ]
@@ -61,10 +64,10 @@ class MetricLogTest(parameterized.TestCase):
     self.assertEqual(metric_log.read_metrics(root), expected)
     problems = metric_log.read_log(root).problems
     for text in (
-      "lines 2, 10 to 11, 13: damaged (not JSON), left out",
+      "lines 2, 11 to 12, 14: damaged (not JSON), left out",
       "line 3: damaged (not UTF-8)",
       "lines 4 to 5: damaged (not a JSON object)",
-      "lines 6 to 9: damaged (not a step, a split and values)",
+      "lines 6 to 10: damaged (not a step, a split and values)",
     ):
       self.assertRegex("\n".join(problems), re.escape(text))
     steps, losses = metric_log.read_series(root, "train", "loss")
