@@ -21,9 +21,7 @@ from experiments.configs import variant_table
 from experiments.configs import variants
 from experiments.runs import checkpoints
 from experiments.study import contents
-from tests.adq_jax.quantizers import contract_test
 from tests.support import pages
-from tests.support import subject
 
 
 class ExamplesTest(parameterized.TestCase):
@@ -52,17 +50,6 @@ class ExamplesTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       names["codes"] - 1, np.round(np.tanh(names["z"]))
     )
-    for keeps in (
-      contract_test.test_evaluation_gives_what_its_codes_decode_to,
-      contract_test.test_streams_are_in_range_and_on_their_grid,
-      contract_test.test_streams_give_back_codes_that_decode_alike,
-      contract_test.test_a_step_is_that_of_the_real_points,
-      contract_test.test_a_batch_of_nothing_finite,
-      contract_test.test_its_nnx_module_is_the_same_program,
-      contract_test.test_check_refuses_by_name,
-    ):
-      with self.subTest(keeps.__name__):
-        keeps(subject.Subject(subject.Case(names["quantizer"])))
 
   def test_architecture(self):
     names = pages.run("docs/architecture.md")

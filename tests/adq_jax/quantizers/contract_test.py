@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 
 from adq_jax.nnx import Stateful
+from tests.support import pages
 from tests.support.cases import CASES
 from tests.support.cases import one_of_each_class
 from tests.support.small import bits
 from tests.support.small import make_variables
 from tests.support.small import RNGS
+from tests.support.subject import Case
 from tests.support.subject import GRID
 from tests.support.subject import STATE
 from tests.support.subject import Subject
@@ -659,3 +661,15 @@ def test_check_refuses_by_name(subject):
         break
     else:
       pytest.fail(f"nothing was refused for {field.name}")
+
+
+def test_the_quantizer_that_the_docs_walk_through_keeps_it():
+  names = pages.run("docs/adding_a_quantizer.md")
+  subject = Subject(Case(names["quantizer"]))
+  test_evaluation_gives_what_its_codes_decode_to(subject)
+  test_streams_are_in_range_and_on_their_grid(subject)
+  test_streams_give_back_codes_that_decode_alike(subject)
+  test_a_step_is_that_of_the_real_points(subject)
+  test_a_batch_of_nothing_finite(subject)
+  test_its_nnx_module_is_the_same_program(subject)
+  test_check_refuses_by_name(subject)
