@@ -34,8 +34,9 @@ class Reconstruction:
     squared_error: the mean squared error over the pixels of each image, float32
       `[B]`.
     mse: the mean of `squared_error` over the real images, float32 `[]`.
-    loss: `mse` plus `quantization_weight` times the quantizer's loss (eq. 3;
-      for a pool eq. 4), float32 `[]`.
+    loss: `mse`, or what the model's `reconstruction_loss` makes of it, plus
+      `quantization_weight` times the quantizer's loss (eq. 3; for a pool eq.
+      4), float32 `[]`.
     quantized: the quantizer's result, on a `[B, H / f, W / f]` grid.
 
   Example:
@@ -95,6 +96,9 @@ class VQVAE(nn.Module):
     initial: values of the parameters of encoder and decoder: `InitialValues`.
     dtype: of the arithmetic of encoder and decoder; the quantizer's arithmetic,
       the parameters and the losses are float32.
+    reconstruction_loss: `"mse"`; or `"log_mse"`, 0.5 log(mse), which is that of
+      a decoder whose variance is always the likeliest.  SQ-VAE needs it, with
+      a quantization_weight of 1 / (channels f^2).
 
   Raises:
     ValueError: when it is applied, if a field does not fit.
@@ -122,6 +126,7 @@ class VQVAE(nn.Module):
   decoder_first_convolution: bool = True
   initial: InitialValues = InitialValues()
   dtype: networks.Dtype = jnp.float32
+  reconstruction_loss: str = "mse"
 
   # The fields that `decode` reads; a `Quantizer` has this member too.
   decoding_fields: ClassVar[tuple[str, ...]] = (
@@ -186,6 +191,11 @@ class VQVAE(nn.Module):
     checks.check_count("features", self.features, 4)
     checks.check_count("downsampling", self.downsampling, 2)
     checks.check_choice("network", self.network, tuple(networks.BLOCKS))
+    checks.check_choice(
+      "reconstruction_loss",
+      self.reconstruction_loss,
+      tuple(_RECONSTRUCTION_LOSSES),
+    )
     check_option("initial", self.initial, InitialValues, "InitialValues()")
     factor = self.downsampling
     if factor & (factor - 1):
@@ -270,11 +280,13 @@ class VQVAE(nn.Module):
     if self.is_initializing():
       axis_name = None
     mse = masks.mean(squared_error, is_real, axis_name)
+    reconstruction_loss = _RECONSTRUCTION_LOSSES[self.reconstruction_loss]
     return Reconstruction(
       images=reconstructed,
       squared_error=squared_error,
       mse=mse,
-      loss=mse + self.quantization_weight * quantized.loss,
+      loss=reconstruction_loss(mse, axis_name)
+      + self.quantization_weight * quantized.loss,
       quantized=quantized,
     )
 
@@ -326,3 +338,28 @@ class VQVAE(nn.Module):
         f"images has shape {images.shape}; its sides must be multiples of"
         f" {self.downsampling}, the model's downsampling"
       )
+
+
+def _mse(mse: jax.Array, axis_name: str | None) -> jax.Array:
+  del axis_name
+  return mse
+
+
+def _log_mse(mse: jax.Array, axis_name: str | None) -> jax.Array:
+  """Returns half the logarithm of the batch's error, float32 `[]`.
+
+  Args:
+    mse: of this device; the mean over devices is the batch's.
+    axis_name: the mapped axis over which the batch is spread.  The mean of
+      devices' gradients is the gradient of the result.
+  """
+  whole = jax.lax.stop_gradient(mse)
+  if axis_name is not None:
+    whole = jax.lax.pmean(whole, axis_name)
+  whole = jnp.maximum(whole, _LEAST_ERROR)
+  share = (mse - jax.lax.stop_gradient(mse)) / whole
+  return (jnp.log(whole) + share) / 2
+
+
+_LEAST_ERROR = 1e-12  # whose logarithm is finite, as is its gradient
+_RECONSTRUCTION_LOSSES = {"mse": _mse, "log_mse": _log_mse}

@@ -59,6 +59,7 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   config.model.features = 128
   config.model.downsampling = 4
   config.model.quantization_weight = 1.0  # beta
+  config.model.reconstruction_loss = "mse"  # or "log_mse", as SQ-VAE has it
   # Whether the decoder begins with a 3x3 convolution, as the encoder ends.
   config.model.decoder_first_convolution = True
   # How its convolutions start: as in Flax, or both as in "pytorch".

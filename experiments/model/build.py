@@ -36,6 +36,7 @@ def create_model(
     decoder_first_convolution=config.model.decoder_first_convolution,
     initial=InitialValues(**config.model.initial.to_dict()),
     dtype=DTYPES[config.dtype],
+    reconstruction_loss=config.model.reconstruction_loss,
   )
 
 

@@ -82,6 +82,25 @@ class VQVAETest(parameterized.TestCase):
       result.loss, squares.mean() + 0.3 * alpha * errors, rtol=1e-5
     )
 
+  def test_a_log_of_the_error_has_its_gradient(self):
+    model, variables, images = make(
+      reconstruction_loss="log_mse", quantization_weight=0.0
+    )
+    plain = model.clone(reconstruction_loss="mse")
+
+    @jax.jit
+    def losses(images):
+      return [
+        jax.value_and_grad(lambda x, m=m: m.apply(variables, x).loss)(images)
+        for m in (model, plain)
+      ]
+
+    (loss, gradient), (mse, of_mse) = losses(images)
+    chex.assert_trees_all_close(loss, 0.5 * jnp.log(mse), rtol=1e-5)
+    chex.assert_trees_all_close(gradient, of_mse / (2 * mse), rtol=1e-4)
+    with self.assertRaisesRegex(ValueError, "reconstruction_loss is 'l1'"):
+      model.clone(reconstruction_loss="l1").apply(variables, images)
+
   def test_a_mask_leaves_padding_out(self):
     model, variables, images = make()
     mask = jnp.array([1.0, 1.0, 1.0, 0.0])
