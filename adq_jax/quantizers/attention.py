@@ -162,6 +162,18 @@ def noise_of_module(
   return jnp.where(draw, noise, jnp.zeros_like(noise))
 
 
+def as_temperature(temperature: jax.Array | float) -> jax.Array:
+  """Returns a temperature as float32 `[]`.
+
+  Raises:
+    ValueError: if it is no positive number, where that is seen.
+  """
+  checks.check_shape("temperature", temperature, (), "a single number")
+  if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
+    raise ValueError(f"temperature is {temperature}; it must be above 0")
+  return jnp.asarray(temperature, jnp.float32)
+
+
 def straight_through_choice(
   logits: jax.Array, temperature: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
@@ -181,10 +193,7 @@ def straight_through_choice(
   Raises:
     ValueError: if the temperature is no positive number, where that is seen.
   """
-  checks.check_shape("temperature", temperature, (), "a single number")
-  if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
-    raise ValueError(f"temperature is {temperature}; it must be above 0")
-  temperature = jnp.asarray(temperature, jnp.float32)
+  temperature = as_temperature(temperature)
   choice = jnp.argmax(logits, axis=-1).astype(jnp.int32)
   one_hot = jax.nn.one_hot(choice, logits.shape[-1], dtype=jnp.float32)
   soft = jax.nn.softmax(logits / temperature, axis=-1)
