@@ -36,6 +36,15 @@ from adq_jax.quantizers.base import Quantized
 from adq_jax.quantizers.base import Quantizer
 from adq_jax.quantizers.binary import BSQ
 from adq_jax.quantizers.binary import LFQ
+from adq_jax.quantizers.categorical import CategoricalQuantizer
+from adq_jax.quantizers.categorical_slots import DirichletPosterior
+from adq_jax.quantizers.categorical_slots import DistanceScores
+from adq_jax.quantizers.categorical_slots import HardRelaxation
+from adq_jax.quantizers.categorical_slots import HyperbolicScores
+from adq_jax.quantizers.categorical_slots import LinearScores
+from adq_jax.quantizers.categorical_slots import PositionDistanceScores
+from adq_jax.quantizers.categorical_slots import SoftmaxPosterior
+from adq_jax.quantizers.categorical_slots import SoftRelaxation
 from adq_jax.quantizers.choice import AttentionChoice
 from adq_jax.quantizers.choice import DistortionChoice
 from adq_jax.quantizers.codewords import AffineCodewords
@@ -80,10 +89,13 @@ __all__ = [
   "AttentionChoice",
   "AttentionSelector",
   "BSQ",
+  "CategoricalQuantizer",
   "Codebook",
   "CodedPrice",
   "Cosine",
   "Directional",
+  "DirichletPosterior",
+  "DistanceScores",
   "DistortionChoice",
   "EmaUpdate",
   "Euclidean",
@@ -91,12 +103,16 @@ __all__ = [
   "FreeCodewords",
   "FrozenUpdate",
   "GradientUpdate",
+  "HardRelaxation",
+  "HyperbolicScores",
   "InitialValues",
   "LFQ",
   "LinearCodewords",
+  "LinearScores",
   "NoPrice",
   "NominalPrice",
   "Placement",
+  "PositionDistanceScores",
   "ProductQuantizer",
   "QINCo",
   "QINCo2Network",
@@ -112,6 +128,8 @@ __all__ = [
   "RotationTrick",
   "Slices",
   "SmoothedEmaUpdate",
+  "SoftRelaxation",
+  "SoftmaxPosterior",
   "Statistics",
   "StraightThrough",
   "Stream",

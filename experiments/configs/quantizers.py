@@ -77,6 +77,7 @@ def kinds() -> dict[str, Kind]:
     "product": _product(adq_jax.VectorQuantizer),
     "grouped_residual": _product(adq_jax.ResidualQuantizer),
     "grouped_fsq": _product(adq_jax.FSQ),
+    "categorical": Kind(adq_jax.CategoricalQuantizer),
   }
 
 
@@ -128,6 +129,20 @@ def slots() -> dict[str, dict[str, type]]:
       "none": adq_jax.NoPrice,
       "nominal": adq_jax.NominalPrice,
       "coded": adq_jax.CodedPrice,
+    },
+    "posterior": {
+      "softmax": adq_jax.SoftmaxPosterior,
+      "dirichlet": adq_jax.DirichletPosterior,
+    },
+    "relaxation": {
+      "soft": adq_jax.SoftRelaxation,
+      "hard": adq_jax.HardRelaxation,
+    },
+    "scores": {
+      "linear": adq_jax.LinearScores,
+      "distance": adq_jax.DistanceScores,
+      "position_distance": adq_jax.PositionDistanceScores,
+      "hyperbolic": adq_jax.HyperbolicScores,
     },
     "similarity": {
       "euclidean": adq_jax.Euclidean,

@@ -353,6 +353,28 @@ def _attention(stages: str, size: str, dim: str) -> Variant:
   )
 
 
+def _categorical(
+  title: str, changes: dict[str, Any], size: str, dim: str
+) -> Variant:
+  """Codewords that a sampled softmax chooses, with what the title names."""
+  structure = (int(size), int(dim))
+  return Variant(
+    f"{title}, {structure_name(structure)}",
+    "improved_changed",
+    {
+      "learning_rate": 3e-3,
+      "schedule": "cosine",
+      "warmup_steps": 50,
+      "sampling.temperature": "constant",
+      "quantizer.kind": "categorical",
+      "quantizer.codebook_size": structure[0],
+      "quantizer.embedding_dim": structure[1],
+    }
+    | changes,
+    label=f"{title} {structure[0]},{structure[1]}",
+  )
+
+
 def _priced_fixed(size: str, dim: str) -> Variant:
   fixed = _fixed(size, dim)
   return dataclasses.replace(
@@ -475,6 +497,27 @@ FAMILIES: dict[str, Family] = {
     "S stages of N codewords of width D, as many as attention chooses",
     "improved_attention_3x256x32",
     _attention,
+  ),
+  "dvae_NxD": Family(
+    "N codewords of width D, which a sampled softmax chooses",
+    "dvae_512x64",
+    functools.partial(_categorical, "dVAE", {}),
+  ),
+  "sq_vae_NxD": Family(
+    "The same by distances and a variance that is learned",
+    "sq_vae_512x64",
+    functools.partial(
+      _categorical,
+      "SQ-VAE",
+      {
+        "quantizer.scores": "distance",
+        "quantizer.posterior.kl_weight": 1.0,
+        "model.reconstruction_loss": "log_mse",
+        # Positions over numbers of an image of 3 channels, at a 4th of its
+        # sides.
+        "model.quantization_weight": 1 / 48,
+      },
+    ),
   ),
   "improved_w_N": Family(
     "Codebooks of capacity N", "improved_w_262144", _improved_capacity

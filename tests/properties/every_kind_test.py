@@ -50,6 +50,7 @@ _FIELDS = {
     "embedding_dim": 4,
   },
   "grouped_fsq": {"num_groups": 2, "levels": (5, 5)},
+  "categorical": {"codebook_size": 16, "embedding_dim": 4},
 }
 
 

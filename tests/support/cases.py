@@ -4,6 +4,7 @@ from adq_jax import AdaptiveQuantizer
 from adq_jax import AffineCodewords
 from adq_jax import AttentionChoice
 from adq_jax import BSQ
+from adq_jax import CategoricalQuantizer
 from adq_jax import CodedPrice
 from adq_jax import Cosine
 from adq_jax import Directional
@@ -11,9 +12,12 @@ from adq_jax import DistortionChoice
 from adq_jax import FrozenUpdate
 from adq_jax import FSQ
 from adq_jax import GradientUpdate
+from adq_jax import HardRelaxation
+from adq_jax import HyperbolicScores
 from adq_jax import LFQ
 from adq_jax import LinearCodewords
 from adq_jax import Placement
+from adq_jax import PositionDistanceScores
 from adq_jax import ProductQuantizer
 from adq_jax import QINCo
 from adq_jax import QINCo2Network
@@ -25,6 +29,7 @@ from adq_jax import ResidualFSQ
 from adq_jax import ResidualQuantizer
 from adq_jax import RotationTrick
 from adq_jax import SmoothedEmaUpdate
+from adq_jax import SoftmaxPosterior
 from adq_jax import VectorQuantizer
 from tests.support.subject import Case
 
@@ -140,6 +145,26 @@ CASES = {
   ),
   "lfq": Case(LFQ(3, temperature=0.5), width=3),
   "bsq": Case(BSQ(3, features=4, bits_per_group=2)),
+  "categorical": Case(CategoricalQuantizer(20, 3), width=3),
+  "categorical_distance": Case(
+    CategoricalQuantizer(
+      20,
+      3,
+      features=4,
+      scores=PositionDistanceScores(),
+      posterior=SoftmaxPosterior(1.0),
+    )
+  ),
+  "categorical_hyperbolic": Case(
+    CategoricalQuantizer(
+      20,
+      3,
+      features=4,
+      scores=HyperbolicScores(),
+      posterior=SoftmaxPosterior(0.0),
+      relaxation=HardRelaxation(),
+    )
+  ),
   "qinco": Case(QINCo(2, 12, 3, network=QINCoNetwork(1, hidden=5)), width=3),
   "qinco2": Case(
     QINCo(

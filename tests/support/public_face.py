@@ -82,6 +82,26 @@ def make_models() -> list[adq_jax.VQVAE]:
     adq_jax.ResidualFSQ((8, 5, 5), features=8, num_stages=3),
     adq_jax.LFQ(18, features=8, entropy_weight=0.1),
     adq_jax.BSQ(18, features=8, bits_per_group=9),
+    adq_jax.CategoricalQuantizer(
+      16,
+      8,
+      scores=adq_jax.LinearScores(),
+      posterior=adq_jax.DirichletPosterior(kl_weight=1e-7),
+      relaxation=adq_jax.SoftRelaxation(),
+    ),
+    adq_jax.CategoricalQuantizer(
+      16,
+      8,
+      scores=adq_jax.DistanceScores(initial_variance=10.0),
+      posterior=adq_jax.SoftmaxPosterior(kl_weight=1.0),
+      relaxation=adq_jax.HardRelaxation(),
+    ),
+    adq_jax.CategoricalQuantizer(
+      16, 8, scores=adq_jax.PositionDistanceScores()
+    ),
+    adq_jax.CategoricalQuantizer(
+      16, 8, scores=adq_jax.HyperbolicScores(curvature=1.0)
+    ),
     adq_jax.QINCo(2, 16, 8, network=adq_jax.QINCoNetwork(1, hidden=8)),
     adq_jax.QINCo(2, 16, 8, network=adq_jax.QINCo2Network(1, 8, 8)),
   ]

@@ -56,6 +56,8 @@ FAMILIES = {
     "Improved, depth by attention, 3 x [256,32]",
     "attention 3 x 256,32",
   ),
+  "dvae_NxD": ("dvae_512x64", "dVAE, [512,64]", "dVAE 512,64"),
+  "sq_vae_NxD": ("sq_vae_512x64", "SQ-VAE, [512,64]", "SQ-VAE 512,64"),
   "improved_w_N": ("improved_w_4096", "Improved, W = 4096", "w_4096"),
   "improved_lr_X": (
     "improved_lr_0.001",
