@@ -74,7 +74,9 @@ def make_models() -> list[adq_jax.VQVAE]:
     adq_jax.ProductQuantizer(
       2, adq_jax.FSQ((5, 5)), features=8, split=adq_jax.RandomProjections()
     ),
-    adq_jax.ProductQuantizer(2, adq_jax.FSQ((5, 5)), split=adq_jax.Slices()),
+    adq_jax.ProductQuantizer(
+      2, adq_jax.FSQ((5, 5)), features=8, split=adq_jax.Slices()
+    ),
     adq_jax.ProductQuantizer(
       2, adq_jax.ResidualQuantizer(2, 16, 4), features=8
     ),
