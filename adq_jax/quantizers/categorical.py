@@ -4,7 +4,6 @@ Shapes: C features of z, N codewords of width D, T points.
 """
 
 from collections.abc import Sequence
-import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -191,7 +190,9 @@ class CategoricalQuantizer(base.Quantizer):
     temperature = attention.as_temperature(temperature)
     is_update, axis_name = self._update_of(train)
     shape = z.shape[:-1]
-    keys = self._keys(shape, is_update, draw, example_index, axis_name)
+    keys = examples.keys_of_module(
+      self, shape, is_update, draw, example_index, axis_name
+    )
     draw = True if draw is None else draw
     codewords = self.scores.codewords(self.parameters)
 
@@ -287,32 +288,6 @@ class CategoricalQuantizer(base.Quantizer):
     shape: tuple[int, ...],
   ) -> jax.Array:
     return self.param(name, initializer, shape, jnp.float32)
-
-  @nn.nowrap
-  def _keys(
-    self,
-    shape: tuple[int, ...],
-    is_update: bool,
-    draw: bool | jax.Array | None,
-    example_index: jax.Array | None,
-    axis_name: str | None,
-  ) -> jax.Array | None:
-    """Returns a PRNG key for each point, `[T]`; None where none is sampled."""
-    if draw is False or (draw is None and not is_update):
-      return None
-    if not self.has_rng("gumbel"):
-      raise ValueError(
-        'the choice of a codeword is sampled, but the rng stream "gumbel" is'
-        ' missing; apply with rngs={"gumbel": key}, or with draw=False'
-      )
-    count, *rest = shape or (1,)
-    index = examples.index_of(count, example_index, axis_name)
-    of_examples = examples.keys_of(self.make_rng("gumbel"), index)
-    places = jnp.arange(math.prod(rest), dtype=jnp.int32)
-    keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(
-      of_examples, places
-    )
-    return keys.reshape(count * places.size, *keys.shape[2:])
 
   @nn.nowrap
   def _check_z(self, z: jax.Array, mask: jax.Array | None) -> None:

@@ -1,8 +1,11 @@
 """Randomness that belongs to an example, and not to the batch that it is in.
 
-Shapes: B examples.
+Shapes: B examples, T points, which are their positions.
 """
 
+import math
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -42,3 +45,56 @@ def keys_of(key: jax.Array, example_index: jax.Array) -> jax.Array:
     example_index: what tells examples apart, int `[B]`.
   """
   return jax.vmap(jax.random.fold_in, (None, 0))(key, example_index)
+
+
+def keys_of_points(
+  key: jax.Array, shape: tuple[int, ...], example_index: jax.Array
+) -> jax.Array:
+  """Returns a PRNG key for each point, `[T]`.
+
+  It depends on the example and on the place within it.
+
+  Args:
+    key: a PRNG key, the same for all examples.
+    shape: `[B, ...]` of the points, T in all.
+    example_index: what tells examples apart, int `[B]`.
+  """
+  count, *rest = shape
+  places = jnp.arange(math.prod(rest), dtype=jnp.int32)
+  keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(
+    keys_of(key, example_index), places
+  )
+  return keys.reshape(count * places.size, *keys.shape[2:])
+
+
+def keys_of_module(
+  module: nn.Module,
+  shape: tuple[int, ...],
+  is_update: bool,
+  draw: bool | jax.Array | None,
+  example_index: jax.Array | None,
+  axis_name: str | None,
+) -> jax.Array | None:
+  """Returns a PRNG key for each point `[T]`; None where no code is sampled.
+
+  Args:
+    module: the quantizer, whose rng stream `"gumbel"` it takes.
+    shape: `[B, ...]` of the points, or `[]` of one.
+    is_update: whether it is for a step of training.
+    draw: whether codes are sampled; may be traced.  None: in training.
+    example_index: as of `index_of`, as is `axis_name`.
+    axis_name: the mapped axis.
+
+  Raises:
+    ValueError: if codes are sampled, and the rng stream is missing.
+  """
+  if draw is False or (draw is None and not is_update):
+    return None
+  if not module.has_rng("gumbel"):
+    raise ValueError(
+      'the choice of a codeword is sampled, but the rng stream "gumbel" is'
+      ' missing; apply with rngs={"gumbel": key}, or with draw=False'
+    )
+  shape = shape or (1,)
+  index = index_of(shape[0], example_index, axis_name)
+  return keys_of_points(module.make_rng("gumbel"), shape, index)

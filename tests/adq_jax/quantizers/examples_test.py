@@ -33,3 +33,10 @@ class ExamplesTest(parameterized.TestCase):
     chex.assert_trees_all_equal(keys[0], keys[2])
     chex.assert_trees_all_equal(keys[1], other[0])
     self.assertTrue((keys[0] != keys[1]).any())
+
+  def test_a_key_depends_on_the_place_in_the_example_too(self):
+    key = jax.random.key(0)
+    keys = examples.keys_of_points(key, (2, 3, 2), jnp.array([5, 9]))
+    self.assertLen(set(map(tuple, jax.random.key_data(keys).tolist())), 12)
+    other = examples.keys_of_points(key, (1, 6), jnp.array([9]))
+    chex.assert_trees_all_equal(keys[6:], other)
