@@ -31,6 +31,8 @@ from adq_jax.models.vqvae import Reconstruction
 from adq_jax.models.vqvae import VQVAE
 from adq_jax.quantizers.adaptive import AdaptiveQuantizer
 from adq_jax.quantizers.adaptive_codes import AdaptiveCodes
+from adq_jax.quantizers.assignment import Nearest
+from adq_jax.quantizers.assignment import SampledCodes
 from adq_jax.quantizers.attention import AttentionSelector
 from adq_jax.quantizers.base import Quantized
 from adq_jax.quantizers.base import Quantizer
@@ -109,6 +111,7 @@ __all__ = [
   "LFQ",
   "LinearCodewords",
   "LinearScores",
+  "Nearest",
   "NoPrice",
   "NominalPrice",
   "Placement",
@@ -126,6 +129,7 @@ __all__ = [
   "ResidualFSQ",
   "ResidualQuantizer",
   "RotationTrick",
+  "SampledCodes",
   "Slices",
   "SmoothedEmaUpdate",
   "SoftRelaxation",

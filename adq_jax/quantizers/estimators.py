@@ -24,9 +24,12 @@ class AbstractEstimator(options.Option, abc.ABC):
   Attributes:
     trains_codewords: whether codewords have a gradient too.  Then they have to
       learn by gradients.
+    takes_samples: whether it goes with codes that are sampled, and not those of
+      the nearest codewords.
   """
 
   trains_codewords: ClassVar[bool] = False
+  takes_samples: ClassVar[bool] = True
 
   @abc.abstractmethod
   def estimate(self, quantized: jax.Array, points: jax.Array) -> jax.Array:
@@ -82,7 +85,7 @@ class RotationTrick(AbstractEstimator):
 
   Fifty et al. train with moving averages of decay 0.8 and a commitment cost
   of 1.  Users of other libraries report that training diverges where codes are
-  sampled.
+  sampled, so `SampledCodes` is refused beside it.
 
   Example:
     >>> import jax
@@ -94,6 +97,8 @@ class RotationTrick(AbstractEstimator):
     >>> print(gradient(jnp.array([[2.0, 0.0]])).round(3))
     [[ 0.  -0.5]]
   """
+
+  takes_samples: ClassVar[bool] = False
 
   def estimate(self, quantized: jax.Array, points: jax.Array) -> jax.Array:
     """Returns the quantized points, with the gradient of a rotation."""

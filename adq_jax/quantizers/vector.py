@@ -23,9 +23,11 @@ from adq_jax.codebook.statistics import Batch
 from adq_jax.codebook.statistics import check_statistics
 from adq_jax.codebook.statistics import Statistics
 from adq_jax.codebook.statistics import statistics_of
+from adq_jax.quantizers import assignment as assignments
 from adq_jax.quantizers import base
 from adq_jax.quantizers import codewords as of_codewords
 from adq_jax.quantizers import estimators
+from adq_jax.quantizers import examples
 from adq_jax.quantizers import keywords
 from adq_jax.quantizers import price as prices
 from adq_jax.quantizers import projections
@@ -50,7 +52,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   another dtype, training refuses the collection, and all else computes in
   float32.
 
-  Six fields are slots: their values are objects, and another paper is another
+  Seven fields are slots: their values are objects, and another paper is another
   class of them.
 
       quantizer = VectorQuantizer(
@@ -99,6 +101,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       makes the whole codebook, which `adq_jax.split_codebook` cuts; jitted
       together, with `out_shardings` over the devices, no device makes more than
       its own shard.  Everything else, evaluation too, has to be under the axis.
+    assignment: which codewords training assigns to a point: `Nearest`; or
+      `SampledCodes`, which samples them by their distances.
   """
 
   codebook_size: int
@@ -115,6 +119,7 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
   projection_init: str = "identity"
   axis_name: str | None = None
   shard_codebook: bool = False
+  assignment: assignments.AbstractAssignment = assignments.Nearest()
 
   # A shard decodes as the whole codebook does.
   decoding_fields: ClassVar[tuple[str, ...]] = (
@@ -139,8 +144,9 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
 
   @property
   def rng_streams(self) -> tuple[str, ...]:
-    """`"codebook"`, where codewords are placed."""
-    return (COLLECTION,) if self.placement.is_active else ()
+    """`"gumbel"` where codes are sampled, `"codebook"` where any are placed."""
+    sampled = ("gumbel",) if self.assignment.is_sampled else ()
+    return (*sampled, COLLECTION) if self.placement.is_active else sampled
 
   @property
   def example_shape(self) -> tuple[int, ...]:
@@ -221,10 +227,13 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
         Padding may hold anything: its code is 0, it counts in no statistic,
         loss or metric, and no gradient comes from it or goes to it.  A point
         that is not finite counts as padding, whatever the mask.
-      temperature: ignored, as are `draw` and `example_index`: no code is
-        sampled.
-      draw: ignored.
-      example_index: ignored.
+      temperature: ignored: `assignment` has its own.
+      draw: whether training samples codes, where `assignment` does so, with the
+        rng stream `"gumbel"`; by default True.  May be traced.  Evaluation
+        ignores it: it takes the nearest codeword.
+      example_index: what tells examples apart for which codes are sampled, int
+        `[B]`, for the first axis of z; by default their place in the batch of
+        all devices.
       rate_weight: what a bit costs, with a `price`: a number, or one for each
         of the B entries of z's first axis, `[B]`; by default the price's own.
 
@@ -237,19 +246,27 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       `axis_name`, metrics are of the batch of all devices, and the mean of
       `loss` over devices is its loss; in evaluation no device looks at
       another, except that those of a sharded codebook count `perplexity` and
-      `usage` together.
+      `usage` together.  Where training samples codes, values are means of
+      codewords, and all metrics but `quantization_error` are of `codes`.
 
     Raises:
       ValueError: if a shape, dtype or field does not fit, a mask has other
         values, the collection is not mutable in training or not in float32, a
         needed rng stream is missing, or `axis_name` is no mapped axis.
     """
-    del temperature, draw, example_index
+    del temperature
 
     def make_tariff(is_update: bool) -> tariffs.Tariff | None:
       return self._tariff(rate_weight, z.shape[:-1], train=is_update)
 
-    return self.quantize(z, make_tariff, train=train, mask=mask)
+    return self.quantize(
+      z,
+      make_tariff,
+      train=train,
+      mask=mask,
+      draw=draw,
+      example_index=example_index,
+    )
 
   def quantize(
     self,
@@ -258,16 +275,20 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     *,
     train: bool | None,
     mask: jax.Array | None,
+    draw: bool | jax.Array | None = None,
+    example_index: jax.Array | None = None,
   ) -> base.Quantized:
     """Quantizes z at a tariff, as `__call__` does at that of `price`.
 
     Args:
-      z: as of `__call__`, as are `train` and `mask`.
+      z: as of `__call__`, as are the others.
       make_tariff: takes whether the call is a step of training, and returns
         what codes of the stream `STREAM` cost; None: nothing.
       train: whether to update the collection `"codebook"`; None: as the field
         says.
       mask: 1 for a real point and 0 for padding, `[...]`.
+      draw: whether training samples codes, where `assignment` does so.
+      example_index: what tells examples apart, int `[B]`.
     """
     self._check_z(z, mask)
     is_update, axis_name = self._update_of(train)
@@ -281,6 +302,12 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       self.state.place_before_search(batch)
     tariff = make_tariff(is_update)
     codes, quantized = self._search(points, is_real, tariff)
+    samples = None
+    if is_update:
+      samples = self._samples(batch, codes, shape, draw, example_index)
+    if samples is not None:
+      codes = assignments.most_frequent(samples)
+      quantized = assignments.mixture(samples, self.all_codewords())
     error = masks.mean_square(
       points, jax.lax.stop_gradient(quantized), is_real, axis_name
     )
@@ -288,12 +315,15 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     codebook_term = self.update.loss(batch, quantized)
     if codebook_term is not None:
       loss += codebook_term
+    has_sums = is_update and self.update.has_sums
     statistics = statistics_of(
-      batch,
-      codes,
-      self.state.size,
-      has_sums=is_update and self.update.has_sums,
+      batch, codes, self.state.size, has_sums=has_sums and samples is None
     )
+    counts = statistics.counts
+    if samples is not None:
+      statistics = assignments.statistics_of_samples(
+        batch, samples, self.state.size, has_sums=has_sums
+      )
     if is_update:
       self.state.move(statistics)
       self.state.place_after_update(batch)
@@ -310,8 +340,8 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
       loss=loss,
       metrics={
         "quantization_error": error,
-        "perplexity": metrics.perplexity(statistics.counts, self._shard_axis),
-        "usage": metrics.usage(statistics.counts, self._shard_axis),
+        "perplexity": metrics.perplexity(counts, self._shard_axis),
+        "usage": metrics.usage(counts, self._shard_axis),
         "nonfinite_points": masks.count(is_unmasked & ~is_finite, axis_name),
         **tariffs.rate_of(tariff, {STREAM: codes}, batch),
       },
@@ -424,6 +454,37 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     costs = tariffs.search_arguments(tariff, STREAM, self.embedding_dim)
     return lookup.nearest(points, is_real, codewords, self._shard_axis, **costs)
 
+  def _samples(
+    self,
+    batch: Batch,
+    codes: jax.Array,
+    shape: tuple[int, ...],
+    draw: bool | jax.Array | None,
+    example_index: jax.Array | None,
+  ) -> jax.Array | None:
+    """Returns codes that training samples, int32 `[m, T]`; None: it does not.
+
+    Args:
+      batch: of the step.
+      codes: those of the nearest codewords, int32 `[T]`.
+      shape: `[...]` of the points.
+      draw: whether codes are sampled.
+      example_index: what tells examples apart, int `[B]`.
+    """
+    if not self.assignment.is_sampled:
+      return None
+    keys = examples.keys_of_module(
+      self, shape, True, draw, example_index, batch.axis_name
+    )
+    if keys is None:
+      return None
+    points, codewords = jax.lax.stop_gradient(
+      (batch.points, self.all_codewords())
+    )
+    samples = self.assignment.samples(keys, points, codewords)
+    is_sampled = batch.is_real & (True if draw is None else draw)
+    return jnp.where(is_sampled[None], samples, codes[None])
+
   def _to_points(
     self, z: jax.Array, mask: jax.Array | None
   ) -> tuple[jax.Array, jax.Array]:
@@ -452,6 +513,12 @@ class VectorQuantizer(keywords.Translated, base.Quantizer):
     projections.check_init("projection_init", self.projection_init)
     checks.check_axis_name("axis_name", self.axis_name)
     shards.check_field(self.shard_codebook, self.axis_name)
+    assignments.check_field(
+      self.assignment,
+      estimator=self.estimator,
+      price=self.price,
+      shard_codebook=self.shard_codebook,
+    )
     if self.shard_codebook and self.codewords.has_parameters:
       raise ValueError(
         f"shard_codebook is True; it must be False where codewords is"

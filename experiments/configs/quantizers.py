@@ -96,6 +96,10 @@ def slots() -> dict[str, dict[str, type]]:
   import adq_jax
 
   return {
+    "assignment": {
+      "nearest": adq_jax.Nearest,
+      "sampled": adq_jax.SampledCodes,
+    },
     "choice": {
       "attention": adq_jax.AttentionChoice,
       "distortion": adq_jax.DistortionChoice,

@@ -28,6 +28,7 @@ from adq_jax import RandomProjections
 from adq_jax import ResidualFSQ
 from adq_jax import ResidualQuantizer
 from adq_jax import RotationTrick
+from adq_jax import SampledCodes
 from adq_jax import SmoothedEmaUpdate
 from adq_jax import SoftmaxPosterior
 from adq_jax import VectorQuantizer
@@ -80,6 +81,9 @@ CASES = {
       similarity=Cosine(),
       placement=Placement("kmeans", 0.5),
     )
+  ),
+  "vector_sampled": Case(
+    VectorQuantizer(20, 3, features=4, assignment=SampledCodes(2, 4.0))
   ),
   "attention": Case(
     AdaptiveQuantizer(_POOL, 4, choice=AttentionChoice(entropy_weight=0.1))

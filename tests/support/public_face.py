@@ -27,6 +27,7 @@ def make_models() -> list[adq_jax.VQVAE]:
       placement=adq_jax.Placement(init="data", revive_below=0.1),
       estimator=adq_jax.StraightThrough(),
       codewords=adq_jax.FreeCodewords(),
+      assignment=adq_jax.Nearest(),
       similarity=adq_jax.Euclidean(),
       price=adq_jax.CodedPrice(1e-3),
     ),
@@ -63,6 +64,9 @@ def make_models() -> list[adq_jax.VQVAE]:
       update=adq_jax.GradientUpdate(codebook_cost=0),
       codewords=adq_jax.AffineCodewords(rate=2),
       estimator=adq_jax.Directional(),
+    ),
+    adq_jax.VectorQuantizer(
+      16, 8, assignment=adq_jax.SampledCodes(num_samples=2, temperature=0.5)
     ),
     adq_jax.RandomProjectionQuantizer(16, 8, features=8, num_codebooks=2),
     adq_jax.ProductQuantizer(

@@ -74,6 +74,7 @@ class QuantizersTest(parameterized.TestCase):
         "shard_codebook": False,
         "codewords": {"kind": "free"},
         "similarity": {"kind": "euclidean"},
+        "assignment": {"kind": "nearest"},
         **common,
       },
     )
