@@ -1,6 +1,9 @@
 """Examples run, and import modules from where they are."""
 
+import contextlib
+import io
 import pathlib
+import re
 import runpy
 import sys
 from unittest import mock
@@ -12,10 +15,21 @@ import nbformat
 import numpy as np
 import pytest
 
+from tests.support import conversion
 from tests.support import only_jax
+from tests.support import untrained
 from tests.support.small import bits
 
 _ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _said(example, function, *arguments, **options):
+  """Calls a function of an example; returns what it prints."""
+  names = runpy.run_path(str(_ROOT / "examples" / f"{example}.py"))
+  output = io.StringIO()
+  with contextlib.redirect_stdout(output):
+    names[function](*arguments, **options)
+  return output.getvalue()
 
 
 class ExamplesTest(absltest.TestCase):
@@ -81,3 +95,55 @@ class ExamplesTest(absltest.TestCase):
     np.testing.assert_array_equal(
       bits(np.load(folder / "decoded.npy")), bits(values)
     )
+
+  def test_sound_is_better_with_more_stages(self):
+    said = _said("tokenizer_for_sound", "run", steps=15, num_stages=2)
+    found = re.findall(r"(\d) stages, +(\S+) kbit/s: (\S+) dB", said)
+    stages, rates, decibels = np.array(found, float).T
+    np.testing.assert_array_equal(stages, [1, 2])
+    np.testing.assert_allclose(rates, 3 * stages)  # 500 positions of 6 bits
+    self.assertGreater(decibels[1], decibels[0] + 0.5)
+
+  def test_padded_frames_of_videos_do_not_count(self):
+    said = _said("video_tokens", "run", steps=2)
+    self.assertIn("(4, 8, 16, 16, 1) as tokens (4, 4, 4, 4): ", said)
+    self.assertIn("one alone has the same: True", said)
+    self.assertIn("the same whatever padded frames hold: True", said)
+
+  def test_an_nnx_model_is_restored(self):
+    said = _said("nnx_model", "run", steps=2)
+    self.assertRegex(said, r"error 0\.\d+, with [1-9]\d* of 64 codewords")
+    self.assertIn("the restored model gives the same codes: True", said)
+
+  def test_a_codebook_is_cut(self):
+    said = _said("sharded_codebook", "run", codebook_size=64)
+    self.assertIn("holds (8, 16) of (64, 16)", said)
+    self.assertIn("the codes are the same: True", said)
+    self.assertIn("the codewords have moved alike: True", said)
+
+  def test_photographs_are_smaller_where_bits_cost_more(self):
+    root = pathlib.Path(self.create_tempdir())
+    fields = {
+      **untrained.ONE,
+      "quantizer.kind": "residual",
+      "quantizer.price": "coded",
+      "quantizer.embedding_dim": 1,
+      "quantizer.num_stages": 2,
+    }
+    untrained.make_run(root / "run", fields)
+    conversion.make_images(root / "images", ((16, 18),) * 2)
+    said = _said(
+      "compress_photographs",
+      "compress",
+      root / "run",
+      root / "images",
+      prices=[0.0, 1e3],
+    )
+    self.assertIn("2 photographs, 512 pixels", said)
+    pattern = r": ([\d,]+) bytes, (\S+) bits per pixel, (\S+) dB"
+    found = re.findall(pattern, said)
+    sizes = [int(size.replace(",", "")) for size, _, _ in found]
+    self.assertLess(sizes[1], sizes[0])
+    for size, (_, bits_per_pixel, decibels) in zip(sizes, found, strict=True):
+      self.assertAlmostEqual(float(bits_per_pixel), 8 * size / 512, delta=1e-3)
+      self.assertBetween(float(decibels), 1, 30)
