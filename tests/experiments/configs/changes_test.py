@@ -108,23 +108,23 @@ class NamesTest(parameterized.TestCase):
       "fixed_16x4",
       "quantizer.num_heads",
       "config.quantizer.num_heads is config.quantizer.choice.num_heads now;"
-      " config.quantizer of kind 'vector' has codebook_size,",
+      " config.quantizer of kind 'vector' has assignment, codebook_size,",
     ),
     (
       "fixed_16x4",
       "quantizer.choice.num_heads",
       "no field 'quantizer.choice.num_heads'; config.quantizer of kind"
-      " 'vector' has codebook_size, codewords, ",
+      " 'vector' has assignment, codebook_size, codewords, ",
     ),
     (
       "fixed_16x4",
       "quantizer.choice",
-      "no field 'quantizer.choice'; .* of kind 'vector' has codebook_s",
+      "no field 'quantizer.choice'; .* of kind 'vector' has assignment, codeb",
     ),
     (
       "fixed_16x4",
       "quantizer.choice.kind",
-      "no field 'quantizer.choice.kind'; .* of kind 'vector' has code",
+      "no field 'quantizer.choice.kind'; .* of kind 'vector' has assignment",
     ),
     (
       "adaptive",
