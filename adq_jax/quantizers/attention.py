@@ -148,17 +148,11 @@ def noise_of_module(
   Raises:
     ValueError: if the choice is sampled, and the rng stream is missing.
   """
-  draw = is_update if draw is None else draw
-  if draw is False:
+  key = examples.key_of_draw(module, is_update, draw, "a codebook")
+  if key is None:
     return None
-  if not module.has_rng("gumbel"):
-    raise ValueError(
-      'the choice of a codebook is sampled, but the rng stream "gumbel" is'
-      ' missing; apply with rngs={"gumbel": key}, or with draw=False'
-    )
-  noise = noise_of_examples(
-    module.make_rng("gumbel"), shape, example_index, axis_name
-  )
+  noise = noise_of_examples(key, shape, example_index, axis_name)
+  draw = True if draw is None else draw
   return jnp.where(draw, noise, jnp.zeros_like(noise))
 
 

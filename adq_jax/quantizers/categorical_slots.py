@@ -17,6 +17,7 @@ from jax.scipy import special
 from adq_jax import checks
 from adq_jax import options
 from adq_jax import sphere
+from adq_jax.quantizers import projections
 
 Parameters = Mapping[str, jax.Array]
 MakeParameter = Callable[..., jax.Array]
@@ -219,7 +220,7 @@ class HyperbolicScores(AbstractScores):
     normals = parameters["normals"]
     offsets = 2 * root * parameters["offsets"]
     # An inner product in Lorentz coordinates: no division by 1 - c |x|^2.
-    inner = _times(
+    inner = projections.times(
       jnp.concatenate(
         [jnp.sinh(twice) * sphere.to_sphere(points), jnp.cosh(twice)], axis=1
       ),
@@ -372,7 +373,7 @@ class SoftRelaxation(AbstractRelaxation):
   ) -> jax.Array:
     """Returns the mixtures."""
     del codes
-    return _times(weights, codewords)
+    return projections.times(weights, codewords)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -392,7 +393,7 @@ class HardRelaxation(AbstractRelaxation):
     self, weights: jax.Array, codes: jax.Array, codewords: jax.Array
   ) -> jax.Array:
     """Returns the codewords."""
-    mixed = _times(weights, jax.lax.stop_gradient(codewords))
+    mixed = projections.times(weights, jax.lax.stop_gradient(codewords))
     return codewords[codes] + (mixed - jax.lax.stop_gradient(mixed))
 
 
@@ -431,11 +432,6 @@ def _length(x: jax.Array) -> jax.Array:
 def _affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
   """Returns x kernel + bias as one product, which all programs round alike."""
   ones = jnp.ones((x.shape[0], 1), x.dtype)
-  return _times(
+  return projections.times(
     jnp.concatenate([x, ones], axis=1), jnp.concatenate([kernel, bias[None]])
   )
-
-
-def _times(x: jax.Array, matrix: jax.Array) -> jax.Array:
-  """Returns the product in float32 in full, which a TPU else rounds."""
-  return jnp.dot(x, matrix, precision=jax.lax.Precision.HIGHEST)

@@ -51,9 +51,8 @@ def check(
     )
   with options.named("depth_choice"):
     choice.check()
-  if isinstance(choice, AllStages):
-    return
-  with options.named("depth_choice"):
+    if isinstance(choice, AllStages):
+      return
     choice.check_features(width)
   for name, (value, wanted) in others.items():
     if value != wanted:

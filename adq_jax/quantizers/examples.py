@@ -67,6 +67,30 @@ def keys_of_points(
   return keys.reshape(count * places.size, *keys.shape[2:])
 
 
+def key_of_draw(
+  module: nn.Module, is_update: bool, draw: bool | jax.Array | None, what: str
+) -> jax.Array | None:
+  """Returns the key of a quantizer's sample; None where it takes none.
+
+  Args:
+    module: the quantizer, whose rng stream `"gumbel"` it takes.
+    is_update: whether it is for a step of training.
+    draw: whether it is sampled; may be traced.  None: in training.
+    what: whose choice is sampled.
+
+  Raises:
+    ValueError: if it is sampled, and the rng stream is missing.
+  """
+  if draw is False or (draw is None and not is_update):
+    return None
+  if not module.has_rng("gumbel"):
+    raise ValueError(
+      f'the choice of {what} is sampled, but the rng stream "gumbel" is'
+      ' missing; apply with rngs={"gumbel": key}, or with draw=False'
+    )
+  return module.make_rng("gumbel")
+
+
 def keys_of_module(
   module: nn.Module,
   shape: tuple[int, ...],
@@ -88,13 +112,9 @@ def keys_of_module(
   Raises:
     ValueError: if codes are sampled, and the rng stream is missing.
   """
-  if draw is False or (draw is None and not is_update):
+  key = key_of_draw(module, is_update, draw, "a codeword")
+  if key is None:
     return None
-  if not module.has_rng("gumbel"):
-    raise ValueError(
-      'the choice of a codeword is sampled, but the rng stream "gumbel" is'
-      ' missing; apply with rngs={"gumbel": key}, or with draw=False'
-    )
   shape = shape or (1,)
   index = index_of(shape[0], example_index, axis_name)
-  return keys_of_points(module.make_rng("gumbel"), shape, index)
+  return keys_of_points(key, shape, index)

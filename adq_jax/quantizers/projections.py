@@ -94,6 +94,11 @@ def to_points(
   return masks.keep(points, is_finite), is_finite
 
 
+def times(x: jax.Array, matrix: jax.Array) -> jax.Array:
+  """Returns the product in float32 in full, which a TPU else rounds."""
+  return jnp.dot(x, matrix, precision=jax.lax.Precision.HIGHEST)
+
+
 def from_points(
   points: jax.Array,
   shape: tuple[int, ...],

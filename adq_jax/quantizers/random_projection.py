@@ -228,7 +228,9 @@ class RandomProjectionQuantizer(base.Quantizer):
   ) -> tuple[jax.Array, jax.Array]:
     """Returns points `[T, G, D]` on the unit sphere, and which are finite."""
     points, is_finite = projections.to_points(
-      jax.lax.stop_gradient(z), mask, lambda x: _times(x, self._matrix())
+      jax.lax.stop_gradient(z),
+      mask,
+      lambda x: projections.times(x, self._matrix()),
     )
     points = points.reshape(-1, self.num_codebooks, self.embedding_dim)
     return Cosine().compared(points), is_finite
@@ -248,7 +250,7 @@ class RandomProjectionQuantizer(base.Quantizer):
     """Returns the values float32 `[..., C]` of codewords `[T, G, D]`."""
     matrix = self._matrix().T
     taken = taken.reshape(taken.shape[0], len(matrix))
-    values = _times(taken, matrix) / self.num_codebooks
+    values = projections.times(taken, matrix) / self.num_codebooks
     return values.reshape(*shape, self.features)
 
   @nn.nowrap
@@ -272,8 +274,3 @@ class RandomProjectionQuantizer(base.Quantizer):
       "num_codebooks", self.num_codebooks, maximum=_MOST_CODEBOOKS
     )
     checks.check_axis_name("axis_name", self.axis_name)
-
-
-def _times(x: jax.Array, matrix: jax.Array) -> jax.Array:
-  """Returns the product in float32 in full, which a TPU else rounds."""
-  return jnp.dot(x, matrix, precision=jax.lax.Precision.HIGHEST)

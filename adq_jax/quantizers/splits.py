@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from adq_jax import options
+from adq_jax.quantizers import projections
 
 # Uniform, by the numbers of inputs and outputs, of each of G matrices.
 _GLOROT = nn.initializers.variance_scaling(
@@ -99,6 +100,4 @@ class RandomProjections(AbstractSplit):
   ) -> jax.Array:
     """Returns the projections."""
     matrix = constants["split"].astype(jnp.float32)
-    matrix = matrix.reshape(matrix.shape[0], -1)
-    # In full, which a TPU else rounds.
-    return jnp.dot(points, matrix, precision=jax.lax.Precision.HIGHEST)
+    return projections.times(points, matrix.reshape(matrix.shape[0], -1))
